@@ -1,0 +1,31 @@
+"""The two families of errors: ours, raised, and the neighbours', recorded.
+
+A user's mistake or a caller's misuse raises `UserError`; it ends a command with one line and exit
+status 2. Bytes from outside that cannot be taken raise `NeighbourError` inside the protocol, where
+`Gossip` turns them into an event; it never travels through a driver's loop. Whenever one of the two
+is raised, the state is unchanged.
+"""
+
+
+class UserError(ValueError):
+    """A mistake of the user's, told in one line: what was given, and what is allowed."""
+
+
+class NeighbourError(Exception):
+    """Something a neighbour sent that cannot be accepted. State unchanged."""
+
+
+class MalformedMessage(NeighbourError):
+    """Bytes that are no message of this protocol, or one past its limits."""
+
+
+class RefusedEntry(NeighbourError):
+    """A well-formed entry that the roster or the bounds of the experiment forbid."""
+
+
+class Gap(NeighbourError):
+    """An entry whose predecessor in its origin's log is missing, so it cannot be added yet."""
+
+
+class Equivocation(NeighbourError):
+    """A second content for an (origin, sequence number) that is already held."""

@@ -1,0 +1,81 @@
+"""What the protocol tells its driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.accumulator import Accumulator
+from peer.entry import Entry
+
+
+@dataclass(frozen=True)
+class EntryAdded:
+    """A new entry is in the log; it must be on disk before this output's messages are sent."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    """A round has begun; if `indices` is not None, train and call `Gossip.publish`.
+
+    Attributes:
+        round: its number, from 0.
+        cut: the accumulator of all rounds before; not changed afterwards.
+        indices: the seed index of each local step, shape (tau,); None: not active.
+    """
+
+    round: int
+    cut: Accumulator
+    indices: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class RoundTimedOut:
+    """A round was closed without these peers' entries; when they come they are added later."""
+
+    round: int
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A neighbour sent something that cannot be taken; nothing has changed."""
+
+    neighbour: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class LinkRefused:
+    """A neighbour runs another experiment: the names of what differs."""
+
+    neighbour: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end; `missing` names the peers whose logs did not come to their END."""
+
+    missing: tuple[int, ...]
+
+
+Event: TypeAlias = EntryAdded | RoundStarted | RoundTimedOut | Rejected | LinkRefused | Finished
+
+
+@dataclass
+class Output:
+    """What a call of `Gossip` wants done, in this order: store entries, send, look at the rest.
+
+    Attributes:
+        messages: (neighbour, frame), to be sent in this order.
+        events: in the order in which they happened.
+    """
+
+    messages: list[tuple[int, bytes]]
+    events: list[Event]

@@ -1,0 +1,137 @@
+"""What all peers of a run have agreed on, as the pure protocol sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.accumulator import Accumulator
+from peer.entry import Entry, index_type
+from peer.errors import RefusedEntry
+from peer.gradients import SCALE_LIMIT, decode
+from peer.importance import sampling_weights
+from peer.log import DIGEST_BYTES
+from peer.roster import Roster
+from peer.seeds import draw_uniform, draw_weighted
+from peer.units import Units
+
+WEIGHT_TOLERANCE = 1e-6
+"""Relative difference that a received weight may have from one computed here from the roster."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The agreement of a run. Times are in seconds.
+
+    Attributes:
+        roster: who takes part.
+        rounds: R, how many rounds the run has.
+        local_steps: tau, the steps of an active peer in a round.
+        candidate_seeds: K.
+        gradient_bytes: how a scalar gradient travels: 4, 2 or 1 bytes.
+        gradient_bound: g_max, a power of two that no scalar gradient passes.
+        weighted_draws: FedKSeed-Pro: seeds are drawn by importance and their indices travel.
+        learning_rate: eta, constant over the rounds.
+        units: of the accumulator.
+        fields: name -> digest of everything that must be equal, compared in the handshake.
+        round_timeout: how long a peer waits for a round's entries after publishing its own.
+        settle_timeout: how long it waits at the end for everybody's logs.
+        tick: how often it tells its neighbours the digest of its log.
+        linger: how long it stays to answer after everything has been settled.
+    """
+
+    roster: Roster
+    rounds: int
+    local_steps: int
+    candidate_seeds: int
+    gradient_bytes: int
+    gradient_bound: float
+    weighted_draws: bool
+    learning_rate: float
+    units: Units
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+    round_timeout: float = 60.0
+    settle_timeout: float = 60.0
+    tick: float = 1.0
+    linger: float = 0.2
+
+    @property
+    def step_size(self) -> float:
+        """eta / 2**e, in [1, 2)."""
+        return self.learning_rate / 2.0**self.units.exponent
+
+    def empty_accumulator(self) -> Accumulator:
+        """Return the accumulator before round 0."""
+        return Accumulator.empty(self.candidate_seeds, self.units)
+
+    def draw(self, origin: int, sequence: int, cut: Accumulator) -> NDArray[np.int64]:
+        """Return the seed indices of the steps that an origin takes from a cut; shape (tau,)."""
+        seed, steps = self.roster.root_seed, self.local_steps
+        if self.weighted_draws:
+            return draw_weighted(seed, origin, sequence, steps, sampling_weights(cut))
+        return draw_uniform(seed, origin, sequence, steps, self.candidate_seeds)
+
+    def check(self, entry: Entry) -> None:
+        """Hold an entry against the roster and the bounds.
+
+        Raises:
+            RefusedEntry: no honest peer of this run publishes such an entry.
+        """
+        if entry.origin >= len(self.roster.rows):
+            raise RefusedEntry(f"peer {entry.origin} is not on the roster")
+        if entry.is_end:
+            # A run may have been continued with more rounds, so an earlier END is in order.
+            if not 0 < entry.round <= self.rounds:
+                raise RefusedEntry(f"END after {entry.round} rounds, the run has {self.rounds}")
+            return
+        if entry.round >= self.rounds:
+            raise RefusedEntry(f"round {entry.round}, the run has {self.rounds}")
+        if entry.origin not in self.roster.active(entry.round):
+            raise RefusedEntry(f"peer {entry.origin} is not active in round {entry.round}")
+        expected = self.roster.weight(entry.origin, entry.round, self.step_size)
+        if not abs(entry.weight - expected) <= WEIGHT_TOLERANCE * expected:
+            raise RefusedEntry(f"weight {entry.weight:g}, the roster says {expected:g}")
+        if len(entry.gradients) != self.local_steps * self.gradient_bytes:
+            raise RefusedEntry(f"{len(entry.gradients)} bytes of scalar gradients")
+        if abs(entry.scale) > (SCALE_LIMIT if self.gradient_bytes == 1 else 0):
+            raise RefusedEntry(f"a scale of 2**{entry.scale}")
+        self._check_indices(entry)
+        self.gradients(entry)
+
+    def _check_indices(self, entry: Entry) -> None:
+        if (entry.indices is not None) != self.weighted_draws:
+            raise RefusedEntry("seed indices travel with FedKSeed-Pro, and only with it")
+        if entry.indices is None:
+            return
+        kind = index_type(self.candidate_seeds)
+        if len(entry.indices) != self.local_steps * kind.itemsize:
+            raise RefusedEntry(f"{len(entry.indices)} bytes of seed indices")
+        if np.any(np.frombuffer(entry.indices, kind) >= self.candidate_seeds):
+            raise RefusedEntry(f"a seed index past the {self.candidate_seeds} candidates")
+
+    def gradients(self, entry: Entry) -> NDArray[np.float32]:
+        """Return the decoded scalar gradients of a history; shape (tau,)."""
+        return decode(entry.gradients, self.gradient_bytes, entry.scale, self.gradient_bound)
+
+    def indices(self, entry: Entry) -> NDArray[np.int64]:
+        """Return the seed indices of a history; shape (tau,)."""
+        if entry.indices is None:
+            seed, steps = self.roster.root_seed, self.local_steps
+            return draw_uniform(seed, entry.origin, entry.sequence, steps, self.candidate_seeds)
+        packed = np.frombuffer(entry.indices, index_type(self.candidate_seeds))
+        return packed.astype(np.int64)
+
+    def add(self, accumulator: Accumulator, entry: Entry) -> None:
+        """Add a checked entry's steps to an accumulator; an END adds nothing."""
+        if not entry.is_end:
+            accumulator.add(self.indices(entry), self.gradients(entry), entry.weight)
+
+
+def field_digest(value: Any) -> bytes:
+    """Return the 8 bytes that stand for a value in the handshake; it must have an exact repr."""
+    return hashlib.blake2b(repr(value).encode(), digest_size=DIGEST_BYTES).digest()

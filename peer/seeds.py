@@ -1,0 +1,86 @@
+"""Candidate seeds, and every other thing that peers draw alike: who is active, which seed is next.
+
+Each draw is a function of the experiment's root seed, a domain and two coordinates, through Philox.
+Nothing is drawn from a stream, so no peer depends on how often another one has drawn.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.philox import philox
+
+SEED_LIMIT = 2**64
+"""Root seeds and candidate seeds lie in [0, 2**64)."""
+
+
+class Domain(IntEnum):
+    """What a random word is for; two domains never share a counter."""
+
+    CANDIDATE_SEEDS = 1
+    PARTICIPATION = 2
+    LOCAL_STEPS = 3
+    SYNTHETIC = 4
+
+
+def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:
+    """Return `count` 64-bit words at coordinates (a, b) of a domain; 0 <= a < 2**56, b < 2**32."""
+    blocks = np.arange((count + 1) // 2, dtype=np.uint64) + (np.uint64(b) << np.uint64(32))
+    words = philox(root_seed, blocks, (domain << 56) | a).astype(np.uint64)
+    pairs = words[:, 0::2] | (words[:, 1::2] << np.uint64(32))
+    return pairs.reshape(-1)[:count]
+
+
+def candidate_seeds(root_seed: int, count: int) -> NDArray[np.uint64]:
+    """Return the K candidate seeds: shape (count,), all different, in [0, 2**64)."""
+    drawn = count
+    while True:
+        words = random_words(root_seed, Domain.CANDIDATE_SEEDS, 0, 0, drawn)
+        _, first = np.unique(words, return_index=True)
+        if len(first) >= count:
+            return words[np.sort(first)[:count]]
+        drawn += count
+
+
+def draw_uniform(
+    root_seed: int, origin: int, sequence: int, steps: int, candidates: int
+) -> NDArray[np.int64]:
+    """Return the seed indices of one entry's local steps, drawn with replacement.
+
+    They follow from (origin, sequence number), so they need not travel. No index is likelier than
+    another by more than candidates / 2**32. Shape (steps,), values in [0, candidates).
+    """
+    words = random_words(root_seed, Domain.LOCAL_STEPS, origin, sequence, steps)
+    high = words >> np.uint64(32)
+    return ((high * np.uint64(candidates)) >> np.uint64(32)).astype(np.int64)
+
+
+def draw_weighted(
+    root_seed: int, origin: int, sequence: int, steps: int, weights: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return seed indices drawn in proportion to integer weights (FedKSeed-Pro).
+
+    Args:
+        root_seed: the experiment's.
+        origin: the peer that draws.
+        sequence: of the entry that the steps will make.
+        steps: how many to draw.
+        weights: shape (K,), at least 0, at least one above; their sum below 2**63.
+    """
+    cumulative = np.cumsum(weights)
+    total = int(cumulative[-1])
+    words = random_words(root_seed, Domain.LOCAL_STEPS, origin, sequence, steps)
+    targets = np.array([(int(word) * total) >> 64 for word in words], dtype=np.int64)
+    return np.searchsorted(cumulative, targets, side="right").astype(np.int64)
+
+
+def active_peers(root_seed: int, peers: int, participation: float, round_: int) -> tuple[int, ...]:
+    """Return, in order, who trains in a round: the nearest whole number to the share, at least one."""
+    active = max(1, round(participation * peers))
+    if active == peers:
+        return tuple(range(peers))
+    words = random_words(root_seed, Domain.PARTICIPATION, round_, 0, peers)
+    return tuple(sorted(np.argsort(words, kind="stable")[:active].tolist()))
