@@ -28,7 +28,8 @@ def contributions(
     half to even, is the only one. It depends on the entry alone. A skipped step adds nothing.
     """
     scaled = np.ldexp(gradients.astype(np.float64) * weight, fraction_bits)
-    return np.rint(np.nan_to_num(scaled, nan=0.0)).astype(np.int64)
+    units: NDArray[np.int64] = np.rint(np.nan_to_num(scaled, nan=0.0)).astype(np.int64)
+    return units
 
 
 @dataclass

@@ -18,8 +18,8 @@ class Dissemination(Protocol):
 class Flood:
     """Forward what is new to everybody but its sender.
 
-    Every peer sends every entry over each of its links but one, the origin over all of its: 2E - N + 1
-    sends an entry on a graph of N peers and E edges, whatever the order of arrival.
+    Every peer sends every entry over each of its links but one, the origin over all of its. On a
+    graph of N peers and E edges this makes 2E - N + 1 sends, whatever the order of arrival.
     """
 
     def push_to(self, origin: int, sender: int | None, neighbours: Iterable[int]) -> list[int]:

@@ -3,8 +3,8 @@
 It takes frames, the neighbour that they came from, and the time; it gives back frames to send and
 events. It has no socket, no clock, no thread and no random numbers, so the ZeroMQ process and the
 simulator drive this one class with the same bytes. A driver calls `start`, then `receive` for each
-frame, `publish` when a round's local steps are done, and `advance` whenever `timer` is due; after each
-call it stores the entries, sends the messages and looks at the events of the output.
+frame, `publish` when a round's local steps are done, and `advance` whenever `timer` is due; after
+each call it stores the entries, sends the messages and looks at the events of the output.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ class Gossip:
         self._begin_if_met(now)
 
     def _begin_if_met(self, now: float) -> None:
-        if not self._started and all(l.open or l.refused for l in self._links.values()):
+        if not self._started and all(link.open or link.refused for link in self._links.values()):
             self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -332,10 +332,14 @@ class Gossip:
             return
         digest = self.log.digest()
         if self._settled_since is None and digest != self._digest_at_tick:
-            # Nothing can be added to a complete log, so this is said once, and not at the next tick.
+            # A complete log does not grow any more, so this is said once, ahead of the tick.
             self._tick(now)
         alive = now - ALIVE_TICKS * self.protocol.tick
-        live = [l for l in self._links.values() if l.open and not l.left and l.last_heard > alive]
+        live = [
+            link
+            for link in self._links.values()
+            if link.open and not link.left and link.last_heard > alive
+        ]
         if not all(link.complete and link.digest == digest for link in live):
             self._settled_since = None
             return

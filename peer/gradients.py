@@ -9,7 +9,7 @@ finite is refused, and so is anything past the experiment's bound.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ SCALE_LIMIT: Final = 64
 
 _FP8_NAN: Final = 0x7F
 _FP8_MAX: Final = 448.0
-_WIDE: Final = {4: np.dtype("<f4"), 2: np.dtype("<f2")}
+_WIDE: Final[dict[int, np.dtype[Any]]] = {4: np.dtype("<f4"), 2: np.dtype("<f2")}
 
 
 def _positive_fp8() -> NDArray[np.float32]:
@@ -76,7 +76,7 @@ def decode(data: bytes, width: int, scale: int, bound: float) -> NDArray[np.floa
     """
     if width in _WIDE:
         raw = np.frombuffer(data, dtype=_WIDE[width])
-        values = raw.astype(np.float32)
+        values: NDArray[np.float32] = raw.astype(np.float32)
         strange = ~np.isfinite(values)
         one_nan = np.array([np.nan], dtype=_WIDE[width]).tobytes()
         if any(item.tobytes() != one_nan for item in raw[strange]):
@@ -85,7 +85,7 @@ def decode(data: bytes, width: int, scale: int, bound: float) -> NDArray[np.floa
         codes = np.frombuffer(data, dtype=np.uint8)
         if np.any(codes == 0xFF):
             raise RefusedEntry("a scalar gradient is not finite")
-        values = np.ldexp(_DECODE[codes], scale).astype(np.float32)
+        values = np.ldexp(_DECODE[codes], scale)
     if np.any(np.abs(values) > bound):
         raise RefusedEntry(f"a scalar gradient is past the bound of {bound:g}")
     return values

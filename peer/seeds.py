@@ -78,7 +78,7 @@ def draw_weighted(
 
 
 def active_peers(root_seed: int, peers: int, participation: float, round_: int) -> tuple[int, ...]:
-    """Return, in order, who trains in a round: the nearest whole number to the share, at least one."""
+    """Return, in order, who trains in a round: the nearest number to the share, at least one."""
     active = max(1, round(participation * peers))
     if active == peers:
         return tuple(range(peers))

@@ -1,8 +1,8 @@
 """A trainer turns (peer, round, cut, seed indices) into the scalar gradients of that round.
 
-`ZerothOrderTrainer` in `peer.zeroth_order` is the real one. `SyntheticTrainer` needs no model, no data
-and no torch: its histories have the right size and are functions of (root seed, peer, round), for
-the study of protocols and volumes.
+`ZerothOrderTrainer` in `peer.zeroth_order` is the real one. `SyntheticTrainer` needs no model, no
+data and no torch: its histories have the right size and are functions of (root seed, peer, round),
+for the study of protocols and volumes.
 """
 
 from __future__ import annotations

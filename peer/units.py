@@ -3,10 +3,12 @@
 Let 2**e be the power of two at or below the learning rate eta. Sums count multiples of 2**(e - u):
 an entry's weight is c_i * eta_r / 2**e, below 2, and its contribution weight * g is rounded to
 2**-u. The c_i of a round add up to 1, so after R rounds of tau steps with |g| <= g_max no sum can
-pass 2 * R * tau * g_max, and u is the largest number, at most 24, that keeps this below 7/8 of 2**51
-units; the last eighth is for the roundings of weights and contributions, which half a unit per step
-and peer cannot fill with fewer than 2**20 peers. FedKSeed-Pro's sums of |g| are not weighted, so N peers take part in their bound and they get
-a unit of their own.
+pass 2 * R * tau * g_max. u is the largest number, at most 24, that keeps this below 7/8 of 2**51
+units; the last eighth is for the roundings of weights and contributions, which half a unit per
+step and peer cannot fill with fewer than 2**20 peers.
+
+FedKSeed-Pro's sums of |g| are not weighted, so N peers take part in their bound, and they get a unit
+of their own.
 """
 
 from __future__ import annotations

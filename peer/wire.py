@@ -27,16 +27,15 @@ something asks for it:
     A --WANT--> B
     A <--ENTRIES--- B
 
-The end: `complete` in DIGEST says that every log up to its END record is held. BYE: I am leaving.
+The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
 
-`versions` is a map origin -> length. `fields` is a map name -> digest of everything that must be equal.
-Bytes become a typed message or raise MalformedMessage; whatever is in them, decoding costs no more
-than the frame's own size allows.
+`versions` is a map origin -> length; `fields` a map name -> digest of what must be equal. Bytes
+become a typed message or raise MalformedMessage; a frame past FRAME_LIMIT is not even parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -235,7 +234,7 @@ def _hello(fields: list[Any]) -> Hello:
     return Hello(_number(sender), named, _versions(versions), _flag(answer))
 
 
-_READERS: Final[dict[int, tuple[str, int, Any]]] = {
+_READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     1: ("HELLO", 5, _hello),
     2: ("ENTRIES", 1, lambda f: Entries(tuple(_entry(e) for e in _list(f[0])))),
     3: ("DIGEST", 2, lambda f: Digest(_digest(f[0]), _flag(f[1]))),

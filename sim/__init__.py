@@ -1,0 +1,1 @@
+"""Many peers: the simulator, its measurements, and the command line."""

@@ -1,4 +1,4 @@
-"""Many peers in one process: the same `Gossip` and the same bytes as over ZeroMQ, in virtual time."""
+"""Many peers in one process: the `Gossip` and the bytes of the ZeroMQ peer, in virtual time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class World:
         *,
         step_seconds: float,
         known: Sequence[Entry] = (),
-        observe: Observer = lambda peer, event: None,
+        observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
     ) -> None:
         self.schedule = Schedule()
