@@ -28,6 +28,7 @@ from peer.errors import MalformedMessage
 
 NUMBER_LIMIT: Final = 2**32
 CUT_BYTES: Final = 8
+_CACHED_BYTES: Final = 2**13
 _FLOAT32: Final = struct.Struct("<f")
 
 
@@ -78,14 +79,17 @@ def pack_indices(indices: NDArray[np.int64], candidates: int) -> bytes:
     return indices.astype(index_type(candidates)).tobytes()
 
 
-# Replicas in one process, and repeated deliveries in any, meet the same bytes many times.
-@lru_cache(maxsize=8192)
 def decode_entry(content: bytes) -> Entry:
     """Return the entry that `content` stands for.
 
     Raises:
         MalformedMessage: the bytes are none, or not the one encoding of what they say.
     """
+    # What a neighbour sends is not yet checked here, so large contents must not pile up.
+    return _cached(content) if len(content) <= _CACHED_BYTES else _decode(content)
+
+
+def _decode(content: bytes) -> Entry:
     try:
         fields = msgpack.unpackb(content, max_array_len=8, max_map_len=0, max_ext_len=0)
     except (ValueError, msgpack.UnpackException) as error:
@@ -94,7 +98,7 @@ def decode_entry(content: bytes) -> Entry:
         raise MalformedMessage("an entry has 3 or 8 fields")
     if not all(type(number) is int and 0 <= number < NUMBER_LIMIT for number in fields[:3]):
         raise MalformedMessage("origin, sequence and round are numbers below 2**32")
-    if msgpack.packb(fields) != content:
+    if _packed(fields) != content:
         raise MalformedMessage("an entry is not in its one encoding")
     origin, sequence, round_ = fields[:3]
     if len(fields) == 3:
@@ -120,3 +124,15 @@ def decode_entry(content: bytes) -> Entry:
         indices,
         content,
     )
+
+
+# Replicas in one process, and repeated deliveries in any, meet the same bytes many times.
+_cached = lru_cache(maxsize=4096)(_decode)
+
+
+def _packed(fields: list[Any]) -> bytes | None:
+    try:
+        return bytes(msgpack.packb(fields))
+    except ValueError:
+        # Some versions read deeper nestings than they write.
+        return None

@@ -11,6 +11,10 @@ class UserError(ValueError):
     """A mistake of the user's, told in one line: what was given, and what is allowed."""
 
 
+class RunFailed(Exception):
+    """A run that ended for a reason that is no mistake of the user's, told in one line."""
+
+
 class NeighbourError(Exception):
     """Something a neighbour sent that cannot be accepted. State unchanged."""
 

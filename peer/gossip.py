@@ -160,10 +160,12 @@ class Gossip:
             cut_digest: of the accumulator that the steps started from, in hexadecimal.
             now: the time.
         """
+        protocol = self.protocol
+        if round_ == self.rounds.current:
+            self._deadline = now + protocol.round_timeout
         if any(e.round == round_ and not e.is_end for e in self.log.entries(self.me)):
             # A neighbour has brought back this round's entry, which an earlier life had published.
             return self._output()
-        protocol = self.protocol
         data, scale = encode(gradients, protocol.gradient_bytes)
         packed = pack_indices(indices, protocol.candidate_seeds)
         entry = make_history(
@@ -176,7 +178,6 @@ class Gossip:
             gradients=data,
             indices=packed if protocol.weighted_draws else None,
         )
-        self._deadline = now + protocol.round_timeout
         self._add(entry, None)
         self._close_rounds(now)
         self._settle(now)
@@ -199,7 +200,7 @@ class Gossip:
                 self._greet(message, neighbour, link, now)
                 return
             case wire.Refusal(names):
-                link.refused = True
+                link.open, link.refused = False, True
                 self._events.append(LinkRefused(neighbour, names))
                 self._begin_if_met(now)
                 return
@@ -215,6 +216,7 @@ class Gossip:
                 if digest != self.log.digest() and quiet:
                     self._send(neighbour, wire.Versions(self.log.versions()))
             case wire.Versions(versions):
+                self.protocol.check_versions(versions)
                 self._pull(neighbour, versions, now)
             case wire.Want():
                 for batch in self._repair.answer(message):
@@ -229,10 +231,11 @@ class Gossip:
         names = {*mine, *hello.fields}
         differing = tuple(sorted(n for n in names if mine.get(n) != hello.fields.get(n)))
         if differing:
-            link.refused = True
+            link.open, link.refused = False, True
             self._send_refused(neighbour, wire.Refusal(differing))
             self._events.append(LinkRefused(neighbour, differing))
         else:
+            self.protocol.check_versions(hello.versions)
             link.open, link.refused, link.left = True, False, False
             if not hello.answer:
                 self._send(neighbour, self._hello(answer=True))
@@ -283,6 +286,8 @@ class Gossip:
             return
         try:
             self.protocol.check(entry)
+            for previous in self.log.entries(entry.origin, entry.sequence - 1, entry.sequence):
+                self.protocol.check_order(entry, previous)
             self._add(entry, neighbour)
         except Gap as gap:
             self._pull(neighbour, {entry.origin: entry.sequence + 1}, now)
@@ -325,6 +330,9 @@ class Gossip:
         for neighbour, link in self._links.items():
             if link.open:
                 self._send(neighbour, wire.Digest(self.log.digest(), self.complete))
+            else:
+                # The first HELLO, or the answer to it, may have been lost.
+                self._send(neighbour, self._hello(answer=False))
 
     def _settle(self, now: float) -> None:
         """Leave when all logs are closed and every live neighbour has reported the same."""

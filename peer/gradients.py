@@ -61,9 +61,11 @@ def encode(gradients: NDArray[np.float64], width: int) -> tuple[bytes, int]:
         values[np.isnan(gradients)] = np.nan
         return values.tobytes(), 0
     largest = float(np.nanmax(np.abs(gradients), initial=0.0))
-    scale = math.frexp(largest / _FP8_MAX)[1] if largest else 0
-    if largest and math.ldexp(_FP8_MAX, scale - 1) >= largest:
-        scale -= 1
+    scale = 0
+    if largest:
+        # 448 = 7/8 * 2**9; the least scale whose 448 * 2**scale reaches the largest.
+        fraction, exponent = math.frexp(largest)
+        scale = exponent - 9 + (fraction > 7 / 8)
     scale = min(max(scale, -SCALE_LIMIT), SCALE_LIMIT)
     return _fp8(np.ldexp(gradients, -scale)).tobytes(), scale
 

@@ -65,6 +65,11 @@ class Protocol:
         """eta / 2**e, in [1, 2)."""
         return self.learning_rate / 2.0**self.units.exponent
 
+    @property
+    def longest_log(self) -> int:
+        """A history in every round, and an END after each, if the run was continued so often."""
+        return 2 * self.rounds
+
     def empty_accumulator(self) -> Accumulator:
         """Return the accumulator before round 0."""
         return Accumulator.empty(self.candidate_seeds, self.units)
@@ -84,6 +89,8 @@ class Protocol:
         """
         if entry.origin >= len(self.roster.rows):
             raise RefusedEntry(f"peer {entry.origin} is not on the roster")
+        if entry.sequence >= self.longest_log:
+            raise RefusedEntry(f"entry {entry.sequence}, a log has {self.longest_log} at most")
         if entry.is_end:
             # A run may have been continued with more rounds, so an earlier END is in order.
             if not 0 < entry.round <= self.rounds:
@@ -102,6 +109,31 @@ class Protocol:
             raise RefusedEntry(f"a scale of 2**{entry.scale}")
         self._check_indices(entry)
         self.gradients(entry)
+
+    def check_order(self, entry: Entry, previous: Entry) -> None:
+        """Hold an entry against the one before it in its origin's log.
+
+        Rounds ascend, so a peer adds to each round once; the choice of units relies on it (C2).
+
+        Raises:
+            RefusedEntry: its round is over in this log.
+        """
+        continues = previous.is_end and not entry.is_end
+        least = previous.round if continues else previous.round + 1
+        if entry.round < least:
+            raise RefusedEntry(f"round {entry.round} after round {previous.round}")
+
+    def check_versions(self, versions: Mapping[int, int]) -> None:
+        """Hold a version vector against the roster.
+
+        Raises:
+            RefusedEntry: it names entries that no honest peer of this run publishes.
+        """
+        for origin, length in versions.items():
+            if origin >= len(self.roster.rows):
+                raise RefusedEntry(f"peer {origin} is not on the roster")
+            if length > self.longest_log:
+                raise RefusedEntry(f"{length} entries, a log has {self.longest_log} at most")
 
     def _check_indices(self, entry: Entry) -> None:
         if (entry.indices is not None) != self.weighted_draws:

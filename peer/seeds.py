@@ -24,6 +24,9 @@ class Domain(IntEnum):
     PARTICIPATION = 2
     LOCAL_STEPS = 3
     SYNTHETIC = 4
+    HOLD_OUT = 5
+    SHARDS = 6
+    BATCHES = 7
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:

@@ -27,6 +27,14 @@ class LinkCount:
     control_bytes: int = 0
     framing_bytes: int = 0
 
+    def add(self, other: LinkCount) -> None:
+        """Add what was counted elsewhere."""
+        self.payload_messages += other.payload_messages
+        self.payload_bytes += other.payload_bytes
+        self.control_messages += other.control_messages
+        self.control_bytes += other.control_bytes
+        self.framing_bytes += other.framing_bytes
+
     @property
     def wire_bytes(self) -> int:
         """Everything: payload, control and framing."""
@@ -52,12 +60,7 @@ class Traffic:
 
     def add(self, sender: int, receiver: int, count: LinkCount) -> None:
         """Add what was counted elsewhere, by another process or before a resumption."""
-        link = self._links[sender, receiver]
-        link.payload_messages += count.payload_messages
-        link.payload_bytes += count.payload_bytes
-        link.control_messages += count.control_messages
-        link.control_bytes += count.control_bytes
-        link.framing_bytes += count.framing_bytes
+        self._links[sender, receiver].add(count)
 
     def links(self) -> Iterator[tuple[int, int, LinkCount]]:
         """Walk (sender, receiver, count) in order."""
@@ -66,7 +69,7 @@ class Traffic:
 
     def total(self) -> LinkCount:
         """Return the sum over all links."""
-        total = Traffic()
-        for _, _, count in self.links():
-            total.add(0, 0, count)
-        return total._links[0, 0]
+        total = LinkCount()
+        for count in self._links.values():
+            total.add(count)
+        return total

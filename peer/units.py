@@ -3,12 +3,12 @@
 Let 2**e be the power of two at or below the learning rate eta. Sums count multiples of 2**(e - u):
 an entry's weight is c_i * eta_r / 2**e, below 2, and its contribution weight * g is rounded to
 2**-u. The c_i of a round add up to 1, so after R rounds of tau steps with |g| <= g_max no sum can
-pass 2 * R * tau * g_max. u is the largest number, at most 24, that keeps this below 7/8 of 2**51
-units; the last eighth is for the roundings of weights and contributions, which half a unit per
-step and peer cannot fill with fewer than 2**20 peers.
+pass 2 * R * tau * g_max, but for roundings. u is the largest number, at most 24, that keeps this
+below 7/8 of 2**51 units less half a unit per step and peer, which is what the contributions may be
+rounded up by; the last eighth is more than the weights may be.
 
-FedKSeed-Pro's sums of |g| are not weighted, so N peers take part in their bound, and they get a unit
-of their own.
+FedKSeed-Pro's sums of |g| are not weighted, so N peers take part in their bound, and they get a
+unit of their own.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ def choose_units(
     Raises:
         UserError: the run is so long that less than 12 bits would be left behind the point.
     """
-    largest = rounds * local_steps * math.ceil(gradient_bound)
-    fraction_bits = min(MAX_FRACTION_BITS, _bits_below(SUM_LIMIT - SUM_LIMIT // 8, 2 * largest))
+    steps = rounds * local_steps
+    largest = steps * math.ceil(gradient_bound)
+    limit = max(1, SUM_LIMIT - SUM_LIMIT // 8 - steps * peers // 2)
+    fraction_bits = min(MAX_FRACTION_BITS, _bits_below(limit, 2 * largest))
     if fraction_bits < MIN_FRACTION_BITS:
         raise UserError(
             f"rounds x local_steps x gradient_bound = {largest} is too large: the accumulator "
-            f"holds at most {SUM_LIMIT >> (MIN_FRACTION_BITS + 1)}"
+            f"of {peers} peers holds at most {(limit - 1) >> (MIN_FRACTION_BITS + 1)}"
         )
     magnitude_bits = min(MAX_FRACTION_BITS, _bits_below(_MAGNITUDE_LIMIT, peers * largest))
     return Units(power_below(learning_rate), fraction_bits, magnitude_bits)

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -92,7 +93,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Ranges (origin, start, stop) that you hold and I lack."""
+    """Ranges (origin, start, stop) that you hold and I lack, by ascending origin."""
 
     ranges: tuple[tuple[int, int, int], ...]
 
@@ -148,7 +149,8 @@ def decode(frame: bytes) -> Message:
     try:
         parts = msgpack.unpackb(
             frame,
-            max_array_len=_ITEMS_LIMIT,
+            # Every item takes a byte, and room for all that are announced is taken at once.
+            max_array_len=min(_ITEMS_LIMIT, len(frame)),
             max_map_len=_ITEMS_LIMIT,
             max_ext_len=0,
             strict_map_key=False,
@@ -220,6 +222,14 @@ def _range(value: Any) -> tuple[int, int, int]:
     return origin, start, stop
 
 
+def _want(fields: list[Any]) -> Want:
+    ranges = tuple(_range(r) for r in _list(fields[0]))
+    # One range an origin, or a short message could ask for one log a thousand times.
+    if any(one[0] >= next_[0] for one, next_ in pairwise(ranges)):
+        raise MalformedMessage("ranges ascend by origin")
+    return Want(ranges)
+
+
 def _exactly(value: Any, length: int) -> list[Any]:
     if len(_list(value)) != length:
         raise MalformedMessage(f"an array of {length} was expected")
@@ -239,7 +249,7 @@ _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     2: ("ENTRIES", 1, lambda f: Entries(tuple(_entry(e) for e in _list(f[0])))),
     3: ("DIGEST", 2, lambda f: Digest(_digest(f[0]), _flag(f[1]))),
     4: ("VERSIONS", 1, lambda f: Versions(_versions(f[0]))),
-    5: ("WANT", 1, lambda f: Want(tuple(_range(r) for r in _list(f[0])))),
+    5: ("WANT", 1, _want),
     6: ("REFUSAL", 1, lambda f: Refusal(tuple(_name(n) for n in _list(f[0], _FIELDS_LIMIT)))),
     7: ("BYE", 0, lambda _: Bye()),
 }

@@ -1,0 +1,120 @@
+"""What happens in a run, written into its folder while it happens and when it has ended."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from peer.accumulator import Accumulator
+from peer.reporting import RoundReport
+from peer.setup import Prepared
+from peer.summary import Outcome, peak_memory, summarise
+from peer.traffic import LinkCount
+
+
+class Chronicle:
+    """Evaluates the model after each round, and keeps rounds.jsonl up to date."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._began = time.perf_counter()
+        self._records = {record["round"]: record for record in prepared.folder.read_rounds()}
+        self._rebuild = 0.0
+        self._evaluation = 0.0
+        self._local_steps = 0.0
+
+    def knows(self, rounds_done: int) -> bool:
+        """Tell whether the model after so many rounds has been evaluated, now or before."""
+        return rounds_done in self._records
+
+    def close(
+        self, rounds_done: int, cut: Accumulator, reports: Sequence[RoundReport], sent: LinkCount
+    ) -> float:
+        """Record the state after so many rounds; return the model's loss, NaN without one.
+
+        Args:
+            rounds_done: 0 for the pre-trained model.
+            cut: the accumulator of these rounds.
+            reports: of the last of them.
+            sent: by all peers so far.
+        """
+        loss = self._evaluate(cut)
+        met = [report.loss for report in reports if math.isfinite(report.loss)]
+        self._local_steps += sum(report.seconds for report in reports)
+        self._records[rounds_done] = {
+            "round": rounds_done,
+            "eval_loss": loss,
+            "train_loss": float(np.mean(met)) if met else None,
+            "skipped_steps": sum(report.skipped for report in reports),
+            "payload_bytes": sent.payload_bytes,
+            "control_bytes": sent.control_bytes,
+            "wire_bytes": sent.wire_bytes,
+            "accumulator": cut.digest(),
+        }
+        self._prepared.folder.write_rounds(
+            self._records[number] for number in sorted(self._records)
+        )
+        return loss
+
+    def finish(
+        self, engine: str, accumulators: Sequence[Accumulator], outcome: Outcome
+    ) -> dict[str, Any]:
+        """Write what is left to write, and return the summary.
+
+        Args:
+            engine: sim or launch.
+            accumulators: of the peers; the first is kept as the run's.
+            outcome: completed here by losses, times and memory.
+        """
+        prepared = self._prepared
+        experiment = prepared.experiment
+        outcome.skipped_steps = sum(record["skipped_steps"] for record in self._records.values())
+        outcome.seconds |= {
+            "wall": time.perf_counter() - self._began,
+            "local_steps": self._local_steps,
+            "rebuild": self._rebuild,
+            "evaluation": self._evaluation,
+        }
+        outcome.peak_memory_bytes = max(outcome.peak_memory_bytes, peak_memory())
+        model = None
+        if prepared.tuner is not None:
+            parameters = prepared.tuner.model.layout.parameters
+            model = {
+                "name": experiment.model,
+                "parameters": parameters,
+                "dtype": experiment.dtype,
+            }
+            outcome.losses = [self._records[n]["eval_loss"] for n in sorted(self._records)]
+        summary = summarise(engine, experiment, prepared.graph, prepared.corpus, model, outcome)
+        folder = prepared.folder
+        summary["folder"] = str(folder.path)
+        folder.write_accumulator(accumulators[0], with_probabilities=experiment.is_pro)
+        folder.write_links(outcome.traffic)
+        folder.write_summary(summary)
+        return summary
+
+    def model_digests(self, accumulators: Sequence[Accumulator]) -> list[str]:
+        """Return the digest of each peer's weights, rebuilt from that peer's own accumulator."""
+        tuner = self._prepared.tuner
+        if tuner is None:
+            return []
+        began = time.perf_counter()
+        digests = [tuner.digest(accumulator) for accumulator in accumulators]
+        self._rebuild += time.perf_counter() - began
+        return digests
+
+    def _evaluate(self, cut: Accumulator) -> float:
+        tuner, corpus = self._prepared.tuner, self._prepared.corpus
+        if tuner is None or corpus is None:
+            return math.nan
+        began = time.perf_counter()
+        tuner.go_to(cut)
+        rebuilt = time.perf_counter()
+        loss = tuner.evaluate(cut, corpus.encoded, corpus.split.held_out)
+        self._rebuild += rebuilt - began
+        self._evaluation += time.perf_counter() - rebuilt
+        return loss

@@ -1,0 +1,281 @@
+"""The options of an experiment: each is declared once, and is a TOML key and a flag of that name.
+
+The declarations below give type, default, range, help text and the comment in the file that
+`kseed init` writes. Whatever is wrong with a value is told in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from peer.dissemination import MODES
+from peer.errors import UserError
+from peer.gradients import GRADIENT_BYTES
+from peer.seeds import SEED_LIMIT
+from peer.wire import FRAME_LIMIT
+
+BUILTIN: Final = "builtin"
+METHODS: Final = ("fedkseed", "fedkseed-pro")
+TRAINERS: Final = ("zeroth-order", "synthetic")
+PERTURBATIONS: Final = ("gaussian", "rademacher")
+PARTITIONS: Final = ("iid", "dirichlet", "by-category")
+DEVICES: Final = ("auto", "cpu", "cuda")
+DTYPES: Final = ("float32", "bfloat16", "float16")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def _option(
+    default: Any,
+    help_: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    defines_run: bool = True,
+) -> Any:
+    """Declare an option; `defines_run` says whether a resumed run must have the same value."""
+    limits = {"choices": choices, "least": least, "above": above, "most": most}
+    return field(default=default, metadata={"help": help_, "defines_run": defines_run, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A whole experiment. Every option has a default, so `Experiment()` is the default run.
+
+    Raises:
+        UserError: a value is not allowed; names the key, the value and what is.
+    """
+
+    topology: str = _option("ring", "graph family, or a .graphml, .edgelist or .json file")
+    peers: int = _option(8, "number of peers; a topology file sets it", least=2, most=2**20)
+    degree: int = _option(4, "degree of the families that have one", least=1)
+    rounds: int = _option(8, "rounds R", least=1, most=2**24, defines_run=False)
+    local_steps: int = _option(50, "local steps tau a round", least=1, most=2**18)
+    candidate_seeds: int = _option(1024, "candidate seeds K", least=1, most=2**24)
+    learning_rate: float = _option(1e-4, "learning rate eta", above=0.0, most=1e3)
+    epsilon: float = _option(1e-3, "perturbation scale eps", above=0.0, most=1e3)
+    batch_size: int = _option(1, "rows in the batch of a local step", least=1, most=2**16)
+    participation: float = _option(
+        1.0, "share of the peers that train in a round", above=0.0, most=1.0
+    )
+    method: str = _option(
+        "fedkseed", "fedkseed, or fedkseed-pro: draws seeds by importance", choices=METHODS
+    )
+    trainer: str = _option(
+        "zeroth-order", "synthetic: histories of the right size without a model", choices=TRAINERS
+    )
+    perturbation: str = _option(
+        "gaussian", "distribution of the perturbations z", choices=PERTURBATIONS
+    )
+    gossip: str = _option("flood", "how entries spread", choices=MODES)
+    gradient_bytes: int = _option(
+        4, "bytes of a scalar gradient on the wire", choices=GRADIENT_BYTES
+    )
+    gradient_bound: float = _option(
+        1024.0, "scalar gradients are clipped at this power of two", least=1.0, most=32768.0
+    )
+    model: str = _option(BUILTIN, "Hugging Face causal LM: folder or hub id, or builtin")
+    data: str = _option(
+        BUILTIN, "JSON, JSONL or CSV file, Natural Instructions folder, hub id, or builtin"
+    )
+    partition: str = _option("dirichlet", "how rows are dealt to the peers", choices=PARTITIONS)
+    alpha: float = _option(
+        0.5, "concentration of the Dirichlet partition; less is more uneven", above=0.0, most=1e6
+    )
+    eval_rows: int = _option(200, "rows held out to evaluate the model on", least=1)
+    max_length: int = _option(
+        0, "tokens kept of a row; 0: the smaller of 1024 and the model's positions", least=0
+    )
+    dtype: str = _option("float32", "type of the weights", choices=DTYPES)
+    seed: int = _option(
+        0, "the root of everything that is drawn", least=0, most=SEED_LIMIT // 2 - 1
+    )
+    step_seconds: float = _option(
+        0.1, "virtual time of a local step in the simulator, in seconds", above=0.0, most=1e6
+    )
+    round_timeout: float = _option(
+        60.0, "seconds to wait for a round's entries", above=0.0, most=1e9, defines_run=False
+    )
+    settle_timeout: float = _option(
+        60.0, "seconds to wait for all logs at the end", above=0.0, most=1e9, defines_run=False
+    )
+    device: str = _option(
+        "auto", "where the model lives; auto takes a GPU", choices=DEVICES, defines_run=False
+    )
+    threads: int = _option(
+        1,
+        "threads of a forward pass; its last bits hang on them",
+        least=1,
+        most=4096,
+        defines_run=False,
+    )
+    out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
+    resume: bool = _option(False, "go on with the run in `out`", defines_run=False)
+    dry_run: bool = _option(
+        False, "only say what the run would cost in time, bytes and memory", defines_run=False
+    )
+    log_level: str = _option("info", "how much is logged", choices=LOG_LEVELS, defines_run=False)
+    json: bool = _option(
+        False, "print summary.json on standard output and nothing else there", defines_run=False
+    )
+
+    def __post_init__(self) -> None:
+        for item in options():
+            _check(item, getattr(self, item.name))
+        if math.frexp(self.gradient_bound)[0] != 0.5:
+            _refuse("gradient_bound", self.gradient_bound, "a power of two")
+        if self.local_steps * (self.gradient_bytes + 4) > FRAME_LIMIT // 2:
+            most = FRAME_LIMIT // 2 // (self.gradient_bytes + 4)
+            _refuse("local_steps", self.local_steps, f"at most {most} fit in one message")
+        if self.resume and not self.out:
+            _refuse("resume", self.resume, "goes with `out`, the run folder to go on with")
+
+    @property
+    def is_pro(self) -> bool:
+        """Whether seeds are drawn by importance."""
+        return self.method == "fedkseed-pro"
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether there is no model."""
+        return self.trainer == "synthetic"
+
+    def identity(self) -> dict[str, Any]:
+        """Return the options that a resumed run must share."""
+        return {
+            item.name: getattr(self, item.name)
+            for item in options()
+            if item.metadata["defines_run"]
+        }
+
+
+def options() -> tuple[Field[Any], ...]:
+    """Return the declarations, in order."""
+    return fields(Experiment)
+
+
+def kind(item: Field[Any]) -> type:
+    """Return an option's type: str, int, float or bool."""
+    return type(item.default)
+
+
+def allowed(item: Field[Any]) -> str:
+    """Return in words which values an option may have."""
+    limits = item.metadata
+    if limits["choices"]:
+        return "one of " + ", ".join(str(choice) for choice in limits["choices"])
+    if kind(item) in (str, bool):
+        return {str: "a text", bool: "true or false"}[kind(item)]
+    bounds = [
+        f"{word} {limits[key]:g}"
+        for key, word in (("above", "above"), ("least", "at least"), ("most", "at most"))
+        if limits[key] is not None
+    ]
+    noun = "a whole number" if kind(item) is int else "a number"
+    return " ".join([noun, " and ".join(bounds)]).strip()
+
+
+def _refuse(key: str, value: Any, allowed_: str) -> None:
+    raise UserError(f"{key} = {value!r} is not allowed: {allowed_}")
+
+
+def _check(item: Field[Any], value: Any) -> None:
+    limits = item.metadata
+    right_type = type(value) is kind(item) or (kind(item) is float and type(value) is int)
+    in_choices = not limits["choices"] or value in limits["choices"]
+    if not right_type or not in_choices:
+        _refuse(item.name, value, f"must be {allowed(item)}")
+    if kind(item) in (int, float):
+        # Written so that NaN fails.
+        above = limits["above"] is None or value > limits["above"]
+        least = limits["least"] is None or value >= limits["least"]
+        most = limits["most"] is None or value <= limits["most"]
+        if not (above and least and most):
+            _refuse(item.name, value, f"must be {allowed(item)}")
+
+
+def experiment_from(values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment that these keys describe, the others having their defaults.
+
+    Raises:
+        UserError: a key is unknown, or a value not allowed.
+    """
+    known = {item.name: item for item in options()}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
+            raise UserError(f"{key} = {value!r}: there is no such option; {hint}")
+    whole: dict[str, Any] = {
+        key: float(value) if kind(known[key]) is float and type(value) is int else value
+        for key, value in values.items()
+    }
+    return Experiment(**whole)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the keys of an experiment file.
+
+    Raises:
+        UserError: the file cannot be read, or is no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no TOML file: {error}") from None
+
+
+def write_toml(values: Mapping[str, Any]) -> str:
+    """Return flat keys as TOML text."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    return repr(value)
+
+
+def commented_toml() -> str:
+    """Return a file with every option at its default, each explained."""
+    lines = [
+        "# An experiment: `kseed sim` and `kseed launch` take this file; flags win over it.",
+        "",
+    ]
+    for item in options():
+        about = item.metadata["help"]
+        if item.metadata["choices"] or kind(item) in (int, float):
+            about += f" ({allowed(item)})"
+        lines += [f"# {about}", write_toml({item.name: item.default})]
+    return "\n".join(lines)
+
+
+def unused_options(experiment: Experiment, given: Iterable[str]) -> tuple[str, ...]:
+    """Return which of the options that a user gave have no effect in this experiment."""
+    idle: set[str] = set()
+    if experiment.is_synthetic:
+        idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
+        idle |= {"device", "epsilon", "batch_size", "perturbation"}
+    if experiment.partition != "dirichlet":
+        idle.add("alpha")
+    if experiment.topology not in (
+        "random-regular",
+        "erdos-renyi",
+        "watts-strogatz",
+        "barabasi-albert",
+    ):
+        idle.add("degree")
+    return tuple(key for key in given if key in idle)

@@ -1,0 +1,34 @@
+"""The tuned model of a run as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peer.errors import UserError
+from peer.records import RunFolder
+
+
+def export(run: Path, to: Path) -> str:
+    """Rebuild a run's model and save it with its tokenizer; return the digest of the weights.
+
+    Raises:
+        UserError: no ended run with a model is there, or `to` exists already.
+    """
+    folder = RunFolder(run)
+    experiment = folder.experiment()
+    if experiment.is_synthetic:
+        raise UserError(f"{run} was made by the synthetic trainer: there is no model to export")
+    accumulator = folder.read_accumulator()
+    if to.exists():
+        raise UserError(f"{to} exists already, a new folder is wanted")
+    from peer.model import load_tokenizer
+    from peer.setup import build_tuner
+
+    tuner = build_tuner(experiment, remember=False, threads=None)
+    digest = tuner.digest(accumulator)
+    to.mkdir(parents=True)
+    # Saved through a copy: the flat buffer is one storage, which safetensors would refuse to split.
+    state = {name: tensor.clone() for name, tensor in tuner.model.module.state_dict().items()}
+    tuner.model.module.save_pretrained(to, state_dict=state)
+    load_tokenizer(experiment.model).save_pretrained(to)
+    return digest

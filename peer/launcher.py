@@ -1,0 +1,309 @@
+"""A run with one process a peer, on this machine: started, watched, ended and summed up.
+
+    launcher                          peer process
+       | -- forkserver, experiment ----> |   torch is imported once, in the server
+       | <----- {"listens": endpoint} -- |   a port that was free
+       | -- {"addresses": ...} --------> |
+       | <----- {"round": ...} --------- |   at the start of each round
+       | <----- {"trained": ...} ------- |   after each local round
+       | <----- {"done": ...} ---------- |   the accumulator is in its folder
+
+A peer that fails, or that a signal ends, ends the run: the launcher ends the others and says which
+peer and why. A peer whose launcher is gone ends itself.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import multiprocessing.connection as pipes
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from peer.accumulator import Accumulator
+from peer.chronicle import Chronicle
+from peer.config import Experiment
+from peer.errors import RunFailed, UserError
+from peer.events import Event, RoundStarted
+from peer.process import Hooks, PeerSettings, log_event, run_peer
+from peer.progress import RunProgress
+from peer.records import RunFolder
+from peer.reporting import RoundReport
+from peer.rounds import Rounds
+from peer.setup import Prepared, prepare
+from peer.store import EntryStore
+from peer.summary import Outcome
+from peer.traffic import LinkCount, Traffic
+from topology import TopologyError
+
+ENGINE: Final = "launch"
+PATIENCE: Final = 5.0
+"""Seconds that a peer has to end when it is told to, before it is killed."""
+
+_PRELOAD: Final = ["peer.launcher", "peer.zeroth_order", "transformers.modeling_utils"]
+
+
+def launch(experiment: Experiment) -> dict[str, Any]:
+    """Run an experiment with one process a peer, write its run folder, and return the summary.
+
+    Raises:
+        UserError, TopologyError: a mistake of the user's; nothing has been written.
+        RunFailed: a peer has failed; no process is left.
+    """
+    prepared = prepare(experiment, ENGINE)
+    prepared.folder.create(prepared.experiment, prepared.graph, ENGINE)
+    chronicle = Chronicle(prepared)
+    network = _Network(prepared)
+    histories = sum(
+        len(prepared.protocol.roster.active(round_)) for round_ in range(experiment.rounds)
+    )
+    with RunProgress(histories, experiment.rounds) as progress:
+        try:
+            network.start()
+            network.watch(progress)
+        finally:
+            network.end()
+    return _conclude(prepared, network, chronicle)
+
+
+@dataclass
+class _Child:
+    """A peer's process, as the launcher sees it."""
+
+    peer: int
+    process: BaseProcess
+    channel: Connection
+    folder: Path
+    endpoint: str = ""
+    result: dict[str, Any] | None = None
+
+
+class _Network:
+    """All processes of a run."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._state = prepared.folder.state(ENGINE)
+        self.children: list[_Child] = []
+        self.reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
+        self.sent: defaultdict[int, LinkCount] = defaultdict(LinkCount)
+
+    def start(self) -> None:
+        """Start all processes, and tell each where its neighbours are."""
+        experiment = self._prepared.experiment
+        methods = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in methods else "spawn"
+        context: Any = multiprocessing.get_context(method)
+        if context.get_start_method() == "forkserver":
+            context.set_forkserver_preload(_PRELOAD)
+        encoded = self._save_rows()
+        threads = max(1, (os.cpu_count() or 1) // experiment.peers)
+        for peer in self._prepared.graph.nodes:
+            folder = self._state / f"peer-{peer}"
+            folder.mkdir(parents=True, exist_ok=True)
+            settings = PeerSettings(peer, folder, encoded=encoded, kernel_threads=threads)
+            mine, theirs = context.Pipe()
+            process = context.Process(
+                target=_run_child, args=(theirs, experiment, settings), name=f"kseed-{peer}"
+            )
+            process.start()
+            theirs.close()
+            self.children.append(_Child(peer, process, mine, folder))
+
+    def _save_rows(self) -> tuple[Path, int] | None:
+        """Write the tokenised rows, so that they are made once and not once a peer."""
+        corpus = self._prepared.corpus
+        if corpus is None:
+            return None
+        path = self._state / "rows.npz"
+        corpus.encoded.save(path)
+        return path, corpus.unusable - corpus.encoded.cut_away
+
+    def watch(self, progress: RunProgress) -> None:
+        """Follow the run until every peer has reported its end.
+
+        Raises:
+            RunFailed: a peer has failed or died.
+        """
+        running = {child.channel: child for child in self.children}
+        while running:
+            for ready in pipes.wait(list(running)):
+                assert isinstance(ready, Connection)
+                child = running[ready]
+                try:
+                    message = json.loads(ready.recv_bytes())
+                except EOFError:
+                    self._died(child)
+                self._take(child, message, progress)
+                if child.result is not None:
+                    del running[ready]
+
+    def _take(self, child: _Child, message: Mapping[str, Any], progress: RunProgress) -> None:
+        match message:
+            case {"listens": endpoint}:
+                child.endpoint = endpoint
+                if all(other.endpoint for other in self.children):
+                    self._tell_addresses()
+            case {"round": round_, "sent": sent}:
+                self.sent[round_].add(LinkCount(**sent))
+            case {"trained": report}:
+                told = RoundReport(**report)
+                self.reports[told.round].append(told)
+                progress.trained(told.round)
+            case {"done": result}:
+                child.result = result
+            case {"failed": reason}:
+                raise RunFailed(
+                    f"peer {child.peer} failed: {reason} (see {child.folder / 'output.log'})"
+                )
+
+    def _tell_addresses(self) -> None:
+        addresses = {child.peer: child.endpoint for child in self.children}
+        for child in self.children:
+            try:
+                _send(child.channel, {"addresses": addresses})
+            except OSError:
+                self._died(child)
+
+    def _died(self, child: _Child) -> NoReturn:
+        child.process.join(PATIENCE)
+        code = child.process.exitcode
+        how = f"ended with status {code}"
+        if code is not None and code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        raise RunFailed(f"peer {child.peer} {how} (see {child.folder / 'output.log'})")
+
+    def end(self) -> None:
+        """End every process that is still there, and wait for all."""
+        finished = all(child.result is not None for child in self.children)
+        for child in self.children:
+            if not finished:
+                child.process.terminate()
+        for child in self.children:
+            child.process.join(PATIENCE)
+            if child.process.is_alive():
+                child.process.kill()
+                child.process.join()
+            child.channel.close()
+
+
+def _conclude(prepared: Prepared, network: _Network, chronicle: Chronicle) -> dict[str, Any]:
+    """Evaluate every round from the log of the first peer, and sum the run up."""
+    protocol = prepared.protocol
+    with EntryStore(network.children[0].folder / "log.sqlite") as store:
+        entries = store.load()
+    rounds = Rounds(protocol)
+    for entry in entries:
+        if not entry.is_end:
+            rounds.add(entry)
+    sent = LinkCount()
+    with RunProgress(protocol.rounds + 1, protocol.rounds) as progress:
+        for done in range(protocol.rounds + 1):
+            sent = network.sent.get(done, sent)
+            if not chronicle.knows(done):
+                reports = network.reports[done - 1]
+                progress.closed(done, chronicle.close(done, rounds.accumulator, reports, sent))
+            if not rounds.over:
+                rounds.close()
+    results = [child.result or {} for child in network.children]
+    traffic = Traffic()
+    accumulators: list[Accumulator] = []
+    for child in network.children:
+        folder = RunFolder(child.folder)
+        accumulators.append(folder.read_accumulator())
+        for sender, receiver, count in folder.read_links().links():
+            traffic.add(sender, receiver, count)
+    outcome = Outcome(
+        accumulator_digests=[accumulator.digest() for accumulator in accumulators],
+        model_digests=[result["model_digest"] for result in results if result["model_digest"]],
+        entries=entries,
+        received=[result["received"] for result in results],
+        timeouts=sum(result["timeouts"] for result in results),
+        missing=tuple(sorted({peer for result in results for peer in result["missing"]})),
+        traffic=traffic,
+        peak_memory_bytes=max(result["peak_memory_bytes"] for result in results),
+        rejected=sum(result["rejected"] + result["garbage"] for result in results),
+        processes=[
+            {"peer": child.peer, "pid": child.process.pid, "address": child.endpoint}
+            for child in network.children
+        ],
+    )
+    return chronicle.finish(ENGINE, accumulators, outcome)
+
+
+def _send(channel: Connection, message: Mapping[str, Any]) -> None:
+    channel.send_bytes(json.dumps(message).encode())
+
+
+def _run_child(channel: Connection, experiment: Experiment, settings: PeerSettings) -> None:
+    """Be one peer: the main function of a process."""
+    # Ctrl-C reaches every process of a terminal; the launcher is the one to end a run.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with (settings.folder / "output.log").open("a") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    import logging
+
+    logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("kseed").setLevel(experiment.log_level.upper())
+    try:
+        _send(channel, {"done": _take_part(channel, experiment, settings)})
+    except (UserError, TopologyError) as error:
+        _send(channel, {"failed": str(error)})
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        _send(channel, {"failed": f"{type(error).__name__}: {error}"})
+        sys.exit(1)
+
+
+def _take_part(
+    channel: Connection, experiment: Experiment, settings: PeerSettings
+) -> dict[str, Any]:
+    folder = RunFolder(settings.folder)
+    traffic = folder.read_links()
+    speaking = threading.Lock()
+
+    def tell(message: Mapping[str, Any]) -> None:
+        # Events come from the event loop, reports from the training thread.
+        with speaking:
+            _send(channel, message)
+
+    def addresses(endpoint: str) -> Mapping[int, str]:
+        tell({"listens": endpoint})
+        told = json.loads(channel.recv_bytes())["addresses"]
+        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+        return {int(peer): address for peer, address in told.items()}
+
+    def on_event(event: Event) -> None:
+        log_event(settings.id, event)
+        if isinstance(event, RoundStarted):
+            folder.write_links(traffic)
+            tell({"round": event.round, "sent": asdict(traffic.total())})
+
+    def on_trained(report: RoundReport) -> None:
+        tell({"trained": asdict(report)})
+
+    result = run_peer(experiment, settings, Hooks(addresses, on_event, on_trained), traffic)
+    folder.write_accumulator(result.accumulator, with_probabilities=False)
+    folder.write_links(traffic)
+    tell({"round": experiment.rounds, "sent": asdict(traffic.total())})
+    return {name: value for name, value in vars(result).items() if name != "accumulator"}
+
+
+def _end_with(channel: Connection) -> None:
+    """End this process when the other end of its channel is gone."""
+    try:
+        channel.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)

@@ -1,0 +1,180 @@
+"""A Hugging Face causal LM with all its weights in one flat buffer.
+
+Parameters are numbered by sorted name, tied ones once under the smallest name of their group (C1).
+The module's parameters are views into the buffer, so a pass over the buffer is a pass over the
+model and no weight is held twice. The layout (name, shape, offset) is hashed into the handshake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from peer import builtin
+from peer.config import BUILTIN
+from peer.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ALLOWED = "allowed are a folder with a Hugging Face causal LM, a hub id, and builtin"
+LABEL_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a parameter lies in the flat buffer."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All parameters in the order of the flat buffer."""
+
+    slots: tuple[Slot, ...]
+
+    @property
+    def parameters(self) -> int:
+        """d, how many numbers there are."""
+        return sum(slot.size for slot in self.slots)
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits that stand for names, shapes and offsets."""
+        text = "\n".join(f"{slot.name} {slot.shape} {slot.offset}" for slot in self.slots)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class FlatModel:
+    """A causal LM over one flat buffer of weights.
+
+    Attributes:
+        module: the model, in evaluation mode; its parameters are views into `weights`.
+        weights: shape (d,), all parameters.
+        layout: which is where.
+    """
+
+    def __init__(self, module: PreTrainedModel, device: torch.device) -> None:
+        module.requires_grad_(False)
+        module.train(False)
+        named = _smallest_names(module)
+        slots, offset = [], 0
+        for name, parameter in named:
+            slots.append(Slot(name, tuple(parameter.shape), offset, parameter.numel()))
+            offset += parameter.numel()
+        self.layout = Layout(tuple(slots))
+        self.weights = torch.empty(offset, dtype=named[0][1].dtype, device=device)
+        torch.nn.Module.to(module, device)
+        for slot, (_, parameter) in zip(slots, named, strict=True):
+            view = self.weights[slot.offset : slot.offset + slot.size].view(slot.shape)
+            view.copy_(parameter.data)
+            parameter.data = view
+        self.module = module
+
+    @torch.inference_mode()
+    def losses(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each row's summed loss in nats (float64) and its number of label tokens.
+
+        Args:
+            input_ids: int64, shape (B, L).
+            attention_mask: int64, shape (B, L), 0 on padding.
+            labels: int64, shape (B, L), -100 where there is nothing to predict.
+
+        Returns:
+            Two tensors of shape (B,) on the CPU.
+        """
+        device = self.weights.device
+        # Without padding the mask says nothing, and models are quicker without one.
+        mask = None if bool(attention_mask.all()) else attention_mask.to(device)
+        output: Any = self.module(
+            input_ids=input_ids.to(device), attention_mask=mask, use_cache=False
+        )
+        targets = labels[:, 1:].to(device)
+        kept = targets != LABEL_IGNORED
+        logits = output.logits[:, :-1][kept].float()
+        each = torch.zeros(targets.shape, dtype=torch.float64, device=device)
+        each[kept] = torch.nn.functional.cross_entropy(
+            logits, targets[kept], reduction="none"
+        ).double()
+        return each.sum(dim=1).cpu(), kept.sum(dim=1).cpu()
+
+
+def _smallest_names(module: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
+    """Return (name, parameter), sorted by name, tied parameters under their smallest name."""
+    names: dict[int, tuple[str, torch.nn.Parameter]] = {}
+    for name, parameter in sorted(module.named_parameters(remove_duplicate=False)):
+        names.setdefault(id(parameter), (name, parameter))
+    found = sorted(names.values(), key=lambda item: item[0])
+    kinds = {parameter.dtype for _, parameter in found}
+    if len(kinds) != 1:
+        raise UserError(f"the model's parameters have several types: {sorted(map(str, kinds))}")
+    return found
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for.
+
+    Raises:
+        UserError: cuda is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device = 'cuda': this machine has no GPU that torch can use")
+    return torch.device(name)
+
+
+def load_model(source: str, dtype: str, device: torch.device) -> FlatModel:
+    """Load a causal LM by folder, hub id, or `builtin`.
+
+    Raises:
+        UserError: there is no such model, or it is none that can be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    module = _load(AutoModelForCausalLM, source, dtype=getattr(torch, dtype))
+    return FlatModel(module, device)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer. Raises UserError as `load_model` does."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source)
+    return tokenizer
+
+
+def positions(source: str) -> int:
+    """Return the number of positions of a model, a large number if it does not say."""
+    from transformers import AutoConfig
+
+    config = _load(AutoConfig, source)
+    return int(getattr(config, "max_position_embeddings", None) or 2**20)
+
+
+def _load(auto: Any, source: str, **options: Any) -> Any:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Warnings about how the weights were stored are not for the user of a run.
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    path = builtin.MODEL if source == BUILTIN else Path(source).expanduser()
+    is_folder = path.is_dir()
+    if not is_folder and (path.exists() or source.count("/") != 1 or source[0] in "./~"):
+        raise UserError(f"model = {source!r}: there is no such folder; {ALLOWED}")
+    try:
+        return auto.from_pretrained(str(path) if is_folder else source, **options)
+    # Hugging Face raises whatever its parts raise; for the user they are all one mistake.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"model = {source!r} cannot be loaded: {reason}; {ALLOWED}") from error

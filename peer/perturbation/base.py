@@ -1,0 +1,172 @@
+"""The one interface of every backend, and the checks that all of them share.
+
+A public method checks its arguments, and only then calls the backend's own part. So whatever is
+refused has changed nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peer.errors import UserError
+from peer.perturbation.reference import Distribution
+from peer.seeds import SEED_LIMIT
+from peer.units import SUM_LIMIT
+
+WEIGHT_DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
+
+INDEX_LIMIT: Final = 2**62
+"""Weights are numbered from 0 to below this, so that no index overflows when rounded up."""
+
+EXPONENT_LIMIT: Final = 900
+"""|exponent| up to here leaves every product with a power of two exact in float64."""
+
+
+class Perturbation(ABC):
+    """The perturbations of one distribution, made on one kind of device.
+
+    Attributes:
+        distribution: which one; its name, `unit_bits` and `bound`.
+        device: where tensors must lie.
+    """
+
+    def __init__(self, distribution: Distribution, device: torch.device) -> None:
+        self.distribution = distribution
+        self.device = device
+
+    @property
+    def unit_bits(self) -> int:
+        """z is a multiple of 2**-unit_bits."""
+        return self.distribution.unit_bits
+
+    @property
+    def bound(self) -> int:
+        """The largest |z|, in units."""
+        return self.distribution.bound
+
+    def units(self, seed: int, start: int, stop: int) -> torch.Tensor:
+        """Return numbers start to stop of a perturbation, in units.
+
+        Returns:
+            int16, shape (stop - start,), on `device`.
+
+        Raises:
+            UserError: a seed or a range that is outside.
+        """
+        _check_seed(seed)
+        _check_range(start, stop)
+        return self._units(int(seed), start, stop)
+
+    def axpy_(self, weights: torch.Tensor, seed: int, coefficient: float, start: int = 0) -> None:
+        """Add coefficient * z to weights in place: the pass that `reference` defines.
+
+        Args:
+            weights: float32, bfloat16 or float16, shape (n,), contiguous, on `device`.
+            seed: 0 <= seed < 2**64.
+            coefficient: finite; rounded to float32.
+            start: index, in the model, of the first of these weights.
+
+        Raises:
+            UserError: an argument is not as above. Nothing has changed.
+        """
+        self._check_weights("weights", weights)
+        _check_seed(seed)
+        _check_range(start, start + len(weights))
+        with np.errstate(over="ignore"):
+            rounded = float(np.float32(coefficient))
+        if not math.isfinite(rounded):
+            raise UserError(f"coefficient {coefficient} is not finite in float32")
+        self._axpy(weights.detach(), int(seed), rounded, start)
+
+    def rebuild(
+        self,
+        out: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        exponent: int,
+        start: int = 0,
+    ) -> None:
+        """Set out to w0 - 2**exponent * sum_j sums_j z_j: the rebuild that `reference` defines.
+
+        Args:
+            out: like w0; may be w0 itself, but not overlap it in another way.
+            w0: float32, bfloat16 or float16, shape (n,), contiguous, on `device`.
+            seeds: uint64, shape (K,).
+            sums: int64, shape (K,), |sums| < 2**51; a seed whose sum is 0 costs nothing.
+            exponent: the unit of the sums is 2**exponent; |exponent| <= 900.
+            start: index, in the model, of the first of these weights.
+
+        Raises:
+            UserError: an argument is not as above. Nothing has changed.
+        """
+        self._check_weights("w0", w0)
+        self._check_weights("out", out)
+        if out.dtype != w0.dtype or out.shape != w0.shape:
+            raise UserError(
+                f"out is {out.dtype} of {len(out)} weights, w0 {w0.dtype} of {len(w0)}: "
+                "they must be alike"
+            )
+        _check_range(start, start + len(w0))
+        _check_sums(seeds, sums)
+        if abs(exponent) > EXPONENT_LIMIT:
+            raise UserError(f"exponent {exponent} is outside [-{EXPONENT_LIMIT}, {EXPONENT_LIMIT}]")
+        used = sums != 0
+        scale = 2.0 ** (exponent - self.unit_bits)
+        self._rebuild(out.detach(), w0.detach(), seeds[used], sums[used], scale, start)
+
+    @abstractmethod
+    def _units(self, seed: int, start: int, stop: int) -> torch.Tensor: ...
+
+    @abstractmethod
+    def _axpy(self, weights: torch.Tensor, seed: int, coefficient: float, start: int) -> None: ...
+
+    @abstractmethod
+    def _rebuild(
+        self,
+        out: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        scale: float,
+        start: int,
+    ) -> None: ...
+
+    def _check_weights(self, name: str, weights: torch.Tensor) -> None:
+        if weights.dtype not in WEIGHT_DTYPES:
+            raise UserError(f"{name} is {weights.dtype}: float32, bfloat16 or float16 is wanted")
+        if weights.dim() != 1 or not weights.is_contiguous():
+            raise UserError(
+                f"{name} has shape {tuple(weights.shape)} and strides {weights.stride()}: "
+                "one contiguous dimension is wanted"
+            )
+        if weights.device.type != self.device.type:
+            raise UserError(f"{name} is on {weights.device}, the perturbation on {self.device}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < SEED_LIMIT:
+        raise UserError(f"seed {seed} is outside [0, 2**64)")
+
+
+def _check_range(start: int, stop: int) -> None:
+    if not 0 <= start <= stop <= INDEX_LIMIT:
+        raise UserError(f"weights {start} to {stop} are not a range in [0, 2**62]")
+
+
+def _check_sums(seeds: NDArray[np.uint64], sums: NDArray[np.int64]) -> None:
+    if seeds.dtype != np.uint64 or sums.dtype != np.int64:
+        raise UserError(f"seeds are {seeds.dtype}, sums {sums.dtype}: uint64 and int64 are wanted")
+    if seeds.ndim != 1 or seeds.shape != sums.shape:
+        raise UserError(
+            f"seeds have shape {seeds.shape}, sums {sums.shape}: one sum for each seed is wanted"
+        )
+    past = (sums <= -SUM_LIMIT) | (sums >= SUM_LIMIT)
+    if past.any():
+        raise UserError(f"sum {sums[past][0]} is past the limit of 2**51 units")

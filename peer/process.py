@@ -1,0 +1,235 @@
+"""One peer as a process of its own: from its settings to its part of the run folder.
+
+The launcher's peers and those started by hand run the same code; they differ in who tells them the
+addresses and who hears how it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from peer.accumulator import Accumulator
+from peer.config import Experiment, experiment_from, read_toml
+from peer.data.encode import Encoded
+from peer.driver import drive
+from peer.errors import UserError
+from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.gossip import Gossip
+from peer.log import EntryLog
+from peer.records import RunFolder
+from peer.reporting import ReportingTrainer, RoundReport
+from peer.setup import (
+    Corpus,
+    build_protocol,
+    build_trainer,
+    build_tuner,
+    deal,
+    encode_rows,
+    resolve_topology,
+)
+from peer.store import EntryStore
+from peer.summary import peak_memory
+from peer.traffic import Traffic
+from peer.zeromq import LOOPBACK, Transport
+
+ENGINE = "peer"
+LOG = logging.getLogger("kseed")
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """What one peer needs to know beyond the experiment.
+
+    Attributes:
+        id: its place in the roster.
+        folder: where its log is kept.
+        bind: the address to listen on.
+        encoded: rows that have been tokenised already, and how many had no response; None: load
+            them by the experiment.
+        kernel_threads: of the passes over the weights; None: all processors.
+    """
+
+    id: int
+    folder: Path
+    bind: str = LOOPBACK
+    encoded: tuple[Path, int] | None = None
+    kernel_threads: int | None = None
+
+
+@dataclass(frozen=True)
+class PeerResult:
+    """What one peer has ended with."""
+
+    accumulator: Accumulator
+    model_digest: str | None
+    missing: tuple[int, ...]
+    timeouts: int
+    rejected: int
+    received: int
+    garbage: int
+    dropped: int
+    peak_memory_bytes: int
+
+
+@dataclass
+class Hooks:
+    """Whom a peer tells what, and who tells it where its neighbours are.
+
+    Attributes:
+        addresses: given the address that this peer listens on, returns each neighbour's.
+        on_event: called with each event, in the event loop's thread.
+        on_trained: called after each local round, in the training thread.
+    """
+
+    addresses: Callable[[str], Mapping[int, str]]
+    on_event: Callable[[Event], None]
+    on_trained: Callable[[RoundReport], None]
+
+
+def run_peer(
+    experiment: Experiment,
+    settings: PeerSettings,
+    hooks: Hooks,
+    traffic: Traffic,
+    before: Callable[[], None] = lambda: None,
+) -> PeerResult:
+    """Take part in a run from the first HELLO to the last BYE.
+
+    Args:
+        experiment: the run's.
+        settings: this peer's.
+        hooks: see `Hooks`.
+        traffic: counts what this peer sends.
+        before: called when no mistake of the user's is left to be found, to make folders.
+
+    Raises:
+        UserError, TopologyError: a mistake of the user's.
+    """
+    experiment, graph = resolve_topology(experiment)
+    if not 0 <= settings.id < experiment.peers:
+        raise UserError(
+            f"id = {settings.id} is not allowed: there are peers 0 to {experiment.peers - 1}"
+        )
+    corpus, tuner = None, None
+    if not experiment.is_synthetic:
+        corpus = _corpus(experiment, settings)
+        tuner = build_tuner(experiment, remember=False, threads=settings.kernel_threads)
+    protocol = build_protocol(experiment, graph, corpus, tuner)
+    before()
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    trainer = ReportingTrainer(build_trainer(experiment, corpus, tuner), hooks.on_trained)
+    neighbours = graph.neighbours(settings.id)
+
+    async def take_part(store: EntryStore) -> tuple[Gossip, Transport]:
+        transport = Transport(settings.id, settings.bind)
+        addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
+        transport.connect({neighbour: addresses[neighbour] for neighbour in neighbours})
+        gossip = Gossip(settings.id, neighbours, protocol, EntryLog(store.load()))
+        await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
+        return gossip, transport
+
+    with EntryStore(settings.folder / "log.sqlite") as store:
+        gossip, transport = asyncio.run(take_part(store))
+    assert gossip.finished is not None
+    accumulator = gossip.rounds.accumulator
+    return PeerResult(
+        accumulator=accumulator,
+        model_digest=tuner.digest(accumulator) if tuner is not None else None,
+        missing=gossip.finished.missing,
+        timeouts=gossip.timeouts,
+        rejected=sum(gossip.rejections.values()),
+        received=len(gossip.log) - gossip.log.length(settings.id),
+        garbage=transport.garbage,
+        dropped=sum(transport.dropped.values()),
+        peak_memory_bytes=peak_memory(),
+    )
+
+
+def _corpus(experiment: Experiment, settings: PeerSettings) -> Corpus:
+    if settings.encoded is None:
+        return deal(experiment, *encode_rows(experiment))
+    path, empty = settings.encoded
+    return deal(experiment, Encoded.load(path), empty)
+
+
+def log_event(me: int, event: Event) -> None:
+    """Tell the reader of a log what has happened."""
+    match event:
+        case EntryAdded(entry):
+            what = "END" if entry.is_end else f"round {entry.round}"
+            LOG.debug("peer %d has %s of peer %d", me, what, entry.origin)
+        case RoundStarted(round_, _, indices):
+            how = "trains in" if indices is not None else "waits for"
+            LOG.info("peer %d %s round %d", me, how, round_)
+        case RoundTimedOut(round_, missing):
+            LOG.warning("peer %d closed round %d without %s", me, round_, missing)
+        case Rejected(neighbour, reason):
+            LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
+        case LinkRefused(neighbour, names):
+            LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
+
+
+def run_by_hand(path: Path) -> tuple[int, ...]:
+    """Run the peer that a TOML file describes; return the peers that were missing at the end.
+
+    The file is an experiment's, with three keys more: `id`, this peer's place; `bind`, where it
+    listens; `addresses`, where each peer can be reached, in the order of their places.
+
+    Raises:
+        UserError, TopologyError: a mistake in the file.
+    """
+    values = read_toml(path)
+    me = _take(values, "id", int)
+    bind = _take(values, "bind", str)
+    addresses = _take(values, "addresses", list)
+    experiment, graph = resolve_topology(experiment_from(values))
+    if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
+        raise UserError(
+            f"addresses = {addresses!r} is not allowed: one text for each of the "
+            f"{experiment.peers} peers is wanted"
+        )
+    # A peer that comes back goes on from its log, so there is nothing else to ask for.
+    experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
+    folder = RunFolder.for_experiment(experiment, ENGINE)
+    LOG.setLevel(experiment.log_level.upper())
+    traffic = folder.read_links()
+
+    def told(endpoint: str) -> Mapping[int, str]:
+        LOG.info("peer %d listens on %s", me, endpoint)
+        return dict(enumerate(addresses))
+
+    def trained(report: RoundReport) -> None:
+        LOG.info("peer %d has trained in round %d: loss %.4f", me, report.round, report.loss)
+
+    def happened(event: Event) -> None:
+        log_event(me, event)
+        if isinstance(event, RoundStarted):
+            folder.write_links(traffic)
+
+    hooks = Hooks(told, happened, trained)
+    settings = PeerSettings(me, folder.state(ENGINE), bind)
+
+    def prepare_folder() -> None:
+        folder.create(experiment, graph, ENGINE)
+
+    result = run_peer(experiment, settings, hooks, traffic, before=prepare_folder)
+    folder.write_accumulator(result.accumulator, with_probabilities=experiment.is_pro)
+    folder.write_links(traffic)
+    print(f"accumulator {result.accumulator.digest()}")
+    if result.model_digest:
+        print(f"model       {result.model_digest}")
+    if result.missing:
+        LOG.warning("ended without the logs of peers %s", ", ".join(map(str, result.missing)))
+    return result.missing
+
+
+def _take(values: dict[str, Any], key: str, type_: type) -> Any:
+    if type(values.get(key)) is not type_:
+        words = {int: "a whole number", str: "a text", list: "a list of texts"}[type_]
+        raise UserError(f"{key} = {values.get(key)!r} is not allowed: a peer has {words} here")
+    return values.pop(key)

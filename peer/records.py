@@ -1,0 +1,226 @@
+"""The run folder: what a run leaves, and what it can be resumed from.
+
+config.toml         the resolved experiment
+summary.json        schema 1, other programs read it
+rounds.jsonl        one line a round
+links.csv           bytes and messages per directed link, payload and control apart
+topology.json       the graph as node-link JSON
+accumulator.npz     sums, sums of |g|, counts, and their units
+probabilities.csv   FedKSeed-Pro: how likely each candidate seed is in the end
+sim/ launch/ peer/  logs of entries, by the command that made the run
+plots/*.svg         loss and bytes per link
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import topology
+from peer.accumulator import Accumulator
+from peer.config import Experiment, experiment_from, options, read_toml, write_toml
+from peer.errors import UserError
+from peer.importance import probabilities
+from peer.traffic import LinkCount, Traffic
+from peer.units import Units
+
+CONFIG = "config.toml"
+NEVER_SAVED = ("resume", "dry_run", "json", "out")
+"""Options that tell one call what to do and say nothing of the run."""
+
+
+class RunFolder:
+    """One run's folder. Nothing is written before `create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def for_experiment(cls, experiment: Experiment, engine: str) -> RunFolder:
+        """Return the folder that an experiment asks for, without touching it.
+
+        Raises:
+            UserError: it holds another run, or one that cannot be resumed with this experiment.
+        """
+        if not experiment.out:
+            return cls(_new_name(experiment))
+        folder = cls(Path(experiment.out))
+        if not folder.path.exists() or not any(_entries(folder.path)):
+            return folder
+        if not (folder.path / CONFIG).exists():
+            raise UserError(f"out = {experiment.out!r} is not empty and holds no run")
+        if not experiment.resume:
+            raise UserError(
+                f"out = {experiment.out!r} already holds a run; choose another folder, "
+                "or resume it with --resume"
+            )
+        folder._check_resumable(experiment, engine)
+        return folder
+
+    def _check_resumable(self, experiment: Experiment, engine: str) -> None:
+        before = self.experiment()
+        mine, theirs = experiment.identity(), before.identity()
+        for name, value in mine.items():
+            if value != theirs[name]:
+                raise UserError(
+                    f"{self.path} holds another experiment: {name} is {theirs[name]!r} there "
+                    f"and {value!r} here"
+                )
+        if experiment.rounds < before.rounds:
+            raise UserError(
+                f"rounds = {experiment.rounds} is not allowed: {self.path} has been started with "
+                f"{before.rounds}, and the number may only grow"
+            )
+        if not self.state(engine).exists():
+            raise UserError(f"{self.path} was not made by `kseed {engine}`")
+
+    def create(self, experiment: Experiment, graph: topology.Topology, engine: str) -> None:
+        """Make the folder, with what is known before the first round."""
+        self.state(engine).mkdir(parents=True, exist_ok=True)
+        saved = {
+            item.name: getattr(experiment, item.name)
+            for item in options()
+            if item.name not in NEVER_SAVED
+        }
+        _write(self.path / CONFIG, write_toml(saved))
+        topology.save(graph, self.path / "topology.json")
+
+    def state(self, engine: str) -> Path:
+        """Return the folder of what an engine needs to resume."""
+        return self.path / engine
+
+    def experiment(self) -> Experiment:
+        """Return the experiment whose run this is.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not (self.path / CONFIG).exists():
+            raise UserError(f"{self.path} is no run folder: there is no {CONFIG} in it")
+        return experiment_from(read_toml(self.path / CONFIG))
+
+    def read_rounds(self) -> list[dict[str, Any]]:
+        """Return the lines of rounds.jsonl, [] if there are none; a torn last line is left out."""
+        path = self.path / "rounds.jsonl"
+        records = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return records
+
+    def write_rounds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
+        """Write rounds.jsonl anew."""
+        lines = [json.dumps(_finite(dict(record))) + "\n" for record in rounds]
+        _write(self.path / "rounds.jsonl", "".join(lines))
+
+    def write_links(self, traffic: Traffic) -> None:
+        """Write links.csv."""
+        columns = [item.name for item in fields(LinkCount)]
+        path = self.path / "links.csv"
+        with _replacing(path).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sender", "receiver", *columns])
+            for sender, receiver, count in traffic.links():
+                writer.writerow([sender, receiver, *asdict(count).values()])
+        os.replace(_replacing(path), path)
+
+    def read_links(self) -> Traffic:
+        """Return what links.csv has counted, nothing if there is none."""
+        traffic = Traffic()
+        path = self.path / "links.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    ends = int(row.pop("sender")), int(row.pop("receiver"))
+                    traffic.add(*ends, LinkCount(**{k: int(v) for k, v in row.items()}))
+        return traffic
+
+    def write_accumulator(self, accumulator: Accumulator, *, with_probabilities: bool) -> None:
+        """Write accumulator.npz, and for FedKSeed-Pro probabilities.csv."""
+        path = self.path / "accumulator.npz"
+        with _replacing(path).open("wb") as file:
+            np.savez(
+                file,
+                sums=accumulator.sums,
+                magnitudes=accumulator.magnitudes,
+                counts=accumulator.counts,
+                units=np.array(list(asdict(accumulator.units).values()), dtype=np.int64),
+            )
+        os.replace(_replacing(path), path)
+        if with_probabilities:
+            chances = probabilities(accumulator)
+            rows = [
+                f"{index},{count},{chance:.9g}\n"
+                for index, (count, chance) in enumerate(
+                    zip(accumulator.counts, chances, strict=True)
+                )
+            ]
+            _write(
+                self.path / "probabilities.csv", "seed_index,drawn,probability\n" + "".join(rows)
+            )
+
+    def read_accumulator(self) -> Accumulator:
+        """Return the accumulator that the run has ended with.
+
+        Raises:
+            UserError: there is none.
+        """
+        path = self.path / "accumulator.npz"
+        if not path.exists():
+            raise UserError(f"{self.path} has no accumulator.npz: the run has not ended")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                units = Units(*(int(number) for number in arrays["units"]))
+                return Accumulator(units, arrays["sums"], arrays["magnitudes"], arrays["counts"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json."""
+        _write(self.path / "summary.json", json.dumps(_finite(dict(summary)), indent=2) + "\n")
+
+
+def _entries(path: Path) -> Iterable[Path]:
+    if not path.is_dir():
+        raise UserError(f"out = {str(path)!r} is a file, a folder is wanted")
+    return path.iterdir()
+
+
+def _new_name(experiment: Experiment) -> Path:
+    graph = Path(experiment.topology).stem
+    base = f"{graph}-{experiment.peers}-{experiment.method}"
+    number = 1
+    while (path := Path("runs") / f"{base}-{number}").exists():
+        number += 1
+    return path
+
+
+def _replacing(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    _replacing(path).write_text(text, encoding="utf-8")
+    os.replace(_replacing(path), path)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null for every number that JSON has no way to write."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

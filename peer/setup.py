@@ -1,0 +1,192 @@
+"""From an experiment to the things that a run is made of, the same for simulator and process.
+
+experiment -> topology, corpus -> roster -> protocol;  experiment, model -> tuner -> trainer
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import topology
+from peer.config import Experiment
+from peer.data import encode as encoding
+from peer.data.partition import Split, split
+from peer.data.rows import load_rows
+from peer.protocol import Protocol, field_digest
+from peer.records import RunFolder
+from peer.roster import Roster
+from peer.seeds import candidate_seeds
+from peer.trainer import SyntheticTrainer, Trainer
+from peer.units import choose_units
+
+if TYPE_CHECKING:
+    from peer.zeroth_order import Tuner
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The rows of an experiment as token ids, and who has which.
+
+    Attributes:
+        encoded: all usable rows.
+        split: those held out, and each peer's shard.
+        unusable: rows dropped because they have no response, or none within max_length.
+    """
+
+    encoded: encoding.Encoded
+    split: Split
+    unusable: int
+
+
+def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topology]:
+    """Return the graph, and the experiment with the number of peers that a file may have set.
+
+    Raises:
+        TopologyError: no such graph.
+    """
+    name = experiment.topology
+    peers = experiment.peers if name in topology.FAMILIES else None
+    graph = topology.resolve(name, peers, degree=experiment.degree, seed=experiment.seed)
+    return replace(experiment, peers=len(graph.nodes)), graph
+
+
+def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
+    """Load and tokenise the data; return the rows and how many had no response."""
+    from peer.model import load_tokenizer, positions
+
+    # A missing data file is told before a model is looked for, and the other way round costs more.
+    loaded = load_rows(experiment.data)
+    length = experiment.max_length or encoding.default_max_length(positions(experiment.model))
+    encoded = encoding.encode(loaded.rows, load_tokenizer(experiment.model), length)
+    return encoded, loaded.empty_responses
+
+
+def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpus:
+    """Hold rows out and deal the others to the peers."""
+    parts = split(
+        encoded.categories,
+        experiment.partition,
+        experiment.peers,
+        experiment.alpha,
+        experiment.eval_rows,
+        experiment.seed,
+    )
+    return Corpus(encoded, parts, empty + encoded.cut_away)
+
+
+def build_protocol(
+    experiment: Experiment, graph: topology.Topology, corpus: Corpus | None, tuner: Tuner | None
+) -> Protocol:
+    """Return the agreement that every peer of the run comes to by itself."""
+    peers = experiment.peers
+    rows = (1,) * peers if corpus is None else tuple(map(len, corpus.split.shards))
+    roster = Roster(rows, experiment.participation, experiment.seed)
+    units = choose_units(
+        experiment.learning_rate,
+        experiment.rounds,
+        experiment.local_steps,
+        experiment.gradient_bound,
+        peers,
+    )
+    agreed: dict[str, Any] = {
+        name: value for name, value in experiment.identity().items() if name not in LOCAL_NAMES
+    }
+    agreed |= {"rounds": experiment.rounds, "roster": rows, "units": units, "edges": graph.edges}
+    if tuner is not None:
+        from peer.rebuild import weights_digest
+
+        agreed |= {"layout": tuner.model.layout.digest(), "w0": weights_digest(tuner.w0)}
+    return Protocol(
+        roster=roster,
+        rounds=experiment.rounds,
+        local_steps=experiment.local_steps,
+        candidate_seeds=experiment.candidate_seeds,
+        gradient_bytes=experiment.gradient_bytes,
+        gradient_bound=experiment.gradient_bound,
+        weighted_draws=experiment.is_pro,
+        learning_rate=experiment.learning_rate,
+        units=units,
+        fields={name: field_digest(value) for name, value in agreed.items()},
+        round_timeout=experiment.round_timeout,
+        settle_timeout=experiment.settle_timeout,
+    )
+
+
+LOCAL_NAMES = ("model", "data", "topology", "max_length", "eval_rows", "step_seconds")
+"""Options that each host may spell in its own way; what they lead to is compared instead."""
+
+
+def build_tuner(experiment: Experiment, *, remember: bool, threads: int | None) -> Tuner:
+    """Load the model and make the kernel that moves its weights.
+
+    Args:
+        experiment: names model, type, device and distribution.
+        remember: see `Tuner`.
+        threads: of the kernel; None: as many as there are processors. It changes no bit.
+    """
+    import torch
+
+    from peer.model import load_model, resolve_device
+    from peer.perturbation import perturbation
+    from peer.zeroth_order import Tuner
+
+    torch.set_num_threads(experiment.threads)
+    device = resolve_device(experiment.device)
+    model = load_model(experiment.model, experiment.dtype, device)
+    kernel = perturbation(experiment.perturbation, device, threads)
+    return Tuner(model, kernel, seeds_of(experiment), remember=remember)
+
+
+def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
+    """Return the candidate seeds of an experiment, shape (K,)."""
+    return candidate_seeds(experiment.seed, experiment.candidate_seeds)
+
+
+def build_trainer(experiment: Experiment, corpus: Corpus | None, tuner: Tuner | None) -> Trainer:
+    """Return what makes the histories of any peer of the experiment."""
+    if corpus is None or tuner is None:
+        return SyntheticTrainer(experiment.seed)
+    from peer.zeroth_order import Step, ZerothOrderTrainer
+
+    step = Step(
+        epsilon=experiment.epsilon,
+        learning_rate=experiment.learning_rate,
+        gradient_bound=experiment.gradient_bound,
+        batch_size=experiment.batch_size,
+    )
+    shards = dict(enumerate(corpus.split.shards))
+    return ZerothOrderTrainer(tuner, corpus.encoded, shards, experiment.seed, step)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that an experiment needs to run; nothing has been written yet."""
+
+    experiment: Experiment
+    graph: topology.Topology
+    folder: RunFolder
+    corpus: Corpus | None
+    tuner: Tuner | None
+    protocol: Protocol
+
+
+def prepare(experiment: Experiment, engine: str) -> Prepared:
+    """Return what a run of an experiment is made of.
+
+    All mistakes that a user can make show here, before anything is written.
+
+    Raises:
+        UserError, TopologyError: the mistake, in one line.
+    """
+    experiment, graph = resolve_topology(experiment)
+    folder = RunFolder.for_experiment(experiment, engine)
+    corpus, tuner = None, None
+    if not experiment.is_synthetic:
+        corpus = deal(experiment, *encode_rows(experiment))
+        tuner = build_tuner(experiment, remember=True, threads=None)
+    protocol = build_protocol(experiment, graph, corpus, tuner)
+    return Prepared(experiment, graph, folder, corpus, tuner, protocol)

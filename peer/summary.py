@@ -1,0 +1,148 @@
+"""summary.json (schema 1): what a run was, what came of it, and what it cost."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import topology
+from peer.config import Experiment
+from peer.entry import Entry
+from peer.setup import Corpus
+from peer.traffic import Traffic
+from peer.wire import Entries, encode
+
+SCHEMA = 1
+
+
+@dataclass
+class Outcome:
+    """What a run has ended with; lists are by peer.
+
+    Attributes:
+        accumulator_digests: of each peer's accumulator.
+        model_digests: of each peer's weights, made from its own accumulator; empty: no model.
+        entries: every entry published, histories and ENDs.
+        received: how many entries each peer got from others.
+        timeouts: how many rounds were closed without somebody's entry, over all peers.
+        missing: peers whose logs did not come to their end.
+        traffic: bytes and messages per link.
+        losses: the model's loss before the first round and after each, [] without a model.
+        seconds: wall, local_steps, rebuild, evaluation.
+        processes: of `kseed launch`.
+        exit_signals: of processes that a signal has ended.
+    """
+
+    accumulator_digests: list[str]
+    model_digests: list[str]
+    entries: Sequence[Entry]
+    received: list[int]
+    timeouts: int
+    missing: tuple[int, ...]
+    traffic: Traffic
+    losses: list[float] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    rejected: int = 0
+    skipped_steps: int = 0
+    processes: list[dict[str, Any]] | None = None
+    exit_signals: list[int] = field(default_factory=list)
+
+
+def summarise(
+    engine: str,
+    experiment: Experiment,
+    graph: topology.Topology,
+    corpus: Corpus | None,
+    model: Mapping[str, Any] | None,
+    outcome: Outcome,
+) -> dict[str, Any]:
+    """Return summary.json as a dictionary; `model` is its {name, parameters, dtype}."""
+    measures = topology.measure(graph)
+    total = outcome.traffic.total()
+    peers = experiment.peers
+    lower_bound = lower_bound_payload(outcome.entries, peers)
+    digests = {*outcome.accumulator_digests}
+    models = {*outcome.model_digests}
+    losses = outcome.losses
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "engine": engine,
+        "method": experiment.method,
+        "trainer": experiment.trainer,
+        "peers": peers,
+        "rounds": experiment.rounds,
+        "local_steps": experiment.local_steps,
+        "candidate_seeds": experiment.candidate_seeds,
+        "perturbation": experiment.perturbation,
+        "gossip": experiment.gossip,
+        "gradient_bytes": experiment.gradient_bytes,
+        "seed": experiment.seed,
+        "topology": {
+            "name": graph.name,
+            "nodes": measures.nodes,
+            "edges": measures.edges,
+            "diameter": measures.diameter,
+        },
+        "model": None if model is None else dict(model),
+        "data": None if corpus is None else _data(corpus),
+        "eval_loss": None
+        if not losses
+        else {"initial": losses[0], "final": losses[-1], "per_round": losses[1:]},
+        "rouge_l": None,
+        "digests": {
+            "accumulator": outcome.accumulator_digests,
+            "model": outcome.model_digests or None,
+            "all_equal": len(digests) == 1 and len(models) <= 1,
+        },
+        "entries": {"published": len(outcome.entries), "received_per_peer": outcome.received},
+        "rejected_messages": outcome.rejected,
+        "skipped_steps": outcome.skipped_steps,
+        "missing_peers": list(outcome.missing),
+        "timeouts_fired": outcome.timeouts,
+        "faults": {
+            "crashes": 0,
+            "restarts": 0,
+            "joins": 0,
+            "leaves": 0,
+            "partitions": 0,
+            "exit_signals": outcome.exit_signals,
+        },
+        "bytes": {
+            "payload_total": total.payload_bytes,
+            "control_total": total.control_bytes,
+            "framing_total": total.framing_bytes,
+            "wire_total": total.wire_bytes,
+            # What one peer sends is what another receives, so each byte counts twice.
+            "per_peer_round_mean": 2 * total.wire_bytes / peers / experiment.rounds,
+            "lower_bound_payload_total": lower_bound,
+            "redundancy": total.payload_bytes / lower_bound if lower_bound else None,
+        },
+        "seconds": outcome.seconds,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+    }
+    if outcome.processes is not None:
+        summary["processes"] = outcome.processes
+    return summary
+
+
+def lower_bound_payload(entries: Iterable[Entry], peers: int) -> int:
+    """Return the payload bytes of one copy of each entry for every peer but its origin."""
+    return sum(len(encode(Entries((entry,)))) * (peers - 1) for entry in entries)
+
+
+def _data(corpus: Corpus) -> dict[str, Any]:
+    return {
+        "rows_per_peer": [len(shard) for shard in corpus.split.shards],
+        "eval_rows": len(corpus.split.held_out),
+        "unusable_rows": corpus.unusable,
+    }
+
+
+def peak_memory() -> int:
+    """Return the greatest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

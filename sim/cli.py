@@ -1,0 +1,203 @@
+"""The `kseed` command: thin doors to what the packages do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import topology
+from peer.config import (
+    Experiment,
+    allowed,
+    commented_toml,
+    experiment_from,
+    kind,
+    options,
+    read_toml,
+    unused_options,
+)
+from peer.errors import RunFailed, UserError
+
+EXIT_FAILED = 1
+EXIT_MISTAKE = 2
+EXIT_INCOMPLETE = 3
+EXIT_INTERRUPTED = 130
+LOG = logging.getLogger("kseed")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status.
+
+    Returns:
+        0: done. 2: a mistake of the user's, told in one line. 3: a run ended without everybody.
+        1: something failed that was not the user's mistake. 130: interrupted.
+    """
+    try:
+        parsed = _parser().parse_args(arguments)
+        status: int = parsed.run(parsed)
+    except (UserError, topology.TopologyError) as error:
+        print(f"kseed: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except RunFailed as error:
+        print(f"kseed: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("kseed: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="kseed", description="Tune a language model by gossip, without a server.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    sim = commands.add_parser("sim", help="run an experiment in one process, in virtual time")
+    _add_experiment(sim)
+    sim.set_defaults(run=_sim)
+    launch = commands.add_parser("launch", help="run an experiment with one process a peer")
+    _add_experiment(launch)
+    launch.set_defaults(run=_launch)
+    peer = commands.add_parser("peer", help="run one peer by hand")
+    peer.add_argument("file", type=Path, help="the experiment, with id, bind and addresses")
+    peer.set_defaults(run=_peer)
+    graph = commands.add_parser("topology", help="measure and draw a topology")
+    graph.add_argument("name", help="a family, or a file: " + ", ".join(topology.FAMILIES))
+    graph.add_argument("--peers", type=int, help="number of peers (default 8; a file sets it)")
+    graph.add_argument("--degree", type=int, default=4, help="degree of the families with one")
+    graph.add_argument("--seed", type=int, default=0, help="of the random families")
+    graph.add_argument("--svg", type=Path, help="where to draw it (default: NAME-PEERS.svg)")
+    graph.set_defaults(run=_topology)
+    export = commands.add_parser("export", help="write a run's model as a Hugging Face folder")
+    export.add_argument("folder", type=Path, help="a run folder")
+    export.add_argument("--to", type=Path, required=True, help="a new folder")
+    export.set_defaults(run=_export)
+    init = commands.add_parser("init", help="write a commented experiment.toml")
+    init.add_argument("file", type=Path, nargs="?", default=Path("experiment.toml"))
+    init.set_defaults(run=_init)
+    return parser
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
+    for item in options():
+        flag = "--" + item.name.replace("_", "-")
+        about = f"{item.metadata['help']} (default: {item.default or 'none'})".replace("%", "%%")
+        if kind(item) is bool:
+            action: Any = argparse.BooleanOptionalAction
+            parser.add_argument(flag, action=action, default=None, help=about)
+        else:
+            parser.add_argument(
+                flag, dest=item.name, metavar=kind(item).__name__.upper(), help=about
+            )
+
+
+def _experiment(parsed: argparse.Namespace) -> Experiment:
+    """Return the experiment of a file and of the flags, which win."""
+    values = read_toml(parsed.file) if parsed.file else {}
+    for item in options():
+        text = getattr(parsed, item.name)
+        if text is not None:
+            values[item.name] = text if kind(item) in (bool, str) else _number(item, text)
+    experiment = experiment_from(values)
+    logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
+    LOG.setLevel(experiment.log_level.upper())
+    idle = unused_options(experiment, values)
+    if idle:
+        LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
+    return experiment
+
+
+def _number(item: Any, text: str) -> int | float:
+    try:
+        number: int | float = kind(item)(text)
+    except ValueError:
+        raise UserError(f"{item.name} = {text!r} is not allowed: must be {allowed(item)}") from None
+    return number
+
+
+def _sim(parsed: argparse.Namespace) -> int:
+    from sim.runner import simulate
+
+    experiment = _experiment(parsed)
+    if experiment.dry_run:
+        return _dry_run(experiment, "sim")
+    return _conclude(experiment, simulate(experiment))
+
+
+def _launch(parsed: argparse.Namespace) -> int:
+    from peer.launcher import launch
+
+    experiment = _experiment(parsed)
+    if experiment.dry_run:
+        return _dry_run(experiment, "launch")
+    return _conclude(experiment, launch(experiment))
+
+
+def _conclude(experiment: Experiment, summary: dict[str, Any]) -> int:
+    from sim.closing import closing_words
+    from sim.plots import draw_run
+
+    folder = Path(summary["folder"])
+    draw_run(folder)
+    if experiment.json:
+        print(json.dumps(summary))
+    else:
+        print(closing_words(summary))
+    return EXIT_INCOMPLETE if summary["missing_peers"] else 0
+
+
+def _dry_run(experiment: Experiment, engine: str) -> int:
+    from sim.estimate import estimate, in_words
+
+    cost = estimate(experiment, engine)
+    print(json.dumps(cost) if experiment.json else in_words(cost))
+    return 0
+
+
+def _peer(parsed: argparse.Namespace) -> int:
+    from peer.process import run_by_hand
+
+    logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
+    missing = run_by_hand(parsed.file)
+    return EXIT_INCOMPLETE if missing else 0
+
+
+def _topology(parsed: argparse.Namespace) -> int:
+    from topology.drawing import draw
+
+    peers = parsed.peers
+    if peers is None and parsed.name in topology.FAMILIES:
+        peers = 8
+    graph = topology.resolve(parsed.name, peers, degree=parsed.degree, seed=parsed.seed)
+    print(topology.describe(graph, topology.measure(graph)))
+    path = parsed.svg or Path(f"{graph.name}-{len(graph.nodes)}.svg")
+    draw(graph, path)
+    print(f"drawn to {path}")
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from peer.export import export
+
+    export(parsed.folder, parsed.to)
+    print(f"the tuned model is in {parsed.to}")
+    return 0
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    try:
+        with parsed.file.open("x", encoding="utf-8") as file:
+            file.write(commented_toml())
+    except OSError as error:
+        raise UserError(f"cannot write {parsed.file}: {error.strerror}") from None
+    print(f"wrote {parsed.file}; run it with: kseed sim {parsed.file}")
+    return 0

@@ -1,0 +1,180 @@
+"""The closing words of a run: what its summary.json says, in short lines for a terminal."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_Rows = list[tuple[str, str]]
+"""Lines as (label, text); a line that goes on with the one above has an empty label."""
+
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_ENGINES = {"sim": "simulated in one process", "launch": "one process a peer"}
+_BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_DIGEST_SHOWN = 12
+_PEERS_LISTED = 8
+
+
+def closing_words(summary: Mapping[str, Any]) -> str:
+    """Return what a run was, what came of it and what it cost, without a newline at the end.
+
+    Args:
+        summary: as `peer.summary.summarise` makes it, and the run folder's path as "folder".
+    """
+    rows = [
+        *_run(summary),
+        *_loss(summary),
+        *_agreement(summary),
+        *_troubles(summary),
+        *_traffic(summary),
+        ("time", seconds_in_words(summary["seconds"]["wall"])),
+        *_folder(summary),
+    ]
+    width = max(len(label) for label, _ in rows) + 2
+    return "\n".join(f"{label:<{width}}{text}" for label, text in rows)
+
+
+def byte_unit(largest: float) -> tuple[str, int]:
+    """Return a decimal unit for numbers of bytes up to `largest`, and how many bytes it is."""
+    # Where three digits would round up to 1000, the next unit is taken.
+    power = sum(largest >= 999.5 * 1000**power for power in range(len(_BYTE_UNITS) - 1))
+    return _BYTE_UNITS[power], 1000**power
+
+
+def bytes_in_words(number: float) -> str:
+    """Return a number of bytes with three significant digits and a decimal unit."""
+    unit, size = byte_unit(number)
+    if size == 1:
+        return f"{number:.0f} B"
+    scaled = number / size
+    decimals = sum(scaled < limit for limit in (9.995, 99.95))
+    return f"{scaled:,.{decimals}f} {unit}"
+
+
+def seconds_in_words(seconds: float) -> str:
+    """Return a duration, the more coarsely the longer it is."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    whole_minutes, rest = divmod(round(seconds), 60)
+    if whole_minutes < 60:
+        return f"{whole_minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def _run(summary: Mapping[str, Any]) -> _Rows:
+    graph, model = summary["topology"], summary["model"]
+    size = f"{_count(summary['peers'], 'peer')}, {_count(graph['edges'], 'link')}"
+    steps = _count(summary["local_steps"], "local step")
+    rows = [
+        ("run", f"{summary['method']}, {_ENGINES[summary['engine']]}"),
+        ("topology", f"{graph['name']}: {size}, diameter {graph['diameter']:,}"),
+        ("rounds", f"{summary['rounds']:,}, each of {steps} a peer"),
+    ]
+    if model is not None:
+        rows.append(
+            ("model", f"{model['name']}, {model['parameters']:,} parameters in {model['dtype']}")
+        )
+    return rows
+
+
+def _loss(summary: Mapping[str, Any]) -> _Rows:
+    label, loss = "held-out loss", summary["eval_loss"]
+    if summary["model"] is None:
+        return [(label, "none: the synthetic trainer has no model")]
+    if loss is None:
+        return [(label, "not measured")]
+    before, after = _finite(loss["initial"]), _finite(loss["final"])
+    text = f"{_nats(before)} before, {_nats(after)} after, in nats per token"
+    if not before or after is None:
+        return [(label, text)]
+    change = f"{100 * abs(after - before) / before:.1f} %"
+    return [(label, text), ("", f"{change} {'lower' if after < before else 'higher'}")]
+
+
+def _finite(loss: float | None) -> float | None:
+    """Return None for a loss that is not finite; one read from a run folder is None already."""
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _nats(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.4f}"
+
+
+def _agreement(summary: Mapping[str, Any]) -> _Rows:
+    digests, peers = summary["digests"], summary["peers"]
+    rows = [("accumulators", _agreed(digests["accumulator"], peers))]
+    if summary["model"] is not None:
+        rows.append(("models", _agreed(digests["model"] or [], peers)))
+    return rows
+
+
+def _agreed(digests: Sequence[str], peers: int) -> str:
+    if not digests:
+        return "UNKNOWN: no peer has told its digest"
+    whose = f"all {peers:,}" if len(digests) == peers else f"{len(digests):,} of {peers:,}"
+    different = len(set(digests))
+    if different > 1:
+        return f"NOT EQUAL: {different:,} different digests at {whose} peers"
+    return f"equal at {whose} peers, digest {digests[0][:_DIGEST_SHOWN]}"
+
+
+def _troubles(summary: Mapping[str, Any]) -> _Rows:
+    """Return what went wrong, no lines if nothing did."""
+    timeouts, skipped = summary["timeouts_fired"], summary["skipped_steps"]
+    rejected = summary["rejected_messages"]
+    unusable = summary["data"]["unusable_rows"] if summary["data"] else 0
+    rows: _Rows = []
+    if summary["missing_peers"]:
+        rows.append(
+            ("missing peers", f"{_list(summary['missing_peers'])}: no end of their logs came")
+        )
+    if timeouts:
+        rows.append(("time-outs", f"{_count(timeouts, 'round')} closed without somebody's entry"))
+    if skipped:
+        rows.append(("skipped steps", f"{skipped:,}, whose loss was not finite"))
+    if rejected:
+        rows.append(("rejected", f"{_count(rejected, 'message')} that broke the protocol"))
+    if unusable:
+        rows.append(("unusable rows", f"{unusable:,}, with no response or none within max_length"))
+    return rows
+
+
+def _list(peers: Sequence[int]) -> str:
+    text = ", ".join(str(peer) for peer in peers[:_PEERS_LISTED])
+    rest = len(peers) - _PEERS_LISTED
+    return f"{text} and {rest:,} more" if rest > 0 else text
+
+
+def _traffic(summary: Mapping[str, Any]) -> _Rows:
+    cost, model = summary["bytes"], summary["model"]
+    mean, redundancy = cost["per_peer_round_mean"], cost["redundancy"]
+    rows = [("traffic", f"{bytes_in_words(mean)} per peer and round, sent plus received")]
+    if model is not None and mean:
+        # As in FedAvg, where a client gets the weights and sends them back.
+        weights = 2 * model["parameters"] * _WEIGHT_BYTES[model["dtype"]]
+        text = f"sending the weights, up and down, would take {bytes_in_words(weights)}"
+        rows += [("", f"{text},"), ("", f"{_times(weights / mean)} times as much")]
+    if redundancy is not None:
+        rows.append(
+            ("redundancy", f"{redundancy:.2f} times the payload of one copy of each entry a peer")
+        )
+    return rows
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 99.5 else f"{ratio:.2g}"
+
+
+def _folder(summary: Mapping[str, Any]) -> _Rows:
+    folder = summary["folder"]
+    rows = [("run folder", folder), ("pictures", f"{folder}/plots")]
+    if summary["model"] is not None:
+        rows.append(("next", f"kseed export {shlex.quote(folder)} --to DIR"))
+    return rows
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,113 @@
+"""A simulated run, from its experiment to its folder."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any
+
+from peer.accumulator import Accumulator
+from peer.chronicle import Chronicle
+from peer.config import Experiment
+from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.progress import RunProgress
+from peer.reporting import ReportingTrainer, RoundReport
+from peer.setup import Prepared, build_trainer, prepare
+from peer.store import EntryStore
+from peer.summary import Outcome
+from sim.world import World
+
+ENGINE = "sim"
+LOG = logging.getLogger("kseed")
+
+
+def simulate(experiment: Experiment) -> dict[str, Any]:
+    """Run an experiment in this process, write its run folder, and return the summary.
+
+    Raises:
+        UserError, TopologyError: a mistake of the user's; nothing has been written.
+    """
+    prepared = prepare(experiment, ENGINE)
+    for note in prepared.graph.notes:
+        LOG.info("%s", note)
+    prepared.folder.create(prepared.experiment, prepared.graph, ENGINE)
+    with EntryStore(prepared.folder.state(ENGINE) / "log.sqlite") as store:
+        return _Run(prepared, store).run()
+
+
+class _Run:
+    """The world, and what is kept of the events in it."""
+
+    def __init__(self, prepared: Prepared, store: EntryStore) -> None:
+        experiment, protocol = prepared.experiment, prepared.protocol
+        self._prepared = prepared
+        self._store = store
+        known = store.load()
+        self._stored = {(entry.origin, entry.sequence) for entry in known}
+        self._chronicle = Chronicle(prepared)
+        self._reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
+        self._rejected = 0
+        histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
+        done = sum(not entry.is_end for entry in known)
+        self._progress = RunProgress(histories - done, protocol.rounds)
+        trainer = build_trainer(experiment, prepared.corpus, prepared.tuner)
+        self._world = World(
+            {peer: prepared.graph.neighbours(peer) for peer in prepared.graph.nodes},
+            protocol,
+            ReportingTrainer(trainer, self._report),
+            step_seconds=experiment.step_seconds,
+            known=known,
+            observe=self._observe,
+            traffic=prepared.folder.read_links(),
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end and return the summary."""
+        world, chronicle = self._world, self._chronicle
+        with self._progress:
+            world.run()
+            accumulators = [gossip.rounds.accumulator for gossip in world.peers]
+            self._close(self._prepared.protocol.rounds, accumulators[0])
+        missing = {peer for g in world.peers if g.finished for peer in g.finished.missing}
+        outcome = Outcome(
+            accumulator_digests=[accumulator.digest() for accumulator in accumulators],
+            model_digests=chronicle.model_digests(accumulators),
+            entries=list(world.peers[0].log),
+            received=[len(g.log) - g.log.length(g.me) for g in world.peers],
+            timeouts=sum(gossip.timeouts for gossip in world.peers),
+            missing=tuple(sorted(missing)),
+            traffic=world.traffic,
+            seconds={"virtual": world.schedule.now},
+            rejected=self._rejected,
+        )
+        return chronicle.finish(ENGINE, accumulators, outcome)
+
+    def _observe(self, peer: int, event: Event) -> None:
+        match event:
+            case EntryAdded(entry):
+                # Peers share one store here, so only the first to have an entry writes it.
+                if (entry.origin, entry.sequence) not in self._stored:
+                    self._stored.add((entry.origin, entry.sequence))
+                    self._store.append([entry])
+            case RoundStarted(round_, cut):
+                self._close(round_, cut)
+            case RoundTimedOut(round_, missing):
+                LOG.warning("peer %d closed round %d without %s", peer, round_, missing)
+            case Rejected(neighbour, reason):
+                self._rejected += 1
+                LOG.warning("peer %d refused a message of peer %d: %s", peer, neighbour, reason)
+            case LinkRefused(neighbour, names):
+                LOG.warning("peers %d and %d differ in %s", peer, neighbour, ", ".join(names))
+
+    def _close(self, rounds_done: int, cut: Accumulator) -> None:
+        """Evaluate and record the state after so many rounds, once."""
+        if not self._chronicle.knows(rounds_done):
+            reports = self._reports.pop(rounds_done - 1, [])
+            sent = self._world.traffic.total()
+            loss = self._chronicle.close(rounds_done, cut, reports, sent)
+            self._prepared.folder.write_links(self._world.traffic)
+            self._progress.closed(rounds_done, loss)
+
+    def _report(self, report: RoundReport) -> None:
+        self._reports[report.round].append(report)
+        self._progress.trained(report.round)

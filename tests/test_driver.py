@@ -1,0 +1,437 @@
+import asyncio
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+from numpy.typing import NDArray
+
+from peer import wire
+from peer.accumulator import Accumulator
+from peer.driver import drive
+from peer.events import EntryAdded, Event, Finished, LinkRefused, Rejected, RoundStarted
+from peer.gossip import Gossip
+from peer.log import EntryLog
+from peer.protocol import Protocol, field_digest
+from peer.roster import Roster
+from peer.store import EntryStore
+from peer.traffic import Traffic
+from peer.trainer import LocalRound, SyntheticTrainer, Trainer
+from peer.units import choose_units
+from peer.zeromq import LOOPBACK, Transport
+from sim.world import World
+
+PATIENCE = 20.0
+ROOT_SEED = 7
+
+
+def agreement(peers: int, rounds: int = 3, **changes: object) -> Protocol:
+    protocol = Protocol(
+        Roster(tuple(range(1, peers + 1)), participation=1.0, root_seed=ROOT_SEED),
+        rounds=rounds,
+        local_steps=20,
+        candidate_seeds=64,
+        gradient_bytes=4,
+        gradient_bound=1024.0,
+        weighted_draws=False,
+        learning_rate=1e-4,
+        units=choose_units(1e-4, rounds, 20, 1024.0, peers),
+        fields={"a": field_digest(1)},
+        tick=0.1,
+        linger=0.1,
+    )
+    return dataclasses.replace(protocol, **changes)
+
+
+def ring(peers: int) -> dict[int, list[int]]:
+    return {peer: sorted({(peer - 1) % peers, (peer + 1) % peers}) for peer in range(peers)}
+
+
+def run_world(protocol: Protocol, neighbours: Mapping[int, list[int]]) -> World:
+    world = World(neighbours, protocol, SyntheticTrainer(ROOT_SEED), step_seconds=0.01)
+    world.run()
+    return world
+
+
+class Peer:
+    """One peer with all that drives it."""
+
+    def __init__(
+        self,
+        me: int,
+        protocol: Protocol,
+        neighbours: Iterable[int],
+        store: Path,
+        *,
+        address: str = LOOPBACK,
+        trainer: Trainer | None = None,
+        traffic: Traffic | None = None,
+        transport: type[Transport] = Transport,
+    ) -> None:
+        self.store = EntryStore(store)
+        self.gossip = Gossip(me, neighbours, protocol, EntryLog(self.store.load()))
+        self.transport = transport(me, address)
+        self.trainer = trainer or SyntheticTrainer(ROOT_SEED)
+        self.traffic = traffic or Traffic()
+        self.events: list[Event] = []
+
+    async def run(self) -> Finished:
+        try:
+            return await drive(
+                self.gossip,
+                self.transport,
+                self.trainer,
+                self.store,
+                self.traffic,
+                self.events.append,
+            )
+        finally:
+            self.store.close()
+
+    @property
+    def digest(self) -> str:
+        return self.gossip.rounds.accumulator.digest()
+
+    def seen(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def meet(peers: Iterable[Peer], neighbours: Mapping[int, list[int]]) -> list[Peer]:
+    """Tell all peers where their neighbours are."""
+    met = list(peers)
+    endpoints = {peer.gossip.me: peer.transport.endpoint for peer in met}
+    for peer in met:
+        peer.transport.connect({n: endpoints[n] for n in neighbours[peer.gossip.me]})
+    return met
+
+
+def make_ring(protocol: Protocol, folder: Path, **options: object) -> list[Peer]:
+    neighbours = ring(len(protocol.roster.rows))
+    made = [
+        Peer(me, protocol, neighbours[me], folder / f"{me}.log", **options) for me in neighbours
+    ]
+    return meet(made, neighbours)
+
+
+async def run_all(peers: Iterable[Peer]) -> list[Finished]:
+    return await asyncio.wait_for(asyncio.gather(*(peer.run() for peer in peers)), PATIENCE)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0)
+
+
+class GatedTrainer:
+    """Holds the first local steps back until a gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def train(
+        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
+    ) -> LocalRound:
+        if not self.gate.wait(PATIENCE):
+            raise TimeoutError("the gate stayed shut")
+        return SyntheticTrainer(ROOT_SEED).train(peer, round_, cut, indices)
+
+
+class FailingTrainer:
+    """Fails in one round, and remembers the rounds that it was asked for."""
+
+    def __init__(self, fails: int | None = None) -> None:
+        self.rounds: list[int] = []
+        self._fails = fails
+
+    def train(
+        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
+    ) -> LocalRound:
+        self.rounds.append(round_)
+        if round_ == self._fails:
+            raise ArithmeticError("no memory left for the model")
+        return SyntheticTrainer(ROOT_SEED).train(peer, round_, cut, indices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "peers", "changes"),
+    [
+        ("tcp", 2, {}),
+        ("tcp", 8, {"weighted_draws": True, "gradient_bytes": 1}),
+        ("ipc", 4, {"gradient_bytes": 2}),
+    ],
+)
+def test_sockets_and_simulator_agree(
+    tmp_path: Path, kind: str, peers: int, changes: Mapping[str, object]
+) -> None:
+    protocol, neighbours, traffic = agreement(peers, **changes), ring(peers), Traffic()
+
+    async def main() -> list[Peer]:
+        made = [
+            Peer(
+                me,
+                protocol,
+                neighbours[me],
+                tmp_path / f"{me}.log",
+                address=LOOPBACK if kind == "tcp" else f"ipc://{tmp_path}/{me}",
+                traffic=traffic,
+            )
+            for me in neighbours
+        ]
+        assert set(await run_all(meet(made, neighbours))) == {Finished(())}
+        return made
+
+    made = asyncio.run(main())
+    world = run_world(protocol, neighbours)
+    assert {peer.digest for peer in made} == {world.peers[0].rounds.accumulator.digest()}
+    assert {peer.gossip.log.digest() for peer in made} == {world.peers[0].log.digest()}
+    real, simulated = traffic.total(), world.traffic.total()
+    assert real.payload_bytes == simulated.payload_bytes
+    assert real.payload_messages == simulated.payload_messages
+    for peer in made:
+        assert peer.gossip.timeouts == 0
+        assert not peer.seen(Rejected)
+        assert not peer.transport.dropped
+        assert peer.transport.garbage == 0
+        with EntryStore(tmp_path / f"{peer.gossip.me}.log") as store:
+            assert store.load() == list(peer.gossip.log)
+
+
+class CheckingTransport(Transport):
+    """Holds every frame against what is on disk when it is sent."""
+
+    store: EntryStore
+    checked = 0
+
+    def send(self, neighbour: int, frame: bytes) -> bool:
+        stored = EntryLog(self.store.load())
+        match wire.decode(frame):
+            case wire.Entries(entries):
+                assert all(stored.holds(entry) for entry in entries)
+                CheckingTransport.checked += 1
+            case wire.Hello(versions=versions) | wire.Versions(versions):
+                assert not stored.missing(versions)
+            case wire.Digest(digest):
+                assert digest == stored.digest()
+        return super().send(neighbour, frame)
+
+
+def test_an_entry_is_on_disk_before_it_is_sent(tmp_path: Path) -> None:
+    CheckingTransport.checked = 0
+
+    async def main() -> None:
+        made = make_ring(agreement(4, rounds=2), tmp_path, transport=CheckingTransport)
+        for peer in made:
+            assert isinstance(peer.transport, CheckingTransport)
+            peer.transport.store = peer.store
+        assert set(await run_all(made)) == {Finished(())}
+
+    asyncio.run(main())
+    entries, copies = 4 * (2 + 1), 2 * 4 - 4 + 1
+    assert CheckingTransport.checked == entries * copies
+
+
+def test_another_experiment_is_refused_and_named(tmp_path: Path) -> None:
+    protocol = agreement(2, rounds=1, round_timeout=0.2, settle_timeout=0.2)
+    other = dataclasses.replace(protocol, fields={"a": field_digest(2)})
+
+    async def main() -> None:
+        made = [
+            Peer(me, agreed, [1 - me], tmp_path / f"{me}.log")
+            for me, agreed in enumerate([protocol, other])
+        ]
+        assert await run_all(meet(made, ring(2))) == [Finished((1,)), Finished((0,))]
+        for me, peer in enumerate(made):
+            assert LinkRefused(1 - me, ("a",)) in peer.events
+            assert peer.gossip.log.versions() == {me: 2}
+
+    asyncio.run(main())
+
+
+@contextmanager
+def strangers(
+    endpoints: Iterable[str], messages: Iterable[list[bytes]], routing_id: bytes | None
+) -> Iterator[None]:
+    """Raw sockets that have sent messages to all endpoints, and stay connected."""
+    with zmq.Context() as context:
+        sockets = []
+        for endpoint in endpoints:
+            socket = context.socket(zmq.DEALER)
+            sockets.append(socket)
+            socket.set(zmq.LINGER, 0)
+            if routing_id is not None:
+                socket.set(zmq.ROUTING_ID, routing_id)
+            socket.connect(endpoint)
+            for message in messages:
+                socket.send_multipart(message)
+        try:
+            yield
+        finally:
+            for socket in sockets:
+                socket.close()
+
+
+def test_garbage_changes_nothing(tmp_path: Path) -> None:
+    protocol, trainer = agreement(4), GatedTrainer()
+    dice = np.random.default_rng(1)
+    frames = [dice.bytes(int(size)) for size in dice.integers(0, 400, 30)]
+    frames += [wire.encode(wire.Bye())[:-1], b"\x92\x02\x91\xc4\x00", b""]
+    singles = [[frame] for frame in frames]
+    many = [[b"a", b"b"], [b""] * 100]
+
+    async def main() -> list[Peer]:
+        made = make_ring(protocol, tmp_path, trainer=trainer)
+        endpoints = [peer.transport.endpoint for peer in made]
+        with (
+            strangers(endpoints, singles + many, None),
+            strangers(endpoints, singles + many, b"99"),
+            strangers(endpoints[1:2], singles + many, b"2"),
+            strangers(endpoints[2:3], singles + many, b"1/0"),
+        ):
+            running = asyncio.ensure_future(run_all(made))
+            nobody, neighbour = 2 * len(singles + many), len(many)
+            garbage = [nobody, nobody + neighbour, nobody + neighbour, nobody]
+            await until(lambda: [peer.transport.garbage for peer in made] == garbage)
+            await until(lambda: [len(p.seen(Rejected)) for p in made] == [0, 33, 33, 0])
+            trainer.gate.set()
+            assert set(await running) == {Finished(())}
+        return made
+
+    made = asyncio.run(main())
+    expected = run_world(protocol, ring(4)).peers[0].rounds.accumulator.digest()
+    assert {peer.digest for peer in made} == {expected}
+    assert made[1].gossip.rejections == {2: 33}
+    assert made[2].gossip.rejections == {1: 33}
+
+
+def test_all_wait_for_one_that_starts_late(tmp_path: Path) -> None:
+    protocol, neighbours = agreement(4), ring(4)
+    addresses = {me: f"ipc://{tmp_path}/{me}" for me in neighbours}
+
+    def make(me: int) -> Peer:
+        made = Peer(me, protocol, neighbours[me], tmp_path / f"{me}.log", address=addresses[me])
+        made.transport.connect({n: addresses[n] for n in neighbours[me]})
+        return made
+
+    async def main() -> list[Peer]:
+        made = [make(me) for me in range(3)]
+        running = asyncio.ensure_future(run_all(made))
+        await until(lambda: [p.gossip.waiting_for for p in made] == [(3,), (0, 2, 3), (3,)])
+        made.append(make(3))
+        assert await run_all(made[3:]) == [Finished(())]
+        assert set(await running) == {Finished(())}
+        return made
+
+    made = asyncio.run(main())
+    expected = run_world(protocol, neighbours).peers[0].rounds.accumulator.digest()
+    assert {peer.digest for peer in made} == {expected}
+    assert [peer.gossip.timeouts for peer in made] == [0, 0, 0, 0]
+
+
+def test_one_that_never_comes_is_named_missing(tmp_path: Path) -> None:
+    protocol = agreement(4, rounds=2, round_timeout=0.4, settle_timeout=0.4)
+    neighbours = ring(4)
+
+    async def main() -> None:
+        made = [Peer(me, protocol, neighbours[me], tmp_path / f"{me}.log") for me in range(3)]
+        endpoints = {me: peer.transport.endpoint for me, peer in enumerate(made)}
+        endpoints[3] = f"ipc://{tmp_path}/never"
+        for peer in made:
+            peer.transport.connect({n: endpoints[n] for n in neighbours[peer.gossip.me]})
+        assert await run_all(made) == [Finished((3,))] * 3
+        assert {len(peer.gossip.log) for peer in made} == {3 * (2 + 1)}
+        assert len({peer.digest for peer in made}) == 1
+
+    asyncio.run(main())
+
+
+def test_an_error_in_training_ends_the_peer_and_only_that(tmp_path: Path) -> None:
+    protocol = agreement(2, rounds=2, round_timeout=0.2, settle_timeout=0.2)
+
+    async def main() -> None:
+        made = meet(
+            [
+                Peer(0, protocol, [1], tmp_path / "0.log", trainer=FailingTrainer(fails=1)),
+                Peer(1, protocol, [0], tmp_path / "1.log"),
+            ],
+            ring(2),
+        )
+        failure, finished = await asyncio.wait_for(
+            asyncio.gather(*(peer.run() for peer in made), return_exceptions=True), PATIENCE
+        )
+        assert isinstance(failure, ArithmeticError)
+        assert finished == Finished((0,))
+        assert made[1].gossip.log.versions() == {0: 1, 1: 3}
+        # All is closed: the address is free again.
+        await Transport(0, made[0].transport.endpoint).close()
+
+    asyncio.run(main())
+
+
+def test_a_peer_goes_on_from_its_store(tmp_path: Path) -> None:
+    protocol, neighbours = agreement(4), ring(4)
+    addresses = {me: f"ipc://{tmp_path}/{me}" for me in neighbours}
+
+    def make(me: int, trainer: Trainer | None = None) -> Peer:
+        store, address = tmp_path / f"{me}.log", addresses[me]
+        made = Peer(me, protocol, neighbours[me], store, address=address, trainer=trainer)
+        made.transport.connect({n: addresses[n] for n in neighbours[me]})
+        return made
+
+    async def main() -> list[Peer]:
+        first_life = make(1, FailingTrainer(fails=1))
+        made = [make(me) for me in (0, 2, 3)]
+        running = asyncio.ensure_future(run_all(made))
+        with pytest.raises(ArithmeticError):
+            await first_life.run()
+        trainer = FailingTrainer()
+        second_life = make(1, trainer)
+        assert second_life.gossip.log.length(1) == 1
+        assert await run_all([second_life]) == [Finished(())]
+        assert set(await running) == {Finished(())}
+        assert trainer.rounds == [1, 2]
+        return [*made, second_life]
+
+    made = asyncio.run(main())
+    expected = run_world(protocol, neighbours).peers[0].rounds.accumulator.digest()
+    assert {peer.digest for peer in made} == {expected}
+    assert [peer.gossip.timeouts for peer in made] == [0, 0, 0, 0]
+
+
+class ListeningWatch(Traffic):
+    """Opens a gate when a peer speaks that has heard of an entry since it began to train."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        self._gate = gate
+
+    def count(self, sender: int, receiver: int, frame: bytes) -> None:
+        super().count(sender, receiver, frame)
+        begun, *later = [type(event) for event in self.events] or [None]
+        if begun is RoundStarted and EntryAdded in later:
+            self._gate.set()
+
+
+def test_a_peer_speaks_and_listens_while_it_trains(tmp_path: Path) -> None:
+    protocol, trainer = agreement(2), GatedTrainer()
+
+    async def main() -> None:
+        watch = ListeningWatch(trainer.gate)
+        made = [
+            Peer(0, protocol, [1], tmp_path / "0.log", trainer=trainer, traffic=watch),
+            Peer(1, protocol, [0], tmp_path / "1.log"),
+        ]
+        watch.events = made[0].events
+        assert set(await run_all(meet(made, ring(2)))) == {Finished(())}
+        origins = [event.entry.origin for event in made[0].seen(EntryAdded)]
+        assert origins[:2] == [1, 0]
+        assert made[0].gossip.timeouts == 0
+
+    asyncio.run(main())
