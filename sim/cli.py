@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import sim
 import topology
 from peer.config import (
     Experiment,
@@ -125,29 +126,27 @@ def _number(item: Any, text: str) -> int | float:
 
 
 def _sim(parsed: argparse.Namespace) -> int:
-    from sim.runner import simulate
-
     experiment = _experiment(parsed)
     if experiment.dry_run:
         return _dry_run(experiment, "sim")
-    return _conclude(experiment, simulate(experiment))
+    return _conclude(experiment, sim.run(experiment))
 
 
 def _launch(parsed: argparse.Namespace) -> int:
     from peer.launcher import launch
+    from sim.plots import draw_run
 
     experiment = _experiment(parsed)
     if experiment.dry_run:
         return _dry_run(experiment, "launch")
-    return _conclude(experiment, launch(experiment))
+    summary = launch(experiment)
+    draw_run(Path(summary["folder"]))
+    return _conclude(experiment, summary)
 
 
 def _conclude(experiment: Experiment, summary: dict[str, Any]) -> int:
     from sim.closing import closing_words
-    from sim.plots import draw_run
 
-    folder = Path(summary["folder"])
-    draw_run(folder)
     if experiment.json:
         print(json.dumps(summary))
     else:

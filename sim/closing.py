@@ -82,10 +82,8 @@ def _run(summary: Mapping[str, Any]) -> _Rows:
 
 def _loss(summary: Mapping[str, Any]) -> _Rows:
     label, loss = "held-out loss", summary["eval_loss"]
-    if summary["model"] is None:
-        return [(label, "none: the synthetic trainer has no model")]
     if loss is None:
-        return [(label, "not measured")]
+        return [(label, "none: the synthetic trainer has no model")]
     before, after = _finite(loss["initial"]), _finite(loss["final"])
     text = f"{_nats(before)} before, {_nats(after)} after, in nats per token"
     if not before or after is None:
@@ -104,21 +102,18 @@ def _nats(loss: float | None) -> str:
 
 
 def _agreement(summary: Mapping[str, Any]) -> _Rows:
-    digests, peers = summary["digests"], summary["peers"]
-    rows = [("accumulators", _agreed(digests["accumulator"], peers))]
-    if summary["model"] is not None:
-        rows.append(("models", _agreed(digests["model"] or [], peers)))
+    digests = summary["digests"]
+    rows = [("accumulators", _agreed(digests["accumulator"]))]
+    if digests["model"] is not None:
+        rows.append(("models", _agreed(digests["model"])))
     return rows
 
 
-def _agreed(digests: Sequence[str], peers: int) -> str:
-    if not digests:
-        return "UNKNOWN: no peer has told its digest"
-    whose = f"all {peers:,}" if len(digests) == peers else f"{len(digests):,} of {peers:,}"
+def _agreed(digests: Sequence[str]) -> str:
     different = len(set(digests))
     if different > 1:
-        return f"NOT EQUAL: {different:,} different digests at {whose} peers"
-    return f"equal at {whose} peers, digest {digests[0][:_DIGEST_SHOWN]}"
+        return f"NOT EQUAL: {different:,} different digests at {len(digests):,} peers"
+    return f"equal at all {len(digests):,} peers, digest {digests[0][:_DIGEST_SHOWN]}"
 
 
 def _troubles(summary: Mapping[str, Any]) -> _Rows:
@@ -159,7 +154,7 @@ def _traffic(summary: Mapping[str, Any]) -> _Rows:
         rows += [("", f"{text},"), ("", f"{_times(weights / mean)} times as much")]
     if redundancy is not None:
         rows.append(
-            ("redundancy", f"{redundancy:.2f} times the payload of one copy of each entry a peer")
+            ("redundancy", f"{redundancy:.2f} times the payload of every entry to every peer once")
         )
     return rows
 
@@ -172,7 +167,7 @@ def _folder(summary: Mapping[str, Any]) -> _Rows:
     folder = summary["folder"]
     rows = [("run folder", folder), ("pictures", f"{folder}/plots")]
     if summary["model"] is not None:
-        rows.append(("next", f"kseed export {shlex.quote(folder)} --to DIR"))
+        rows.append(("to export", f"kseed export {shlex.quote(folder)} --to DIR"))
     return rows
 
 

@@ -238,7 +238,7 @@ def test_an_entry_is_on_disk_before_it_is_sent(tmp_path: Path) -> None:
 
 
 def test_another_experiment_is_refused_and_named(tmp_path: Path) -> None:
-    protocol = agreement(2, rounds=1, round_timeout=0.2, settle_timeout=0.2)
+    protocol = agreement(2, rounds=1, round_timeout=0.7, settle_timeout=0.7)
     other = dataclasses.replace(protocol, fields={"a": field_digest(2)})
 
     async def main() -> None:
@@ -335,7 +335,7 @@ def test_all_wait_for_one_that_starts_late(tmp_path: Path) -> None:
 
 
 def test_one_that_never_comes_is_named_missing(tmp_path: Path) -> None:
-    protocol = agreement(4, rounds=2, round_timeout=0.4, settle_timeout=0.4)
+    protocol = agreement(4, rounds=2, round_timeout=0.3, settle_timeout=2.0)
     neighbours = ring(4)
 
     async def main() -> None:
@@ -352,7 +352,7 @@ def test_one_that_never_comes_is_named_missing(tmp_path: Path) -> None:
 
 
 def test_an_error_in_training_ends_the_peer_and_only_that(tmp_path: Path) -> None:
-    protocol = agreement(2, rounds=2, round_timeout=0.2, settle_timeout=0.2)
+    protocol = agreement(2, rounds=2, round_timeout=0.7, settle_timeout=0.7)
 
     async def main() -> None:
         made = meet(

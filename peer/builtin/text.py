@@ -55,14 +55,14 @@ CLOSINGS = (
 
 
 def document(seed: int, number: int) -> str:
-    """Return one document: two to five paragraphs, a newline between them.
+    """Return one document: four to nine paragraphs, a newline between them.
 
     Args:
         seed: of the whole text, at least 0.
         number: which document, 0 <= number < 2**32.
     """
     draw = Draw(seed, number)
-    return "\n".join(draw.one(KINDS)(draw) for _ in range(2 + draw.below(4)))
+    return "\n".join(draw.one(KINDS)(draw) for _ in range(4 + draw.below(6)))
 
 
 def documents(seed: int, count: int) -> Iterator[str]:
