@@ -1,0 +1,165 @@
+"""What a run would cost in time, bytes and memory, before it starts (`--dry-run`).
+
+Payload is exact: the size of every entry is known, and so is how often flooding sends it. Control
+traffic is close to what the simulator counts and a guess for real processes, whose ticks follow the
+clock. Time is scaled up from a few local steps, a piece of a rebuild and a few rows of evaluation,
+measured here and now.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Final
+
+import numpy as np
+
+from peer import wire
+from peer.config import Experiment
+from peer.entry import CUT_BYTES, index_type, make_end, make_history
+from peer.log import DIGEST_BYTES
+from peer.protocol import Protocol
+from peer.setup import Prepared, build_trainer, prepare
+from peer.summary import peak_memory
+from peer.traffic import LONG_HEADER, SHORT_FRAME, SHORT_HEADER
+from sim.closing import bytes_in_words, seconds_in_words
+from sim.network import LATENCY
+
+_STEPS: Final = 3
+_EVALUATION_ROWS: Final = 20
+_REBUILD_WEIGHTS: Final = 2**20
+
+
+def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
+    """Return the cost of a run, as a dictionary of numbers; nothing is written.
+
+    Args:
+        experiment: the run.
+        engine: sim or launch.
+
+    Raises:
+        UserError, TopologyError: as the run itself would.
+    """
+    prepared = prepare(experiment, engine)
+    experiment = prepared.experiment
+    payload, messages, framing = _payload(prepared)
+    control = _control(prepared)
+    total = payload + framing + control
+    seconds = _seconds(prepared, engine)
+    processes = 1 if engine == "sim" else experiment.peers + 1
+    return {
+        "engine": engine,
+        "peers": experiment.peers,
+        "rounds": experiment.rounds,
+        "bytes": {
+            "payload_total": payload,
+            "payload_messages": messages,
+            "control_total": control,
+            "wire_total": total,
+            "per_peer_round_mean": 2 * total / experiment.peers / experiment.rounds,
+        },
+        "seconds": seconds,
+        # Loading the model has just taken what a process of the run takes.
+        "memory_bytes": peak_memory() * processes,
+    }
+
+
+def _payload(prepared: Prepared) -> tuple[int, int, int]:
+    """Return payload bytes, messages and framing of flooding: 2E - N + 1 sends of each entry."""
+    protocol, graph = prepared.protocol, prepared.graph
+    sends = 2 * len(graph.edges) - len(graph.nodes) + 1
+    lengths = _frame_lengths(protocol)
+    framing = sum(SHORT_HEADER if size <= SHORT_FRAME else LONG_HEADER for size in lengths)
+    return sum(lengths) * sends, len(lengths) * sends, framing * sends
+
+
+def _frame_lengths(protocol: Protocol) -> list[int]:
+    """Return the length of the message of every entry that the run will publish."""
+    steps = protocol.local_steps
+    width = index_type(protocol.candidate_seeds).itemsize
+    published = [0] * len(protocol.roster.rows)
+    frames = []
+    for round_ in range(protocol.rounds):
+        for origin in protocol.roster.active(round_):
+            entry = make_history(
+                origin,
+                published[origin],
+                round_,
+                weight=1.0,
+                cut=bytes(CUT_BYTES),
+                scale=0,
+                gradients=bytes(steps * protocol.gradient_bytes),
+                indices=bytes(steps * width) if protocol.weighted_draws else None,
+            )
+            published[origin] += 1
+            frames.append(wire.encode(wire.Entries((entry,))))
+    for origin, sequence in enumerate(published):
+        entry = make_end(origin, sequence, protocol.rounds)
+        frames.append(wire.encode(wire.Entries((entry,))))
+    return [len(frame) for frame in frames]
+
+
+def _control(prepared: Prepared) -> int:
+    """Return about how many bytes of control a simulated run sends, framing included."""
+    protocol, links = prepared.protocol, 2 * len(prepared.graph.edges)
+    train = protocol.local_steps * prepared.experiment.step_seconds
+    duration = protocol.rounds * (train + LATENCY)
+    ticks = int(duration / protocol.tick) + 1
+    hello = len(wire.encode(wire.Hello(0, protocol.fields, {}, True))) + LONG_HEADER
+    digest = len(wire.encode(wire.Digest(bytes(DIGEST_BYTES), False))) + SHORT_HEADER
+    bye = len(wire.encode(wire.Bye())) + SHORT_HEADER
+    return links * (2 * hello + ticks * digest + bye)
+
+
+def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
+    experiment, protocol = prepared.experiment, prepared.protocol
+    tuner, corpus = prepared.tuner, prepared.corpus
+    if tuner is None or corpus is None:
+        return {"local_step": 0.0, "rebuild": 0.0, "evaluation": 0.0, "total": 0.0}
+    trainer = build_trainer(experiment, corpus, tuner)
+    cut = protocol.empty_accumulator()
+    indices = protocol.draw(0, 0, cut)[:_STEPS]
+    trainer.train(0, 0, cut, indices[:1])
+    step = _time(lambda: trainer.train(0, 0, cut, indices)) / len(indices)
+    rows = corpus.split.held_out
+    some = rows[: min(len(rows), _EVALUATION_ROWS)]
+    evaluation = _time(lambda: tuner.evaluate(cut, corpus.encoded, some)) * len(rows) / len(some)
+    part = tuner.w0[:_REBUILD_WEIGHTS]
+    sums = np.ones(len(tuner.seeds), dtype=np.int64)
+    out = part.clone()
+    # The first call may compile the kernel.
+    tuner.kernel.rebuild(out, part, tuner.seeds[:1], sums[:1], 0)
+    rebuild = _time(lambda: tuner.kernel.rebuild(out, part, tuner.seeds, sums, 0))
+    rebuild *= len(tuner.w0) / len(part)
+    trained = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
+    each = experiment.local_steps * step
+    side_by_side = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1
+    rebuilds = (protocol.rounds + 1) * (
+        experiment.peers / side_by_side if engine == "launch" else 1
+    )
+    total = trained * each / side_by_side + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
+    return {"local_step": step, "rebuild": rebuild, "evaluation": evaluation, "total": total}
+
+
+def _time(work: Any) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_words(cost: dict[str, Any]) -> str:
+    """Return an estimate for people to read."""
+    seconds, sent = cost["seconds"], cost["bytes"]
+    lines = [
+        f"A {'simulation' if cost['engine'] == 'sim' else 'launch'} of {cost['peers']} peers over "
+        f"{cost['rounds']} rounds would take about",
+        f"  time    {seconds_in_words(seconds['total'])}"
+        f" (a local step {seconds['local_step'] * 1e3:.1f} ms,"
+        f" a rebuild {seconds['rebuild']:.2f} s, an evaluation {seconds['evaluation']:.1f} s)",
+        f"  bytes   {bytes_in_words(sent['per_peer_round_mean'])} per peer and round, "
+        f"{bytes_in_words(sent['wire_total'])} in all, of which payload exactly "
+        f"{sent['payload_total']:,}",
+        f"  memory  {bytes_in_words(cost['memory_bytes'])}",
+        "Nothing was written.",
+    ]
+    return "\n".join(lines)
