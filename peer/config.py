@@ -278,4 +278,6 @@ def unused_options(experiment: Experiment, given: Iterable[str]) -> tuple[str, .
         "barabasi-albert",
     ):
         idle.add("degree")
+    if "." in experiment.topology:
+        idle.add("peers")
     return tuple(key for key in given if key in idle)

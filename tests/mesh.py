@@ -1,4 +1,4 @@
-"""Several `Gossip` machines joined in memory, for tests: no sockets, no `World`, faults from a seed.
+"""Several `Gossip` machines joined in memory, for tests: no sockets, no `World`, seeded faults.
 
 Time is virtual. A frame takes `LATENCY` and, with jitter, longer, so that frames overtake each
 other; it may be lost or come twice. A peer has a disk: an entry is on it before any message of the
@@ -22,13 +22,13 @@ import numpy as np
 from peer.entry import Entry, make_history, pack_indices
 from peer.events import EntryAdded, Event, Output, Rejected, RoundStarted
 from peer.gossip import Gossip
-from peer.gradients import encode
+from peer.gradients import encode as encode_gradients
 from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.roster import Roster
 from peer.trainer import SyntheticTrainer, Trainer
 from peer.units import choose_units
-from peer.wire import Entries, decode
+from peer.wire import Entries, Hello, decode, encode
 
 LATENCY = 0.01
 STEP_SECONDS = 0.1
@@ -60,7 +60,7 @@ def history(
 ) -> Entry:
     """An entry that an honest peer could publish, unless it is told to change a field."""
     tau = protocol.local_steps
-    data, scale = encode(np.full(tau, fill), protocol.gradient_bytes)
+    data, scale = encode_gradients(np.full(tau, fill), protocol.gradient_bytes)
     indices = pack_indices(np.arange(tau) % protocol.candidate_seeds, protocol.candidate_seeds)
     fields: dict[str, Any] = {
         "weight": protocol.roster.weight(origin, round_, protocol.step_size),
@@ -70,6 +70,18 @@ def history(
         "indices": indices if protocol.weighted_draws else None,
     }
     return make_history(origin, sequence, round_, **(fields | changes))
+
+
+def met(
+    me: int, neighbours: Iterable[int], protocol: Protocol, log: EntryLog | None = None
+) -> tuple[Gossip, Output]:
+    """A started peer to whom every neighbour has answered, and what it did upon the last answer."""
+    gossip = Gossip(me, neighbours, protocol, log)
+    output = gossip.start(0.0)
+    for neighbour in neighbours:
+        hello = Hello(neighbour, protocol.fields, {}, answer=True)
+        output = gossip.receive(encode(hello), neighbour, 0.0)
+    return gossip, output
 
 
 @dataclass(frozen=True)
@@ -192,8 +204,10 @@ class Mesh:
             life.events.append((self.now, event))
             if isinstance(event, EntryAdded):
                 self.disks[peer].append(event.entry)
+        stored = {entry.content for entry in self.disks[peer]}
         for neighbour, frame in output.messages:
             assert neighbour in self.graph[peer]
+            assert all(e.content in stored for e in entries_in(frame)), "sent before it was stored"
             self._send(peer, neighbour, frame)
         for event in output.events:
             if isinstance(event, RoundStarted) and event.indices is not None:

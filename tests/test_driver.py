@@ -3,8 +3,9 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,10 +53,15 @@ def ring(peers: int) -> dict[int, list[int]]:
     return {peer: sorted({(peer - 1) % peers, (peer + 1) % peers}) for peer in range(peers)}
 
 
-def run_world(protocol: Protocol, neighbours: Mapping[int, list[int]]) -> World:
+def run_world(protocol: Protocol) -> World:
+    neighbours = ring(len(protocol.roster.rows))
     world = World(neighbours, protocol, SyntheticTrainer(ROOT_SEED), step_seconds=0.01)
     world.run()
     return world
+
+
+def expected_digest(protocol: Protocol) -> str:
+    return run_world(protocol).peers[0].rounds.accumulator.digest()
 
 
 class Peer:
@@ -65,16 +71,16 @@ class Peer:
         self,
         me: int,
         protocol: Protocol,
-        neighbours: Iterable[int],
-        store: Path,
+        folder: Path,
         *,
         address: str = LOOPBACK,
         trainer: Trainer | None = None,
         traffic: Traffic | None = None,
         transport: type[Transport] = Transport,
     ) -> None:
-        self.store = EntryStore(store)
-        self.gossip = Gossip(me, neighbours, protocol, EntryLog(self.store.load()))
+        self.neighbours = ring(len(protocol.roster.rows))[me]
+        self.store = EntryStore(folder / f"{me}.log")
+        self.gossip = Gossip(me, self.neighbours, protocol, EntryLog(self.store.load()))
         self.transport = transport(me, address)
         self.trainer = trainer or SyntheticTrainer(ROOT_SEED)
         self.traffic = traffic or Traffic()
@@ -82,14 +88,8 @@ class Peer:
 
     async def run(self) -> Finished:
         try:
-            return await drive(
-                self.gossip,
-                self.transport,
-                self.trainer,
-                self.store,
-                self.traffic,
-                self.events.append,
-            )
+            doors = (self.transport, self.trainer, self.store, self.traffic)
+            return await drive(self.gossip, *doors, self.events.append)
         finally:
             self.store.close()
 
@@ -101,21 +101,25 @@ class Peer:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def meet(peers: Iterable[Peer], neighbours: Mapping[int, list[int]]) -> list[Peer]:
-    """Tell all peers where their neighbours are."""
-    met = list(peers)
-    endpoints = {peer.gossip.me: peer.transport.endpoint for peer in met}
-    for peer in met:
-        peer.transport.connect({n: endpoints[n] for n in neighbours[peer.gossip.me]})
-    return met
+def meet_in_ring(made: list[Peer]) -> list[Peer]:
+    """Connect peers that listen on free ports."""
+    for peer in made:
+        near = peer.neighbours
+        peer.transport.connect({other: made[other].transport.endpoint for other in near})
+    return made
 
 
-def make_ring(protocol: Protocol, folder: Path, **options: object) -> list[Peer]:
-    neighbours = ring(len(protocol.roster.rows))
-    made = [
-        Peer(me, protocol, neighbours[me], folder / f"{me}.log", **options) for me in neighbours
-    ]
-    return meet(made, neighbours)
+def make_ring(protocol: Protocol, folder: Path, **options: Any) -> list[Peer]:
+    peers = range(len(protocol.roster.rows))
+    return meet_in_ring([Peer(me, protocol, folder, **options) for me in peers])
+
+
+def make_local(me: int, protocol: Protocol, folder: Path, trainer: Trainer | None = None) -> Peer:
+    """Return a peer whose neighbours' addresses are known before these are there."""
+    addresses = {peer: f"ipc://{folder}/{peer}" for peer in range(len(protocol.roster.rows))}
+    peer = Peer(me, protocol, folder, address=addresses[me], trainer=trainer)
+    peer.transport.connect({other: addresses[other] for other in peer.neighbours})
+    return peer
 
 
 async def run_all(peers: Iterable[Peer]) -> list[Finished]:
@@ -129,31 +133,21 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-class GatedTrainer:
-    """Holds the first local steps back until a gate opens."""
+class SteeredTrainer:
+    """Waits for a gate to open, fails in one round, and remembers what it was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shut: bool = False, fails: int | None = None) -> None:
         self.gate = threading.Event()
-
-    def train(
-        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
-    ) -> LocalRound:
-        if not self.gate.wait(PATIENCE):
-            raise TimeoutError("the gate stayed shut")
-        return SyntheticTrainer(ROOT_SEED).train(peer, round_, cut, indices)
-
-
-class FailingTrainer:
-    """Fails in one round, and remembers the rounds that it was asked for."""
-
-    def __init__(self, fails: int | None = None) -> None:
         self.rounds: list[int] = []
+        if not shut:
+            self.gate.set()
         self._fails = fails
 
     def train(
         self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
     ) -> LocalRound:
         self.rounds.append(round_)
+        assert self.gate.wait(PATIENCE)
         if round_ == self._fails:
             raise ArithmeticError("no memory left for the model")
         return SyntheticTrainer(ROOT_SEED).train(peer, round_, cut, indices)
@@ -170,25 +164,20 @@ class FailingTrainer:
 def test_sockets_and_simulator_agree(
     tmp_path: Path, kind: str, peers: int, changes: Mapping[str, object]
 ) -> None:
-    protocol, neighbours, traffic = agreement(peers, **changes), ring(peers), Traffic()
+    protocol, traffic = agreement(peers, **changes), Traffic()
 
     async def main() -> list[Peer]:
-        made = [
-            Peer(
-                me,
-                protocol,
-                neighbours[me],
-                tmp_path / f"{me}.log",
-                address=LOOPBACK if kind == "tcp" else f"ipc://{tmp_path}/{me}",
-                traffic=traffic,
-            )
-            for me in neighbours
-        ]
-        assert set(await run_all(meet(made, neighbours))) == {Finished(())}
+        if kind == "tcp":
+            made = make_ring(protocol, tmp_path)
+        else:
+            made = [make_local(me, protocol, tmp_path) for me in range(peers)]
+        for peer in made:
+            peer.traffic = traffic
+        assert set(await run_all(made)) == {Finished(())}
         return made
 
     made = asyncio.run(main())
-    world = run_world(protocol, neighbours)
+    world = run_world(protocol)
     assert {peer.digest for peer in made} == {world.peers[0].rounds.accumulator.digest()}
     assert {peer.gossip.log.digest() for peer in made} == {world.peers[0].log.digest()}
     real, simulated = traffic.total(), world.traffic.total()
@@ -242,11 +231,8 @@ def test_another_experiment_is_refused_and_named(tmp_path: Path) -> None:
     other = dataclasses.replace(protocol, fields={"a": field_digest(2)})
 
     async def main() -> None:
-        made = [
-            Peer(me, agreed, [1 - me], tmp_path / f"{me}.log")
-            for me, agreed in enumerate([protocol, other])
-        ]
-        assert await run_all(meet(made, ring(2))) == [Finished((1,)), Finished((0,))]
+        made = meet_in_ring([Peer(0, protocol, tmp_path), Peer(1, other, tmp_path)])
+        assert await run_all(made) == [Finished((1,)), Finished((0,))]
         for me, peer in enumerate(made):
             assert LinkRefused(1 - me, ("a",)) in peer.events
             assert peer.gossip.log.versions() == {me: 2}
@@ -259,26 +245,20 @@ def strangers(
     endpoints: Iterable[str], messages: Iterable[list[bytes]], routing_id: bytes | None
 ) -> Iterator[None]:
     """Raw sockets that have sent messages to all endpoints, and stay connected."""
-    with zmq.Context() as context:
-        sockets = []
+    with zmq.Context() as context, ExitStack() as sockets:
         for endpoint in endpoints:
-            socket = context.socket(zmq.DEALER)
-            sockets.append(socket)
+            socket = sockets.enter_context(context.socket(zmq.DEALER))
             socket.set(zmq.LINGER, 0)
             if routing_id is not None:
                 socket.set(zmq.ROUTING_ID, routing_id)
             socket.connect(endpoint)
             for message in messages:
                 socket.send_multipart(message)
-        try:
-            yield
-        finally:
-            for socket in sockets:
-                socket.close()
+        yield
 
 
 def test_garbage_changes_nothing(tmp_path: Path) -> None:
-    protocol, trainer = agreement(4), GatedTrainer()
+    protocol, trainer = agreement(4), SteeredTrainer(shut=True)
     dice = np.random.default_rng(1)
     frames = [dice.bytes(int(size)) for size in dice.integers(0, 400, 30)]
     frames += [wire.encode(wire.Bye())[:-1], b"\x92\x02\x91\xc4\x00", b""]
@@ -304,46 +284,34 @@ def test_garbage_changes_nothing(tmp_path: Path) -> None:
         return made
 
     made = asyncio.run(main())
-    expected = run_world(protocol, ring(4)).peers[0].rounds.accumulator.digest()
-    assert {peer.digest for peer in made} == {expected}
+    assert {peer.digest for peer in made} == {expected_digest(protocol)}
     assert made[1].gossip.rejections == {2: 33}
     assert made[2].gossip.rejections == {1: 33}
 
 
 def test_all_wait_for_one_that_starts_late(tmp_path: Path) -> None:
-    protocol, neighbours = agreement(4), ring(4)
-    addresses = {me: f"ipc://{tmp_path}/{me}" for me in neighbours}
-
-    def make(me: int) -> Peer:
-        made = Peer(me, protocol, neighbours[me], tmp_path / f"{me}.log", address=addresses[me])
-        made.transport.connect({n: addresses[n] for n in neighbours[me]})
-        return made
+    protocol = agreement(4)
 
     async def main() -> list[Peer]:
-        made = [make(me) for me in range(3)]
+        made = [make_local(me, protocol, tmp_path) for me in range(3)]
         running = asyncio.ensure_future(run_all(made))
         await until(lambda: [p.gossip.waiting_for for p in made] == [(3,), (0, 2, 3), (3,)])
-        made.append(make(3))
+        made.append(make_local(3, protocol, tmp_path))
         assert await run_all(made[3:]) == [Finished(())]
         assert set(await running) == {Finished(())}
         return made
 
     made = asyncio.run(main())
-    expected = run_world(protocol, neighbours).peers[0].rounds.accumulator.digest()
-    assert {peer.digest for peer in made} == {expected}
+    assert {peer.digest for peer in made} == {expected_digest(protocol)}
     assert [peer.gossip.timeouts for peer in made] == [0, 0, 0, 0]
 
 
 def test_one_that_never_comes_is_named_missing(tmp_path: Path) -> None:
-    protocol = agreement(4, rounds=2, round_timeout=0.3, settle_timeout=2.0)
-    neighbours = ring(4)
+    # In the middle, peer 1 is ahead of the two that wait for the fourth, so it has to be patient.
+    protocol = agreement(4, rounds=2, round_timeout=0.3, settle_timeout=1.5)
 
     async def main() -> None:
-        made = [Peer(me, protocol, neighbours[me], tmp_path / f"{me}.log") for me in range(3)]
-        endpoints = {me: peer.transport.endpoint for me, peer in enumerate(made)}
-        endpoints[3] = f"ipc://{tmp_path}/never"
-        for peer in made:
-            peer.transport.connect({n: endpoints[n] for n in neighbours[peer.gossip.me]})
+        made = [make_local(me, protocol, tmp_path) for me in range(3)]
         assert await run_all(made) == [Finished((3,))] * 3
         assert {len(peer.gossip.log) for peer in made} == {3 * (2 + 1)}
         assert len({peer.digest for peer in made}) == 1
@@ -355,13 +323,8 @@ def test_an_error_in_training_ends_the_peer_and_only_that(tmp_path: Path) -> Non
     protocol = agreement(2, rounds=2, round_timeout=0.7, settle_timeout=0.7)
 
     async def main() -> None:
-        made = meet(
-            [
-                Peer(0, protocol, [1], tmp_path / "0.log", trainer=FailingTrainer(fails=1)),
-                Peer(1, protocol, [0], tmp_path / "1.log"),
-            ],
-            ring(2),
-        )
+        failing = Peer(0, protocol, tmp_path, trainer=SteeredTrainer(fails=1))
+        made = meet_in_ring([failing, Peer(1, protocol, tmp_path)])
         failure, finished = await asyncio.wait_for(
             asyncio.gather(*(peer.run() for peer in made), return_exceptions=True), PATIENCE
         )
@@ -375,23 +338,16 @@ def test_an_error_in_training_ends_the_peer_and_only_that(tmp_path: Path) -> Non
 
 
 def test_a_peer_goes_on_from_its_store(tmp_path: Path) -> None:
-    protocol, neighbours = agreement(4), ring(4)
-    addresses = {me: f"ipc://{tmp_path}/{me}" for me in neighbours}
-
-    def make(me: int, trainer: Trainer | None = None) -> Peer:
-        store, address = tmp_path / f"{me}.log", addresses[me]
-        made = Peer(me, protocol, neighbours[me], store, address=address, trainer=trainer)
-        made.transport.connect({n: addresses[n] for n in neighbours[me]})
-        return made
+    protocol = agreement(4)
 
     async def main() -> list[Peer]:
-        first_life = make(1, FailingTrainer(fails=1))
-        made = [make(me) for me in (0, 2, 3)]
+        first_life = make_local(1, protocol, tmp_path, SteeredTrainer(fails=1))
+        made = [make_local(me, protocol, tmp_path) for me in (0, 2, 3)]
         running = asyncio.ensure_future(run_all(made))
         with pytest.raises(ArithmeticError):
             await first_life.run()
-        trainer = FailingTrainer()
-        second_life = make(1, trainer)
+        trainer = SteeredTrainer()
+        second_life = make_local(1, protocol, tmp_path, trainer)
         assert second_life.gossip.log.length(1) == 1
         assert await run_all([second_life]) == [Finished(())]
         assert set(await running) == {Finished(())}
@@ -399,8 +355,7 @@ def test_a_peer_goes_on_from_its_store(tmp_path: Path) -> None:
         return [*made, second_life]
 
     made = asyncio.run(main())
-    expected = run_world(protocol, neighbours).peers[0].rounds.accumulator.digest()
-    assert {peer.digest for peer in made} == {expected}
+    assert {peer.digest for peer in made} == {expected_digest(protocol)}
     assert [peer.gossip.timeouts for peer in made] == [0, 0, 0, 0]
 
 
@@ -420,18 +375,29 @@ class ListeningWatch(Traffic):
 
 
 def test_a_peer_speaks_and_listens_while_it_trains(tmp_path: Path) -> None:
-    protocol, trainer = agreement(2), GatedTrainer()
+    protocol, trainer = agreement(2), SteeredTrainer(shut=True)
 
     async def main() -> None:
         watch = ListeningWatch(trainer.gate)
-        made = [
-            Peer(0, protocol, [1], tmp_path / "0.log", trainer=trainer, traffic=watch),
-            Peer(1, protocol, [0], tmp_path / "1.log"),
-        ]
-        watch.events = made[0].events
-        assert set(await run_all(meet(made, ring(2)))) == {Finished(())}
-        origins = [event.entry.origin for event in made[0].seen(EntryAdded)]
+        trains = Peer(0, protocol, tmp_path, trainer=trainer, traffic=watch)
+        watch.events = trains.events
+        made = meet_in_ring([trains, Peer(1, protocol, tmp_path)])
+        assert set(await run_all(made)) == {Finished(())}
+        origins = [event.entry.origin for event in trains.seen(EntryAdded)]
         assert origins[:2] == [1, 0]
-        assert made[0].gossip.timeouts == 0
+        assert trains.gossip.timeouts == 0
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_peer_lets_go_of_its_address(tmp_path: Path) -> None:
+    async def main() -> None:
+        peer = make_local(0, agreement(2), tmp_path)
+        running = asyncio.ensure_future(peer.run())
+        await until(lambda: peer.traffic.total().control_messages > 0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, PATIENCE)
+        await Transport(0, peer.transport.endpoint).close()
 
     asyncio.run(main())

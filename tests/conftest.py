@@ -1,0 +1,88 @@
+"""A model and a data set so small that whole runs with them take a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+COLOURS = ("red", "blue", "green", "grey")
+ANIMALS = ("cat", "dog", "hen", "fox", "owl", "bee")
+ROWS = 72
+
+
+def tiny_rows() -> list[dict[str, str]]:
+    """Instruction rows of three categories; every other one has a context."""
+    rows = []
+    for number in range(ROWS):
+        colour, animal = COLOURS[number % 4], ANIMALS[number // 4 % 6]
+        rows.append(
+            {
+                "instruction": f"Name the {('colour', 'animal', 'pair')[number % 3]} .",
+                "context": f"The {animal} is {colour} ." if number % 2 else "",
+                "response": (colour, animal, f"{colour} {animal} and {animal}")[number % 3],
+                "category": ("colours", "animals", "pairs")[number % 3],
+            }
+        )
+    return rows
+
+
+def save_tiny_model(folder: Path, *, tied: bool = False) -> Path:
+    """Save a Llama of a few thousand random weights, with a tokenizer of one token a word."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from peer.data.template import WITH_CONTEXT, WITHOUT_CONTEXT
+
+    texts = [WITH_CONTEXT, WITHOUT_CONTEXT, *(" ".join(row.values()) for row in tiny_rows())]
+    split = pre_tokenizers.Whitespace()
+    words = {word for text in texts for word, _ in split.pre_tokenize_str(text)}
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "</s>", *sorted(words)])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = split
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with a causal LM of about 10 thousand weights and its tokenizer."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def tied_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its output embedding tied to its input embedding."""
+    return save_tiny_model(tmp_path_factory.mktemp("tied") / "model", tied=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """72 rows of instruction, context, response and category, one JSON object a line."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    lines = [json.dumps(row) + "\n" for row in tiny_rows()]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
