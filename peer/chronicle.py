@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from peer.accumulator import Accumulator
+from peer.records import finite
 from peer.reporting import RoundReport
 from peer.setup import Prepared
 from peer.summary import Outcome, peak_memory, summarise
@@ -89,9 +90,10 @@ class Chronicle:
                 "dtype": experiment.dtype,
             }
             outcome.losses = [self._records[n]["eval_loss"] for n in sorted(self._records)]
-        summary = summarise(engine, experiment, prepared.graph, prepared.corpus, model, outcome)
         folder = prepared.folder
-        summary["folder"] = str(folder.path)
+        whole = summarise(engine, experiment, prepared.graph, prepared.corpus, model, outcome)
+        # What is returned may be printed as JSON too.
+        summary: dict[str, Any] = finite(whole | {"folder": str(folder.path)})
         folder.write_accumulator(accumulators[0], with_probabilities=experiment.is_pro)
         folder.write_links(outcome.traffic)
         folder.write_summary(summary)

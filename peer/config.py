@@ -59,8 +59,8 @@ class Experiment:
     rounds: int = _option(8, "rounds R", least=1, most=2**24, defines_run=False)
     local_steps: int = _option(50, "local steps tau a round", least=1, most=2**18)
     candidate_seeds: int = _option(1024, "candidate seeds K", least=1, most=2**24)
-    learning_rate: float = _option(1e-4, "learning rate eta", above=0.0, most=1e3)
-    epsilon: float = _option(1e-3, "perturbation scale eps", above=0.0, most=1e3)
+    learning_rate: float = _option(1e-4, "learning rate eta", least=1e-30, most=1e3)
+    epsilon: float = _option(1e-3, "perturbation scale eps", least=1e-30, most=1e3)
     batch_size: int = _option(1, "rows in the batch of a local step", least=1, most=2**16)
     participation: float = _option(
         1.0, "share of the peers that train in a round", above=0.0, most=1.0
@@ -104,7 +104,7 @@ class Experiment:
         60.0, "seconds to wait for a round's entries", above=0.0, most=1e9, defines_run=False
     )
     settle_timeout: float = _option(
-        60.0, "seconds to wait for all logs at the end", above=0.0, most=1e9, defines_run=False
+        60.0, "seconds of silence to wait at the end", above=0.0, most=1e9, defines_run=False
     )
     device: str = _option(
         "auto", "where the model lives; auto takes a GPU", choices=DEVICES, defines_run=False
@@ -128,7 +128,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for item in options():
-            _check(item, getattr(self, item.name))
+            value = getattr(self, item.name)
+            _check(item, value)
+            if kind(item) is float:
+                # Digests go by what is printed, so 1 and 1.0 must become the same.
+                object.__setattr__(self, item.name, float(value))
         if math.frexp(self.gradient_bound)[0] != 0.5:
             _refuse("gradient_bound", self.gradient_bound, "a power of two")
         if self.local_steps * (self.gradient_bytes + 4) > FRAME_LIMIT // 2:
@@ -174,7 +178,7 @@ def allowed(item: Field[Any]) -> str:
     if kind(item) in (str, bool):
         return {str: "a text", bool: "true or false"}[kind(item)]
     bounds = [
-        f"{word} {limits[key]:g}"
+        f"{word} {limits[key] if kind(item) is int else format(limits[key], 'g')}"
         for key, word in (("above", "above"), ("least", "at least"), ("most", "at most"))
         if limits[key] is not None
     ]
@@ -192,6 +196,8 @@ def _check(item: Field[Any], value: Any) -> None:
     in_choices = not limits["choices"] or value in limits["choices"]
     if not right_type or not in_choices:
         _refuse(item.name, value, f"must be {allowed(item)}")
+    if kind(item) is str and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        _refuse(item.name, value, "must be a text without NUL and half surrogate pairs")
     if kind(item) in (int, float):
         # Written so that NaN fails.
         above = limits["above"] is None or value > limits["above"]
@@ -212,12 +218,9 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
-            raise UserError(f"{key} = {value!r}: there is no such option; {hint}")
-    whole: dict[str, Any] = {
-        key: float(value) if kind(known[key]) is float and type(value) is int else value
-        for key, value in values.items()
-    }
-    return Experiment(**whole)
+            name = key if key.isprintable() else repr(key)
+            raise UserError(f"{name} = {value!r}: there is no such option; {hint}")
+    return Experiment(**values)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -231,7 +234,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Numbers of thousands of digits, and arrays as deep, are refused by Python itself.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no TOML file: {error}") from None
 
 
@@ -245,7 +249,7 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
     return repr(value)
 
 

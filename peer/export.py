@@ -26,7 +26,10 @@ def export(run: Path, to: Path) -> str:
 
     tuner = build_tuner(experiment, remember=False, threads=None)
     digest = tuner.digest(accumulator)
-    to.mkdir(parents=True)
+    try:
+        to.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{to} cannot be made: {error.strerror}") from None
     # Saved through a copy: the flat buffer is one storage, which safetensors would refuse to split.
     state = {name: tensor.clone() for name, tensor in tuner.model.module.state_dict().items()}
     tuner.model.module.save_pretrained(to, state_dict=state)

@@ -85,6 +85,7 @@ class Gossip:
         self._closed_logs: set[int] = set()
         self._started = False
         self._next_tick = 0.0
+        self._ticks = 0
         self._deadline: float | None = None
         self._settled_since: float | None = None
         self._digest_at_tick = b""
@@ -296,6 +297,9 @@ class Gossip:
             self._reject(neighbour, error)
         else:
             self._close_rounds(now)
+            if self.rounds.over and self.finished is None:
+                # Whoever is still heard of is waited for; only silence counts against the time.
+                self._deadline = now + self.protocol.settle_timeout
 
     def _add(self, entry: Entry, sender: int | None) -> None:
         """Add an entry that is not held yet to the log, note it, and push it on."""
@@ -326,12 +330,14 @@ class Gossip:
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + self.protocol.tick
+        self._ticks += 1
         self._digest_at_tick = self.log.digest()
         for neighbour, link in self._links.items():
             if link.open:
                 self._send(neighbour, wire.Digest(self.log.digest(), self.complete))
-            else:
-                # The first HELLO, or the answer to it, may have been lost.
+            elif self._ticks & (self._ticks - 1) == 0:
+                # The first HELLO, or the answer to it, may have been lost. Ever more seldom, as
+                # each waits in the queue of a neighbour that is not there yet.
                 self._send(neighbour, self._hello(answer=False))
 
     def _settle(self, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,16 @@ def load_model(source: str, dtype: str, device: torch.device) -> FlatModel:
     """
     from transformers import AutoModelForCausalLM
 
-    module = _load(AutoModelForCausalLM, source, dtype=getattr(torch, dtype))
+    module, about = _load(
+        AutoModelForCausalLM, source, dtype=getattr(torch, dtype), output_loading_info=True
+    )
+    missing = sorted(about["missing_keys"])
+    if missing:
+        # They would be drawn at random, so each peer would start from another model.
+        raise UserError(
+            f"model = {source!r} is not whole: {len(missing)} of its parameters are not stored, "
+            f"such as {missing[0]}; {ALLOWED}"
+        )
     return FlatModel(module, device)
 
 
@@ -168,12 +178,15 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Warnings about how the weights were stored are not for the user of a run.
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    path = builtin.MODEL if source == BUILTIN else Path(source).expanduser()
+    path = builtin.MODEL if source == BUILTIN else Path(os.path.expanduser(source))
     is_folder = path.is_dir()
     if not is_folder and (path.exists() or source.count("/") != 1 or source[0] in "./~"):
         raise UserError(f"model = {source!r}: there is no such folder; {ALLOWED}")
     try:
-        return auto.from_pretrained(str(path) if is_folder else source, **options)
+        # A model that brings its own code would have transformers ask on the terminal.
+        return auto.from_pretrained(
+            str(path) if is_folder else source, trust_remote_code=False, **options
+        )
     # Hugging Face raises whatever its parts raise; for the user they are all one mistake.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -40,7 +40,7 @@ class Protocol:
         units: of the accumulator.
         fields: name -> digest of everything that must be equal, compared in the handshake.
         round_timeout: how long a peer waits for a round's entries after publishing its own.
-        settle_timeout: how long it waits at the end for everybody's logs.
+        settle_timeout: how long nothing new may come at the end, while logs are still open.
         tick: how often it tells its neighbours the digest of its log.
         linger: how long it stays to answer after everything has been settled.
     """

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -83,8 +84,15 @@ class RunFolder:
             raise UserError(f"{self.path} was not made by `kseed {engine}`")
 
     def create(self, experiment: Experiment, graph: topology.Topology, engine: str) -> None:
-        """Make the folder, with what is known before the first round."""
-        self.state(engine).mkdir(parents=True, exist_ok=True)
+        """Make the folder, with what is known before the first round.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        try:
+            self.state(engine).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"out = {str(self.path)!r} cannot be made: {error.strerror}") from None
         saved = {
             item.name: getattr(experiment, item.name)
             for item in options()
@@ -120,7 +128,7 @@ class RunFolder:
 
     def write_rounds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
         """Write rounds.jsonl anew."""
-        lines = [json.dumps(_finite(dict(record))) + "\n" for record in rounds]
+        lines = [json.dumps(finite(dict(record))) + "\n" for record in rounds]
         _write(self.path / "rounds.jsonl", "".join(lines))
 
     def write_links(self, traffic: Traffic) -> None:
@@ -182,12 +190,13 @@ class RunFolder:
             with np.load(path, allow_pickle=False) as arrays:
                 units = Units(*(int(number) for number in arrays["units"]))
                 return Accumulator(units, arrays["sums"], arrays["magnitudes"], arrays["counts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        # A truncated or foreign file shows itself in one of these ways.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        _write(self.path / "summary.json", json.dumps(_finite(dict(summary)), indent=2) + "\n")
+        _write(self.path / "summary.json", json.dumps(finite(dict(summary)), indent=2) + "\n")
 
 
 def _entries(path: Path) -> Iterable[Path]:
@@ -215,12 +224,12 @@ def _write(path: Path, text: str) -> None:
     os.replace(_replacing(path), path)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return a value with null for every number that JSON has no way to write."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

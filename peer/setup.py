@@ -16,6 +16,7 @@ from peer.config import Experiment
 from peer.data import encode as encoding
 from peer.data.partition import Split, split
 from peer.data.rows import load_rows
+from peer.errors import UserError
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.roster import Roster
@@ -60,7 +61,12 @@ def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
 
     # A missing data file is told before a model is looked for, and the other way round costs more.
     loaded = load_rows(experiment.data)
-    length = experiment.max_length or encoding.default_max_length(positions(experiment.model))
+    most = positions(experiment.model)
+    if experiment.max_length > most:
+        raise UserError(
+            f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
+        )
+    length = experiment.max_length or encoding.default_max_length(most)
     encoded = encoding.encode(loaded.rows, load_tokenizer(experiment.model), length)
     return encoded, loaded.empty_responses
 

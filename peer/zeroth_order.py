@@ -32,7 +32,7 @@ PADDING = 0
 """The token that fills up short rows; masked and without a label, so any token would do."""
 
 EVALUATION_TOKENS = 4096
-"""About how many tokens are evaluated at once."""
+"""At most so many tokens are evaluated at once, padding included, but always a whole row."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,14 @@ def mean_loss(model: FlatModel, rows: tuple[torch.Tensor, torch.Tensor, torch.Te
 
 def evaluate(model: FlatModel, encoded: Encoded, rows: NDArray[np.int64]) -> float:
     """Return the mean loss over the response tokens of rows, in nats per token."""
-    lengths = np.diff(encoded.offsets)[rows]
+    lengths = np.diff(encoded.offsets)
     total, tokens = 0.0, 0
-    # Rows of similar length go together, so little is computed on padding.
-    ordered = rows[np.argsort(lengths, kind="stable")]
+    # Rows of similar length go together, so little is computed on padding; as a batch is as wide as
+    # its longest row, the longest come first.
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
     start = 0
     while start < len(ordered):
-        stop = start + max(1, EVALUATION_TOKENS // int(np.sort(lengths)[start]))
+        stop = start + max(1, EVALUATION_TOKENS // int(lengths[ordered[start]]))
         losses, counts = model.losses(*batch(encoded, ordered[start:stop], PADDING))
         total += float(losses.sum())
         tokens += int(counts.sum())

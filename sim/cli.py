@@ -91,7 +91,8 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
     for item in options():
         flag = "--" + item.name.replace("_", "-")
-        about = f"{item.metadata['help']} (default: {item.default or 'none'})".replace("%", "%%")
+        default = "none" if item.default == "" else item.default
+        about = f"{item.metadata['help']} (default: {default})".replace("%", "%%")
         if kind(item) is bool:
             action: Any = argparse.BooleanOptionalAction
             parser.add_argument(flag, action=action, default=None, help=about)

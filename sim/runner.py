@@ -12,6 +12,7 @@ from peer.config import Experiment
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
+from peer.rounds import Rounds
 from peer.setup import Prepared, build_trainer, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
@@ -43,6 +44,7 @@ class _Run:
         self._prepared = prepared
         self._store = store
         known = store.load()
+        self._known = known
         self._stored = {(entry.origin, entry.sequence) for entry in known}
         self._chronicle = Chronicle(prepared)
         self._reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
@@ -65,6 +67,7 @@ class _Run:
         """Run to the end and return the summary."""
         world, chronicle = self._world, self._chronicle
         with self._progress:
+            self._catch_up()
             world.run()
             accumulators = [gossip.rounds.accumulator for gossip in world.peers]
             self._close(self._prepared.protocol.rounds, accumulators[0])
@@ -81,6 +84,16 @@ class _Run:
             rejected=self._rejected,
         )
         return chronicle.finish(ENGINE, accumulators, outcome)
+
+    def _catch_up(self) -> None:
+        """Record the rounds that an earlier life had finished but not yet recorded."""
+        rounds = Rounds(self._prepared.protocol)
+        for entry in self._known:
+            if not entry.is_end:
+                rounds.add(entry)
+        while not rounds.over and not rounds.missing():
+            self._close(rounds.current, rounds.accumulator)
+            rounds.close()
 
     def _observe(self, peer: int, event: Event) -> None:
         match event:

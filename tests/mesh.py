@@ -28,7 +28,7 @@ from peer.protocol import Protocol
 from peer.roster import Roster
 from peer.trainer import SyntheticTrainer, Trainer
 from peer.units import choose_units
-from peer.wire import Entries, Hello, decode, encode
+from peer.wire import Entries, Hello, Message, decode, encode
 
 LATENCY = 0.01
 STEP_SECONDS = 0.1
@@ -270,3 +270,68 @@ class Mesh:
 def entries_in(frame: bytes) -> Iterable[Entry]:
     message = decode(frame)
     return message.entries if isinstance(message, Entries) else ()
+
+
+def whole_run(graph: nx.Graph, **changes: Any) -> Mesh:
+    """A run of `agreement(...)` from its start to its end."""
+    mesh = Mesh(graph, agreement(len(graph), **changes))
+    mesh.start()
+    mesh.run()
+    return mesh
+
+
+def kinds(output: Output) -> list[tuple[int, type]]:
+    """To whom which kinds of messages go."""
+    return [(neighbour, type(decode(frame))) for neighbour, frame in output.messages]
+
+
+def receive(gossip: Gossip, message: Message, sender: int, now: float) -> Output:
+    return gossip.receive(encode(message), sender, now)
+
+
+def publish(gossip: Gossip, round_: int, now: float) -> Output:
+    indices = gossip.protocol.draw(
+        gossip.me, gossip.log.length(gossip.me), gossip.rounds.accumulator
+    )
+    return gossip.publish(round_, indices, np.full(len(indices), 0.25), "00" * 16, now)
+
+
+def state(gossip: Gossip) -> tuple[Any, ...]:
+    """What a hostile frame must not change."""
+    return (
+        gossip.log.digest(),
+        gossip.log.versions(),
+        gossip.rounds.current,
+        gossip.rounds.accumulator.digest(),
+        gossip.waiting_for,
+        gossip.complete,
+    )
+
+
+def in_the_middle(**changes: Any) -> Gossip:
+    """Peer 0 of five, met by its neighbours 1 and 2, in round 1, with an early entry of round 2."""
+    protocol = agreement(5, rounds=4, **changes)
+    gossip, _ = met(0, [1, 2], protocol)
+    first = protocol.roster.active(0)
+    for peer in first:
+        entry = history(protocol, peer, 0, 0, fill=0.125 * peer)
+        gossip.receive(encode(Entries((entry,))), 1, 1.0)
+    early = history(protocol, 3, gossip.log.length(3), 2)
+    gossip.receive(encode(Entries((early,))), 1, 1.0)
+    assert gossip.rounds.current == 1
+    assert not gossip.rejections
+    return gossip
+
+
+def refused(gossip: Gossip, frame: bytes, reason: str, sender: int = 1) -> Output:
+    """Deliver a frame that must be rejected, counted and named, and change nothing."""
+    before, counted = state(gossip), gossip.rejections[sender]
+    output = gossip.receive(frame, sender, 2.0)
+    assert state(gossip) == before
+    assert gossip.rejections[sender] == counted + 1
+    (event,) = output.events
+    assert isinstance(event, Rejected)
+    assert event.neighbour == sender
+    assert reason in event.reason
+    assert "\n" not in event.reason
+    return output

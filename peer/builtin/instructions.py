@@ -1,4 +1,4 @@
-"""The built-in instruction set: eight kinds of small tasks about the world of the pre-training text.
+"""The built-in instruction set: eight kinds of small tasks about the pre-training text's world.
 
 `python -m peer.builtin.instructions FILE` writes the rows of `instructions.jsonl` again, byte for
 byte. What a response says is mostly known from pre-training; that there is an instruction to be
@@ -17,7 +17,7 @@ from peer.builtin.lexicon import (
     ANIMALS,
     BAD_EVENTS,
     COLOURED,
-    THINGS,
+    COUNTED,
     GOOD_EVENTS,
     NUMBERS,
     OBJECTS,
@@ -58,7 +58,7 @@ def as_json_lines(rows: list[dict[str, str]]) -> str:
 
 
 def _different(make: Callable[[Draw], Task], draw: Draw, count: int) -> Iterator[Task]:
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     while len(seen) < count:
         task = make(draw)
         if task[:2] not in seen:
@@ -91,13 +91,13 @@ def _opposite(draw: Draw) -> Task:
             f"Find a word that is the opposite of {word}.",
         )
     )
-    return asked, "", f"If it is not {word}, it is {other}."
+    return asked, "", f"The opposite of {word} is {other}."
 
 
 def _sum(draw: Draw) -> Task:
     a, b = 1 + draw.below(10), 1 + draw.below(10)
     one, two = NUMBERS[a], NUMBERS[b]
-    things = draw.one(THINGS)
+    things = draw.one(COUNTED)
     asked = draw.one(
         (
             f"How much is {one} and {two}?",

@@ -1,0 +1,369 @@
+"""Experiments: options, what is refused and how that is told, and TOML in both directions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peer.config import (
+    Experiment,
+    allowed,
+    commented_toml,
+    experiment_from,
+    kind,
+    options,
+    read_toml,
+    unused_options,
+    write_toml,
+)
+from peer.errors import UserError
+from sim.cli import _parser
+
+OPTIONS = {item.name: item for item in options()}
+NUMBERS = [name for name, item in OPTIONS.items() if kind(item) in (int, float)]
+DEFAULTS = dataclasses.asdict(Experiment())
+
+MAY_CHANGE = {
+    "rounds",
+    "round_timeout",
+    "settle_timeout",
+    "device",
+    "threads",
+    "out",
+    "resume",
+    "dry_run",
+    "log_level",
+    "json",
+}
+"""What a resumed run may do in another way; it decides nothing about the model's bits in C5."""
+
+
+def told(values: dict[str, Any]) -> str:
+    """The one line that an experiment is refused with."""
+    with pytest.raises(UserError) as refusal:
+        experiment_from(values)
+    line = str(refusal.value)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+def values_of(name: str) -> st.SearchStrategy[Any]:
+    """Allowed values of an option, extremes included."""
+    item, limits = OPTIONS[name], OPTIONS[name].metadata
+    if limits["choices"]:
+        return st.sampled_from(limits["choices"])
+    if kind(item) is bool:
+        return st.booleans()
+    if kind(item) is str:
+        return texts
+    least = limits["least"] if limits["least"] is not None else limits["above"]
+    if name == "gradient_bound":
+        return st.integers(0, 15).map(lambda power: 2.0**power)
+    if kind(item) is int:
+        most = {"local_steps": 1000}.get(name, limits["most"])
+        return st.integers(least, most)
+    return st.floats(least, limits["most"], exclude_min=limits["above"] is not None)
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(st.sets(st.sampled_from(sorted(OPTIONS))))
+    values = {name: draw(values_of(name)) for name in sorted(names)}
+    if values.get("resume"):
+        values["out"] = values.get("out") or "runs/here"
+    return values
+
+
+def test_an_experiment_without_any_option_is_allowed() -> None:
+    assert experiment_from({}) == Experiment()
+    assert all(type(DEFAULTS[name]) is kind(item) for name, item in OPTIONS.items())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path: Path) -> None:
+    from sim.cli import _experiment
+
+    item = OPTIONS[name]
+    flag = "--" + name.replace("_", "-")
+    if kind(item) is bool:
+        in_file, given_, wanted = True, [flag.replace("--", "--no-")], False
+    else:
+        other = {
+            "topology": ("star", "line"),
+            "gradient_bound": (2.0, 4.0),
+            "participation": (0.5, 0.25),
+            "gossip": ("flood", "flood"),
+        }
+        if item.metadata["choices"]:
+            pair = (item.metadata["choices"][0], item.metadata["choices"][-1])
+        else:
+            pair = {str: ("a b", "c\td"), int: (5, 6), float: (0.25, 0.5)}[kind(item)]
+        in_file, wanted = other.get(name, pair)
+        given_ = [flag, str(wanted)]
+    path = tmp_path / "experiment.toml"
+    path.write_text(write_toml({name: in_file} | ({"out": "o"} if name == "resume" else {})))
+    from_file = _experiment(_parser().parse_args(["sim", str(path)]))
+    assert getattr(from_file, name) == in_file
+    both = _experiment(_parser().parse_args(["sim", str(path), *given_]))
+    assert getattr(both, name) == wanted
+    assert dataclasses.replace(both, **{name: in_file}) == from_file
+
+
+def test_the_commented_file_explains_every_option_and_is_the_default_experiment() -> None:
+    text = commented_toml()
+    values = tomllib.loads(text)
+    assert list(values) == list(OPTIONS)
+    assert experiment_from(values) == Experiment()
+    lines = text.splitlines()
+    for name, item in OPTIONS.items():
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name} = "))
+        assert lines[at - 1].startswith(f"# {item.metadata['help']}")
+    assert max(map(len, lines)) <= 100
+
+
+@given(experiments())
+@settings(deadline=None)
+def test_toml_brings_every_experiment_back(values: dict[str, Any]) -> None:
+    experiment = experiment_from(values)
+    whole = dataclasses.asdict(experiment)
+    assert experiment_from(tomllib.loads(write_toml(whole))) == experiment
+    assert experiment_from(tomllib.loads(write_toml(values))) == experiment
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b_c"]), texts | st.booleans() | st.integers()))
+def test_toml_holds_any_text(values: dict[str, Any]) -> None:
+    assert tomllib.loads(write_toml(values)) == values
+
+
+@pytest.mark.parametrize(
+    "text", ['"', "\\", "\\u0041", "\n", "\r\n", "\x7f", "\x1b[0m", "\u2028", "\U000e0001", "'''"]
+)
+def test_toml_holds_awkward_texts(text: str) -> None:
+    written = write_toml({"out": text})
+    assert tomllib.loads(written) == {"out": text}
+    assert len(written.splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [1e-5, 1e16, 5e-324, 1.7976931348623157e308, 0.1])
+def test_toml_holds_every_digit_of_a_number(value: float) -> None:
+    assert tomllib.loads(write_toml({"a": value})) == {"a": value}
+
+
+@given(experiments(), st.sampled_from(NUMBERS), st.data())
+@settings(deadline=None)
+def test_numbers_outside_their_range_are_refused(
+    values: dict[str, Any], name: str, data: st.DataObject
+) -> None:
+    limits = OPTIONS[name].metadata
+    wrong: list[st.SearchStrategy[Any]] = []
+    if limits["least"] is not None:
+        wrong.append(st.integers(max_value=math.ceil(limits["least"]) - 1))
+    if limits["above"] is not None:
+        wrong.append(st.floats(max_value=limits["above"]))
+    if limits["most"] is not None:
+        wrong.append(st.integers(min_value=math.floor(limits["most"]) + 1, max_value=10**400))
+    bad = data.draw(st.one_of(wrong))
+    line = told(values | {name: bad})
+    assert line == f"{name} = {bad!r} is not allowed: must be {allowed(OPTIONS[name])}"
+
+
+@given(
+    st.sampled_from(sorted(OPTIONS)),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | texts
+    | st.lists(st.integers())
+    | st.dictionaries(st.text(), st.integers()),
+)
+def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> None:
+    if name == "resume" and value is True:
+        return
+    try:
+        experiment = experiment_from({name: value})
+    except UserError as refusal:
+        assert str(refusal).startswith(f"{name} = {value!r} is not allowed: ")
+        assert len(str(refusal).splitlines()) == 1
+        return
+    taken = getattr(experiment, name)
+    assert taken == value
+    assert type(taken) is kind(OPTIONS[name])
+    assert type(value) is type(taken) or (type(value) is int and type(taken) is float)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "must_be"),
+    [
+        ("peers", True, "a whole number at least 2 and at most 1048576"),
+        ("peers", 1.5, "a whole number at least 2 and at most 1048576"),
+        ("peers", 8.0, "a whole number at least 2 and at most 1048576"),
+        ("peers", 1, "a whole number at least 2 and at most 1048576"),
+        ("peers", 2**20 + 1, "a whole number at least 2 and at most 1048576"),
+        ("peers", "8", "a whole number at least 2 and at most 1048576"),
+        ("candidate_seeds", 0, "a whole number at least 1 and at most 16777216"),
+        ("rounds", 0, "a whole number at least 1 and at most 16777216"),
+        ("local_steps", -5, "a whole number at least 1 and at most 262144"),
+        ("learning_rate", -1e-4, "a number at least 1e-30 and at most 1000"),
+        ("learning_rate", 0.0, "a number at least 1e-30 and at most 1000"),
+        ("learning_rate", math.nan, "a number at least 1e-30 and at most 1000"),
+        ("learning_rate", math.inf, "a number at least 1e-30 and at most 1000"),
+        ("learning_rate", True, "a number at least 1e-30 and at most 1000"),
+        ("epsilon", 1e-60, "a number at least 1e-30 and at most 1000"),
+        ("epsilon", 10**400, "a number at least 1e-30 and at most 1000"),
+        ("participation", 1.5, "a number above 0 and at most 1"),
+        ("participation", 0, "a number above 0 and at most 1"),
+        ("alpha", math.nan, "a number above 0 and at most 1e+06"),
+        ("gradient_bytes", 3, "one of 4, 2, 1"),
+        ("gradient_bytes", True, "one of 4, 2, 1"),
+        ("gradient_bytes", 4.0, "one of 4, 2, 1"),
+        ("method", "fedavg", "one of fedkseed, fedkseed-pro"),
+        ("dtype", "float64", "one of float32, bfloat16, float16"),
+        ("json", 1, "true or false"),
+        ("json", "yes", "true or false"),
+        ("model", 7, "a text"),
+        ("data", ["a.jsonl"], "a text"),
+        ("out", {"folder": "x"}, "a text"),
+        ("out", "a\0b", "a text without NUL and half surrogate pairs"),
+        ("out", "caf\udce9", "a text without NUL and half surrogate pairs"),
+        ("seed", 2**63, f"a whole number at least 0 and at most {2**63 - 1}"),
+        ("seed", -1, f"a whole number at least 0 and at most {2**63 - 1}"),
+    ],
+)
+def test_a_refusal_names_the_key_the_value_and_what_is_allowed(
+    key: str, value: Any, must_be: str
+) -> None:
+    assert told({key: value}) == f"{key} = {value!r} is not allowed: must be {must_be}"
+
+
+@pytest.mark.parametrize("bound", [1, 2.0, 1024, 32768.0])
+def test_a_power_of_two_bounds_scalar_gradients(bound: float) -> None:
+    assert experiment_from({"gradient_bound": bound}).gradient_bound == bound
+
+
+@pytest.mark.parametrize("bound", [3, 1000.0, 1.5, math.nextafter(2.0, 3.0)])
+def test_another_bound_of_scalar_gradients_is_refused(bound: float) -> None:
+    assert told({"gradient_bound": bound}) == (
+        f"gradient_bound = {float(bound)!r} is not allowed: a power of two"
+    )
+
+
+def test_a_round_fits_in_a_message_with_explicit_indices() -> None:
+    line = told({"local_steps": 2**18})
+    assert line.startswith(f"local_steps = {2**18} is not allowed: at most ")
+    most = int(line.split("at most ")[1].split()[0])
+    assert experiment_from({"local_steps": most}).local_steps == most
+    told({"local_steps": most + 1})
+    # Narrower scalar gradients leave room for more of them.
+    assert experiment_from({"local_steps": most + 1, "gradient_bytes": 1})
+
+
+def test_resuming_needs_a_folder() -> None:
+    assert told({"resume": True}).startswith("resume = True is not allowed: ")
+    assert experiment_from({"resume": True, "out": "runs/a"}).resume
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("lerning_rate", "did you mean learning_rate?"),
+        ("learning-rate", "did you mean learning_rate?"),
+        ("Peers", "did you mean peers?"),
+        ("local_step", "did you mean local_steps?"),
+        ("zzz", "allowed are " + ", ".join(OPTIONS)),
+        ("", "allowed are " + ", ".join(OPTIONS)),
+    ],
+)
+def test_a_misspelt_key_is_told_with_its_value_and_what_is_near(key: str, hint: str) -> None:
+    assert told({key: 3}) == f"{key} = 3: there is no such option; {hint}"
+
+
+@given(texts.filter(lambda key: key not in OPTIONS), texts)
+def test_every_unknown_key_is_told_in_one_line(key: str, value: str) -> None:
+    assert repr(value) in told({key: value})
+
+
+@given(experiments())
+@settings(deadline=None)
+def test_identity_is_all_but_what_a_resumed_run_may_change(values: dict[str, Any]) -> None:
+    experiment = experiment_from(values)
+    identity = experiment.identity()
+    assert set(identity) == set(OPTIONS) - MAY_CHANGE
+    assert all(getattr(experiment, name) == value for name, value in identity.items())
+
+
+def test_whole_numbers_and_floats_make_the_same_experiment() -> None:
+    whole = Experiment(learning_rate=1, epsilon=2, gradient_bound=4)
+    points = experiment_from({"learning_rate": 1.0, "epsilon": 2.0, "gradient_bound": 4.0})
+    assert whole == points
+    assert repr(whole.identity()) == repr(points.identity())
+
+
+@pytest.mark.parametrize(
+    ("values", "idle"),
+    [
+        ({"topology": "ring", "degree": 6}, ("degree",)),
+        ({"topology": "random-regular", "degree": 6}, ()),
+        ({"topology": "mesh.graphml", "degree": 6}, ("degree",)),
+        ({"degree": 6, "topology": "watts-strogatz"}, ()),
+        ({"partition": "iid", "alpha": 0.1}, ("alpha",)),
+        ({"partition": "dirichlet", "alpha": 0.1}, ()),
+        ({"trainer": "synthetic", "model": "m", "peers": 4, "data": "d"}, ("model", "data")),
+        ({"trainer": "synthetic", "epsilon": 1e-3, "learning_rate": 1e-3}, ("epsilon",)),
+        ({"peers": 4, "rounds": 2}, ()),
+        ({}, ()),
+    ],
+)
+def test_options_without_effect_are_named(values: dict[str, Any], idle: tuple[str, ...]) -> None:
+    assert unused_options(experiment_from(values), values) == idle
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"peers = ",
+        b"peers = 4\npeers = 5",
+        b"[sim\n",
+        b"\xff\xfe",
+        b"peers = 1" + 5000 * b"0",
+        b"out = " + 5000 * b"[",
+    ],
+    ids=["no value", "twice", "table", "no UTF-8", "5000 digits", "5000 arrays"],
+)
+def test_a_broken_file_is_told_with_its_name(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+        read_toml(path)
+    assert str(refusal.value).startswith(f"{path} is no TOML file: ")
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^cannot read .*missing\.toml: No such file"):
+        read_toml(tmp_path / "missing.toml")
+    with pytest.raises(UserError, match=f"^cannot read {tmp_path}: Is a directory"):
+        read_toml(tmp_path)
+
+
+def test_a_value_may_be_a_table_and_is_refused() -> None:
+    values = tomllib.loads("[peers]\ncount = 8")
+    assert told(values).startswith("peers = {'count': 8} is not allowed: ")
+
+
+def test_the_configuration_needs_neither_torch_nor_numba() -> None:
+    import subprocess
+
+    code = "import sys, peer.config; assert not {'torch', 'numba', 'zmq'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
