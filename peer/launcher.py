@@ -14,6 +14,7 @@ peer and why. A peer whose launcher is gone ends itself.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import multiprocessing.connection as pipes
@@ -21,13 +22,17 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, NoReturn
 
 from peer.accumulator import Accumulator
@@ -48,9 +53,7 @@ from topology import TopologyError
 
 ENGINE: Final = "launch"
 PATIENCE: Final = 5.0
-"""Seconds that a peer has to end when it is told to, before it is killed."""
-
-_PRELOAD: Final = ["peer.launcher", "peer.zeroth_order", "transformers.modeling_utils"]
+"""Seconds that the peers have to end when they are told to, before they are killed."""
 
 
 def launch(experiment: Experiment) -> dict[str, Any]:
@@ -101,11 +104,8 @@ class _Network:
     def start(self) -> None:
         """Start all processes, and tell each where its neighbours are."""
         experiment = self._prepared.experiment
-        methods = multiprocessing.get_all_start_methods()
-        method = "forkserver" if "forkserver" in methods else "spawn"
-        context: Any = multiprocessing.get_context(method)
-        if context.get_start_method() == "forkserver":
-            context.set_forkserver_preload(_PRELOAD)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(self._shared_modules())
         encoded = self._save_rows()
         threads = max(1, (os.cpu_count() or 1) // experiment.peers)
         for peer in self._prepared.graph.nodes:
@@ -116,9 +116,17 @@ class _Network:
             process = context.Process(
                 target=_run_child, args=(theirs, experiment, settings), name=f"kseed-{peer}"
             )
-            process.start()
+            with _interrupts_put_off():
+                process.start()
+                self.children.append(_Child(peer, process, mine, folder))
             theirs.close()
-            self.children.append(_Child(peer, process, mine, folder))
+
+    def _shared_modules(self) -> list[str]:
+        """Return what the server imports, so that it is done once and not once a peer."""
+        tuner = self._prepared.tuner
+        if tuner is None:
+            return [__name__]
+        return [__name__, "peer.zeroth_order", type(tuner.model.module).__module__]
 
     def _save_rows(self) -> tuple[Path, int] | None:
         """Write the tokenised rows, so that they are made once and not once a peer."""
@@ -142,7 +150,8 @@ class _Network:
                 child = running[ready]
                 try:
                     message = json.loads(ready.recv_bytes())
-                except EOFError:
+                # A reset instead of an end tells of a message that the peer has not read.
+                except (EOFError, OSError):
                     self._died(child)
                 self._take(child, message, progress)
                 if child.result is not None:
@@ -186,15 +195,33 @@ class _Network:
     def end(self) -> None:
         """End every process that is still there, and wait for all."""
         finished = all(child.result is not None for child in self.children)
-        for child in self.children:
-            if not finished:
-                child.process.terminate()
-        for child in self.children:
-            child.process.join(PATIENCE)
-            if child.process.is_alive():
-                child.process.kill()
-                child.process.join()
-            child.channel.close()
+        with _interrupts_put_off():
+            for child in self.children:
+                if not finished:
+                    child.process.terminate()
+            deadline = time.monotonic() + PATIENCE
+            for child in self.children:
+                child.process.join(max(0.0, deadline - time.monotonic()))
+                if child.process.is_alive():
+                    child.process.kill()
+                    child.process.join()
+                child.channel.close()
+
+
+@contextmanager
+def _interrupts_put_off() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that is started meanwhile stays deaf to it.
+
+    So no peer can be forgotten between its start and its entry in the list, and neither the server
+    nor a peer in its first moments answers Ctrl-C with a traceback.
+    """
+    # When it starts, this lets SIGINT through again, so it has to run already.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _conclude(prepared: Prepared, network: _Network, chronicle: Chronicle) -> dict[str, Any]:
@@ -247,8 +274,11 @@ def _send(channel: Connection, message: Mapping[str, Any]) -> None:
 
 def _run_child(channel: Connection, experiment: Experiment, settings: PeerSettings) -> None:
     """Be one peer: the main function of a process."""
-    # Ctrl-C reaches every process of a terminal; the launcher is the one to end a run.
+    # Ctrl-C reaches every process of a terminal; the launcher is the one to end a run. The server
+    # may have been there before, started by somebody else and not deaf.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What the server has imported stays shared: a collection would touch and so copy all of it.
+    gc.freeze()
     with (settings.folder / "output.log").open("a") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
@@ -256,8 +286,10 @@ def _run_child(channel: Connection, experiment: Experiment, settings: PeerSettin
 
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("kseed").setLevel(experiment.log_level.upper())
+    inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
     try:
-        _send(channel, {"done": _take_part(channel, experiment, settings)})
+        _send(channel, {"done": _take_part(channel, inbox, experiment, settings)})
     except (UserError, TopologyError) as error:
         _send(channel, {"failed": str(error)})
         sys.exit(1)
@@ -268,7 +300,10 @@ def _run_child(channel: Connection, experiment: Experiment, settings: PeerSettin
 
 
 def _take_part(
-    channel: Connection, experiment: Experiment, settings: PeerSettings
+    channel: Connection,
+    inbox: SimpleQueue[dict[str, Any]],
+    experiment: Experiment,
+    settings: PeerSettings,
 ) -> dict[str, Any]:
     folder = RunFolder(settings.folder)
     traffic = folder.read_links()
@@ -281,8 +316,7 @@ def _take_part(
 
     def addresses(endpoint: str) -> Mapping[int, str]:
         tell({"listens": endpoint})
-        told = json.loads(channel.recv_bytes())["addresses"]
-        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+        told = inbox.get()["addresses"]
         return {int(peer): address for peer, address in told.items()}
 
     def on_event(event: Event) -> None:
@@ -301,9 +335,10 @@ def _take_part(
     return {name: value for name, value in vars(result).items() if name != "accumulator"}
 
 
-def _end_with(channel: Connection) -> None:
-    """End this process when the other end of its channel is gone."""
+def _listen(channel: Connection, inbox: SimpleQueue[dict[str, Any]]) -> None:
+    """Take what the launcher says; end this process when there is no launcher any more."""
     try:
-        channel.recv_bytes()
+        while True:
+            inbox.put(json.loads(channel.recv_bytes()))
     except (EOFError, OSError):
         os._exit(1)

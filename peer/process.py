@@ -120,21 +120,24 @@ def run_peer(
         corpus = _corpus(experiment, settings)
         tuner = build_tuner(experiment, remember=False, threads=settings.kernel_threads)
     protocol = build_protocol(experiment, graph, corpus, tuner)
-    before()
-    settings.folder.mkdir(parents=True, exist_ok=True)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, tuner), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
 
-    async def take_part(store: EntryStore) -> tuple[Gossip, Transport]:
+    async def take_part() -> tuple[Gossip, Transport]:
         transport = Transport(settings.id, settings.bind)
-        addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
-        transport.connect({neighbour: addresses[neighbour] for neighbour in neighbours})
-        gossip = Gossip(settings.id, neighbours, protocol, EntryLog(store.load()))
-        await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
+        try:
+            addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
+            transport.connect({neighbour: addresses[neighbour] for neighbour in neighbours})
+            before()
+            settings.folder.mkdir(parents=True, exist_ok=True)
+            with EntryStore(settings.folder / "log.sqlite") as store:
+                gossip = Gossip(settings.id, neighbours, protocol, EntryLog(store.load()))
+                await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
+        finally:
+            await transport.close()
         return gossip, transport
 
-    with EntryStore(settings.folder / "log.sqlite") as store:
-        gossip, transport = asyncio.run(take_part(store))
+    gossip, transport = asyncio.run(take_part())
     assert gossip.finished is not None
     accumulator = gossip.rounds.accumulator
     return PeerResult(

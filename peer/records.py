@@ -187,7 +187,8 @@ class RunFolder:
         if not path.exists():
             raise UserError(f"{self.path} has no accumulator.npz: the run has not ended")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, since numpy leaves a broken file open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 units = Units(*(int(number) for number in arrays["units"]))
                 return Accumulator(units, arrays["sums"], arrays["magnitudes"], arrays["counts"])
         # A truncated or foreign file shows itself in one of these ways.

@@ -28,7 +28,7 @@ from peer.events import (
     RoundStarted,
 )
 from peer.gossip import Gossip
-from peer.wire import Digest, Entries, Hello, Refusal, Versions, Want, decode
+from peer.wire import Bye, Digest, Entries, Hello, Refusal, Versions, Want, decode
 
 PAIR = nx.path_graph(2)
 
@@ -146,6 +146,16 @@ def test_a_refused_neighbour_may_come_back_with_the_same_experiment() -> None:
     assert gossip.log.length(1) == 1
 
 
+def test_a_neighbour_that_left_hears_nothing_until_it_comes_back() -> None:
+    gossip, _ = met(0, [1, 2], agreement(3))
+    receive(gossip, Bye(), 1, 0.5)
+    assert kinds(publish(gossip, 0, 0.6)) == [(2, Entries)]
+    assert kinds(gossip.advance(1.0)) == [(2, Digest)]
+    back = receive(gossip, Hello(1, gossip.protocol.fields, {}, answer=False), 1, 1.5)
+    assert kinds(back) == [(1, Hello)]
+    assert kinds(gossip.advance(2.0)) == [(1, Digest), (2, Digest)]
+
+
 def test_a_lost_greeting_is_repeated() -> None:
     mesh = Mesh(nx.cycle_graph(3), agreement(3), blocked=lambda _s, _r, now: now < 2.5)
     mesh.start()
@@ -153,7 +163,16 @@ def test_a_lost_greeting_is_repeated() -> None:
     assert all(life.gossip.finished == Finished(()) for life in mesh.lives.values())
     assert all(life.gossip.timeouts == 0 for life in mesh.lives.values())
     assert len(mesh.accumulators()) == 1
-    assert min(t for t, event in mesh.lives[0].events if isinstance(event, RoundStarted)) < 4.0
+    assert min(t for t, event in mesh.lives[0].events if isinstance(event, RoundStarted)) < 4.5
+
+
+def test_greetings_to_nobody_become_ever_rarer() -> None:
+    gossip = Gossip(0, [1], agreement(2, round_timeout=1000.0))
+    greeted = [0.0] if kinds(gossip.start(0.0)) == [(1, Hello)] else []
+    for tick in range(1, 100):
+        if (1, Hello) in kinds(gossip.advance(float(tick))):
+            greeted.append(float(tick))
+    assert greeted == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 
 
 def test_a_half_open_link_is_repaired() -> None:

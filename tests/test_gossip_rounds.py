@@ -102,6 +102,24 @@ def test_a_silent_peer_is_given_up_and_waited_for_again_once_heard() -> None:
     assert gossip.timeouts == 1
 
 
+def test_what_came_early_closes_the_rounds_after_a_time_out_too() -> None:
+    """Peer 0 is idle in rounds 1 and 2, of which it holds everything when round 0 is given up."""
+    roster = agreement(4, participation=0.5).roster
+    idle = next(p for p in range(4) if not any(p in roster.active(r) for r in (1, 2)))
+    protocol = agreement(4, participation=0.5, rounds=4, round_timeout=5.0)
+    silent = next(p for p in roster.active(0) if p not in (*roster.active(1), *roster.active(2)))
+    others = [p for p in range(4) if p != idle]
+    gossip, _ = met(idle, others, protocol)
+    for round_ in (0, 1, 2):
+        for peer in protocol.roster.active(round_):
+            if peer not in (idle, silent):
+                early = history(protocol, peer, gossip.log.length(peer), round_)
+                receive(gossip, Entries((early,)), peer, 0.5)
+    assert gossip.rounds.current == 0
+    gossip.advance(20.0)
+    assert gossip.rounds.current == 3
+
+
 def test_the_clock_of_a_round_starts_when_the_own_entry_is_out() -> None:
     gossip, _ = met(0, [1], agreement(2, round_timeout=5.0))
     for now in range(1, 100):
@@ -158,7 +176,8 @@ def test_everybody_leaves_when_all_have_said_the_same() -> None:
     for life in mesh.lives.values():
         (time, finished) = life.events[-1]
         assert finished == Finished(())
-        assert last_entry < time < last_entry + mesh.protocols[0].tick + 0.5
+        # The first to know says so at once; nobody has to wait for a tick.
+        assert last_entry < time < last_entry + mesh.protocols[0].linger + 0.1
         assert life.gossip.timer is None
     byes = [(s, r) for _, s, r, frame in mesh.sent if decode(frame) == Bye()]
     assert all((s, r) in byes or (r, s) in byes for s, r in mesh.graph.edges)
@@ -177,6 +196,43 @@ def test_the_missing_are_named_when_the_end_does_not_come() -> None:
         ended = [t for t, e in life.events if type(e) is EntryAdded and e.entry.is_end]
         assert life.events[-1][0] == pytest.approx(7.0 + ended[0], abs=0.1)
     assert len(mesh.accumulators()) == 1
+
+
+def test_the_end_waits_as_long_as_anything_new_comes() -> None:
+    protocol = agreement(3, rounds=1, round_timeout=3.0, settle_timeout=7.0)
+    gossip, _ = met(0, [1], protocol)
+    publish(gossip, 0, 1.0)
+    receive(gossip, Entries((history(protocol, 1, 0, 0),)), 1, 1.0)
+    ended = 0.0
+    for news, now in ((make_end(1, 1, 1), 10.0), (history(protocol, 2, 0, 0), 16.0)):
+        while gossip.timer is not None and gossip.timer < now:
+            gossip.advance(gossip.timer)
+        assert gossip.finished is None
+        receive(gossip, Entries((news,)), 1, now)
+        ended = now + protocol.settle_timeout
+    while gossip.timer is not None:
+        last = gossip.timer
+        gossip.advance(last)
+    assert gossip.finished == Finished((2,))
+    assert last == pytest.approx(ended)
+
+
+def test_only_silence_counts_against_the_settle_time_out() -> None:
+    """A peer that is still on its way through the rounds is heard of, and waited for."""
+    protocol = agreement(2, rounds=3, round_timeout=5.0, settle_timeout=10.0)
+    gossip, _ = met(0, [1], protocol)
+    publish(gossip, 0, 1.0)
+    gossip.advance(6.0)
+    for round_ in (1, 2):
+        publish(gossip, round_, 7.0)
+    assert gossip.rounds.over
+    for round_, now in ((0, 15.0), (1, 24.0)):
+        gossip.advance(now)
+        receive(gossip, Entries((history(protocol, 1, round_, round_),)), 1, now)
+    gossip.advance(33.9)
+    assert gossip.finished is None
+    gossip.advance(34.0)
+    assert gossip.finished == Finished((1,))
 
 
 def complete_pair() -> Gossip:

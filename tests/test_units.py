@@ -140,6 +140,8 @@ def test_a_run_that_is_too_long_is_refused_with_the_limit(
         ((1.0, 1000, 200, 1024.0, 100), Units(0, 22, 24)),
         ((0.75, 40_000, 200, 1024.0, 1000), Units(-1, 16, 19)),
         ((2.0, 1, 1, 1.0, 2), Units(1, 24, 24)),
+        # With 17 bits the sum could come to 7/8 of the limit exactly.
+        ((1.0, 1, 1, 7.0 * 2**30, 1), Units(0, 16, 24)),
     ],
 )
 def test_golden_units(run: tuple[float, int, int, float, int], units: Units) -> None:

@@ -159,6 +159,21 @@ def test_what_is_announced_and_does_not_come_costs_nothing(frame: bytes) -> None
         decode(frame)
 
 
+def test_room_is_taken_only_for_what_a_frame_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some versions of msgpack take the room of all announced items of an array at once."""
+    limits = []
+    unpackb = msgpack.unpackb
+
+    def spy(frame: bytes, **options: Any) -> Any:
+        limits.append(options["max_array_len"] / len(frame))
+        return unpackb(frame, **options)
+
+    monkeypatch.setattr(wire.msgpack, "unpackb", spy)
+    for message, _ in GOLDEN:
+        decode(encode(message))
+    assert max(limits) <= 1.0
+
+
 @pytest.mark.parametrize("depth", [1, 10, 510, 511, 512, 1023, 1024, 1025, 100_000])
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\x00", b"\x92\x02"])
 def test_deep_nestings_are_refused(opening: bytes, depth: int) -> None:

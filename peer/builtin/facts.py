@@ -176,18 +176,30 @@ def _cards(draw: Draw) -> str:
 
 
 def _topic(draw: Draw) -> str:
-    """A line that names something, and on the next line what is to be said of it."""
-    hero, friend = draw.some(PEOPLE, 2)
+    """A line that names something and, not always on the next line, what is to be said of it."""
+    hero, friend = (person.name for person in draw.some(PEOPLE, 2))
     named, said = draw.one((_colour, _creature, _contrast, _sum, _mood, _row, _place))(draw)
     lead = draw.one(
         (
-            f"{hero.name} thought of {named}.",
-            f"{hero.name} and {friend.name} talked about {named}.",
-            f"Once more {hero.name} heard of {named}.",
+            f"{hero} thought of {named}.",
+            f"{hero} and {friend} talked about {named}.",
             f"This is about {named}.",
+            f"The task was to speak of {named}.",
+            f"{hero} had a request: {friend} should write about {named}.",
+            f"The next instruction was about {named}.",
         )
     )
-    return f"{lead}\n{said}"
+    between = draw.one(
+        (
+            "\n",
+            "\n\n",
+            "\n* * *\n",
+            f"\n{friend} completed the task:\n",
+            f"\n\n{friend}:\n",
+            f" This was the response of {friend}:\n\n",
+        )
+    )
+    return f"{lead}{between}{said}"
 
 
 def _colour(draw: Draw) -> tuple[str, str]:

@@ -1,27 +1,27 @@
-"""The `kseed` command, whose processes stop at a gate before each step that matters.
+"""The `kseed` command, whose processes ask at a gate before they go on past certain points.
 
     python gate.py launch experiment.toml
 
 does what `kseed launch experiment.toml` does. If the variable KSEED_GATE holds the address of a
-`Gate`, every process asks there before it goes on past one of these points, so that a test can wait
-for the moment that it needs, however slow the machine is, and end a process just then:
+`Gate`, every process stops there until it is let pass, so a test can wait for the very moment that
+it needs, however slow the machine is, and do then what has to be done:
 
-    started P      the process of peer P runs; nothing of a peer has happened yet
+    started P      the process of peer P runs, and nothing of the peer has happened yet
     listens P      peer P has told the launcher its address, and has not read the others'
-    connected P    peer P has opened its sockets, and has not greeted anybody
+    greets P       peer P has opened its sockets, and has not sent anything
     trains P R     before the local steps of peer P in round R
     trained P R    after them; the history is not on disk
-    stored P N     entry N of peer P is on its disk, and has not been sent
+    stored P N     entry N of peer P is on its own disk, and has not been sent
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import selectors
 import socket
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,7 +55,7 @@ class Gate:
         while not all(pids.values()):
             visitor = self._server.accept()[0]
             visitor.settimeout(PATIENCE)
-            point, _, pid = _read_line(visitor).rpartition(" ")
+            point, _, pid = visitor.makefile().readline().rpartition(" ")
             if point in pids:
                 pids[point] = int(pid)
                 self._held[point] = visitor
@@ -64,20 +64,13 @@ class Gate:
         return list(pids.values())
 
     def release(self, point: str) -> None:
-        """Let the process that waits at a point go on."""
+        """Let the process that is held at a point go on."""
         self._held.pop(point).close()
 
     def fail(self, point: str, reason: str) -> None:
-        """Let the process that waits at a point meet an error there."""
-        self._held[point].sendall(reason.encode() + b"\n")
+        """Let the process that is held at a point meet an error there."""
+        self._held[point].sendall(reason.encode())
         self.release(point)
-
-    def let_pass(self, processes: Iterable[Any]) -> None:
-        """Let everybody pass until these processes, of `subprocess`, have ended.
-
-        Raises:
-            TimeoutError: nobody has come for a while, and not all have ended.
-        """
 
     def open(self) -> None:
         """Let everybody pass from now on."""
@@ -95,3 +88,67 @@ class Gate:
         trace: TracebackType | None,
     ) -> None:
         self.open()
+
+
+def _ask(point: str) -> None:
+    """Wait at the gate until this process is let pass."""
+    host, _, port = os.environ[_ADDRESS].partition(":")
+    reason = ""
+    # A gate that has been opened is not there any more.
+    with suppress(OSError), socket.create_connection((host, int(port))) as visit:
+        visit.sendall(f"{point} {os.getpid()}\n".encode())
+        reason = visit.makefile().read()
+    if reason:
+        raise ArithmeticError(reason)
+
+
+def _this_peer() -> str:
+    """Return the number of the peer whose process the launcher has made of this one."""
+    return multiprocessing.current_process().name.rpartition("-")[2]
+
+
+def _put_gates() -> None:
+    """Let this process ask at each point."""
+    from peer import launcher
+    from peer.gossip import Gossip
+    from peer.reporting import ReportingTrainer
+    from peer.store import EntryStore
+
+    send, start, train = launcher._send, Gossip.start, ReportingTrainer.train
+    append = EntryStore.append
+
+    def gated_send(channel: Any, message: Mapping[str, Any]) -> None:
+        send(channel, message)
+        if "listens" in message:
+            _ask(f"listens {_this_peer()}")
+
+    def gated_start(gossip: Gossip, now: float) -> Any:
+        _ask(f"greets {gossip.me}")
+        return start(gossip, now)
+
+    def gated_train(trainer: ReportingTrainer, peer: int, round_: int, *rest: Any) -> Any:
+        _ask(f"trains {peer} {round_}")
+        made = train(trainer, peer, round_, *rest)
+        _ask(f"trained {peer} {round_}")
+        return made
+
+    def gated_append(store: EntryStore, entries: Iterable[Any], *, durable: bool = False) -> None:
+        entries = list(entries)
+        append(store, entries, durable=durable)
+        # The peer's own entries are the ones that have to outlive a power cut.
+        for entry in entries if durable else ():
+            _ask(f"stored {entry.origin} {entry.sequence}")
+
+    launcher._send, Gossip.start = gated_send, gated_start
+    ReportingTrainer.train, EntryStore.append = gated_train, gated_append
+
+
+# A process that the launcher makes runs this file under the second name.
+if __name__ in ("__main__", "__mp_main__") and _ADDRESS in os.environ:
+    _put_gates()
+if __name__ == "__mp_main__" and _ADDRESS in os.environ:
+    _ask(f"started {_this_peer()}")
+if __name__ == "__main__":
+    from sim.cli import main
+
+    sys.exit(main())
