@@ -54,7 +54,7 @@ class Experiment:
     """
 
     topology: str = _option("ring", "graph family, or a .graphml, .edgelist or .json file")
-    peers: int = _option(8, "number of peers; a topology file sets it", least=2, most=2**20)
+    peers: int = _option(8, "number of peers; a topology file sets it", least=2, most=2**18)
     degree: int = _option(4, "degree of the families that have one", least=1)
     rounds: int = _option(8, "rounds R", least=1, most=2**24, defines_run=False)
     local_steps: int = _option(50, "local steps tau a round", least=1, most=2**18)

@@ -9,7 +9,7 @@ counted everywhere; there is one encoding of each content.
 origin, sequence, round: unsigned, below 2**32. weight: 4 bytes, float32, c_i * eta_r / 2**e.
 cut: the first 8 bytes of the digest of the accumulator that the steps started from; reported, never
 a reason to refuse. scale: the power of two of one-byte gradients. gradients: tau * 4, 2 or 1 bytes.
-indices: nil where they follow from (origin, sequence), else 2 bytes each (4 if K > 2**16). Numbers
+indices: nil where they follow from (origin, round), else 2 bytes each (4 if K > 2**16). Numbers
 in binary fields are little-endian.
 """
 

@@ -60,9 +60,15 @@ class LinkRefused:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end; `missing` names the peers whose logs did not come to their END."""
+    """The end.
+
+    Attributes:
+        missing: the peers whose logs did not come to their END.
+        differing: the neighbours that were there to the last and did not report the same log.
+    """
 
     missing: tuple[int, ...]
+    differing: tuple[int, ...] = ()
 
 
 Event: TypeAlias = EntryAdded | RoundStarted | RoundTimedOut | Rejected | LinkRefused | Finished

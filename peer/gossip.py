@@ -40,6 +40,10 @@ ALIVE_TICKS = 10
 """A neighbour that was silent for this many ticks is not waited for at the end."""
 
 
+IDLE_PATIENCE = 10
+"""Until a round's first entry is here, an idle peer waits for so many round time-outs."""
+
+
 @dataclass
 class _Link:
     """What is known of one neighbour."""
@@ -261,13 +265,13 @@ class Gossip:
                 sequence = self.log.length(self.me)
                 self._add(make_end(self.me, sequence, protocol.rounds), None)
             return
-        train = self.me in protocol.roster.active(rounds.current) and not rounds.has(self.me)
+        train = self._trains() and not rounds.has(self.me)
         # Who trains sets the clock when its own entry is out, however long its steps take.
-        self._deadline = None if train else now + protocol.round_timeout
+        self._deadline = None if train else now + self._patience()
         if not train and not rounds.awaited():
             return
         cut = rounds.accumulator.copy()
-        indices = protocol.draw(self.me, self.log.length(self.me), cut) if train else None
+        indices = protocol.draw(self.me, rounds.current, cut) if train else None
         self._events.append(RoundStarted(rounds.current, cut, indices))
 
     def _close_rounds(self, now: float) -> None:
@@ -277,9 +281,18 @@ class Gossip:
 
     def _may_close(self) -> bool:
         rounds = self.rounds
-        active = self.protocol.roster.active(rounds.current)
-        published = rounds.has(self.me) or self.me not in active
+        published = rounds.has(self.me) or not self._trains()
         return published and not rounds.awaited()
+
+    def _trains(self) -> bool:
+        return self.protocol.roster.is_active(self.me, self.rounds.current)
+
+    def _patience(self) -> float:
+        """Return how long to wait for the others' entries from when this peer has nothing to do."""
+        timeout = self.protocol.round_timeout
+        # Who is idle has no steps of its own to tell how long steps take; the first entry does.
+        knows = self._trains() or len(self.rounds.missing()) < self.rounds.expected()
+        return timeout if knows else IDLE_PATIENCE * timeout
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
         if self.log.holds(entry):
@@ -297,6 +310,8 @@ class Gossip:
             self._reject(neighbour, error)
         else:
             self._close_rounds(now)
+            if self._deadline is not None and not self.rounds.over and self._started:
+                self._deadline = min(self._deadline, now + self._patience())
             if self.rounds.over and self.finished is None:
                 # Whoever is still heard of is waited for; only silence counts against the time.
                 self._deadline = now + self.protocol.settle_timeout
@@ -320,7 +335,9 @@ class Gossip:
             self.timeouts += 1
             self._begin(now)
         elif self.rounds.over:
-            self._finish(self._open_logs())
+            same = self.log.digest()
+            unlike = tuple(n for n, link in self._live(now) if link.digest not in (same, b""))
+            self._finish(Finished(self._open_logs(), unlike))
         else:
             self.timeouts += 1
             self._events.append(RoundTimedOut(self.rounds.current, self.rounds.missing()))
@@ -348,27 +365,30 @@ class Gossip:
         if self._settled_since is None and digest != self._digest_at_tick:
             # A complete log does not grow any more, so this is said once, ahead of the tick.
             self._tick(now)
-        alive = now - ALIVE_TICKS * self.protocol.tick
-        live = [
-            link
-            for link in self._links.values()
-            if link.open and not link.left and link.last_heard > alive
-        ]
-        if not all(link.complete and link.digest == digest for link in live):
+        if not all(link.complete and link.digest == digest for _, link in self._live(now)):
             self._settled_since = None
             return
         if self._settled_since is None:
             self._settled_since = now
         if now >= self._settled_since + self.protocol.linger:
-            self._finish(())
+            self._finish(Finished(()))
 
-    def _finish(self, missing: tuple[int, ...]) -> None:
-        self.finished = Finished(missing)
+    def _finish(self, finished: Finished) -> None:
+        self.finished = finished
         self._deadline = None
-        self._events.append(self.finished)
+        self._events.append(finished)
         for neighbour, link in self._links.items():
             if link.open:
                 self._send(neighbour, wire.Bye())
+
+    def _live(self, now: float) -> list[tuple[int, _Link]]:
+        """Return the neighbours that have been heard lately and have not left."""
+        alive = now - ALIVE_TICKS * self.protocol.tick
+        return [
+            (neighbour, link)
+            for neighbour, link in self._links.items()
+            if link.open and not link.left and link.last_heard > alive
+        ]
 
     def _open_logs(self) -> tuple[int, ...]:
         peers = range(len(self.protocol.roster.rows))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import multiprocessing
 import multiprocessing.connection as pipes
 import os
@@ -40,7 +41,7 @@ from peer.chronicle import Chronicle
 from peer.config import Experiment
 from peer.errors import RunFailed, UserError
 from peer.events import Event, RoundStarted
-from peer.process import Hooks, PeerSettings, log_event, run_peer
+from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
 from peer.progress import RunProgress
 from peer.records import RunFolder
 from peer.reporting import RoundReport
@@ -64,6 +65,8 @@ def launch(experiment: Experiment) -> dict[str, Any]:
         RunFailed: a peer has failed; no process is left.
     """
     prepared = prepare(experiment, ENGINE)
+    for note in prepared.graph.notes:
+        LOG.info("%s", note)
     prepared.folder.create(prepared.experiment, prepared.graph, ENGINE)
     chronicle = Chronicle(prepared)
     network = _Network(prepared)
@@ -76,7 +79,7 @@ def launch(experiment: Experiment) -> dict[str, Any]:
             network.watch(progress)
         finally:
             network.end()
-    return _conclude(prepared, network, chronicle)
+    return _conclude(prepared, network, chronicle, progress)
 
 
 @dataclass
@@ -224,7 +227,9 @@ def _interrupts_put_off() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _conclude(prepared: Prepared, network: _Network, chronicle: Chronicle) -> dict[str, Any]:
+def _conclude(
+    prepared: Prepared, network: _Network, chronicle: Chronicle, progress: RunProgress
+) -> dict[str, Any]:
     """Evaluate every round from the log of the first peer, and sum the run up."""
     protocol = prepared.protocol
     with EntryStore(network.children[0].folder / "log.sqlite") as store:
@@ -234,14 +239,13 @@ def _conclude(prepared: Prepared, network: _Network, chronicle: Chronicle) -> di
         if not entry.is_end:
             rounds.add(entry)
     sent = LinkCount()
-    with RunProgress(protocol.rounds + 1, protocol.rounds) as progress:
-        for done in range(protocol.rounds + 1):
-            sent = network.sent.get(done, sent)
-            if not chronicle.knows(done):
-                reports = network.reports[done - 1]
-                progress.closed(done, chronicle.close(done, rounds.accumulator, reports, sent))
-            if not rounds.over:
-                rounds.close()
+    for done in range(protocol.rounds + 1):
+        sent = network.sent.get(done, sent)
+        if not chronicle.knows(done):
+            reports = network.reports[done - 1]
+            progress.closed(done, chronicle.close(done, rounds.accumulator, reports, sent))
+        if not rounds.over:
+            rounds.close()
     results = [child.result or {} for child in network.children]
     traffic = Traffic()
     accumulators: list[Accumulator] = []
@@ -282,10 +286,8 @@ def _run_child(channel: Connection, experiment: Experiment, settings: PeerSettin
     with (settings.folder / "output.log").open("a") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
-    import logging
-
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("kseed").setLevel(experiment.log_level.upper())
+    LOG.setLevel(experiment.log_level.upper())
     inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(channel, inbox), daemon=True).start()
     try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,7 +209,8 @@ def run_by_hand(path: Path) -> tuple[int, ...]:
         return dict(enumerate(addresses))
 
     def trained(report: RoundReport) -> None:
-        LOG.info("peer %d has trained in round %d: loss %.4f", me, report.round, report.loss)
+        loss = "" if math.isnan(report.loss) else f": loss {report.loss:.4f}"
+        LOG.info("peer %d has trained in round %d%s", me, report.round, loss)
 
     def happened(event: Event) -> None:
         log_event(me, event)
@@ -220,7 +223,12 @@ def run_by_hand(path: Path) -> tuple[int, ...]:
     def prepare_folder() -> None:
         folder.create(experiment, graph, ENGINE)
 
-    result = run_peer(experiment, settings, hooks, traffic, before=prepare_folder)
+    # Local steps under way cannot be ended, and everything that counts is on disk at any moment.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        result = run_peer(experiment, settings, hooks, traffic, before=prepare_folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
     folder.write_accumulator(result.accumulator, with_probabilities=experiment.is_pro)
     folder.write_links(traffic)
     print(f"accumulator {result.accumulator.digest()}")
@@ -232,7 +240,9 @@ def run_by_hand(path: Path) -> tuple[int, ...]:
 
 
 def _take(values: dict[str, Any], key: str, type_: type) -> Any:
-    if type(values.get(key)) is not type_:
-        words = {int: "a whole number", str: "a text", list: "a list of texts"}[type_]
-        raise UserError(f"{key} = {values.get(key)!r} is not allowed: a peer has {words} here")
+    words = {int: "a whole number", str: "a text", list: "a list of texts"}[type_]
+    if key not in values:
+        raise UserError(f"there is no `{key}` in the file: a peer needs {words} there")
+    if type(values[key]) is not type_:
+        raise UserError(f"{key} = {values[key]!r} is not allowed: must be {words}")
     return values.pop(key)

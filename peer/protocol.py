@@ -74,12 +74,16 @@ class Protocol:
         """Return the accumulator before round 0."""
         return Accumulator.empty(self.candidate_seeds, self.units)
 
-    def draw(self, origin: int, sequence: int, cut: Accumulator) -> NDArray[np.int64]:
-        """Return the seed indices of the steps that an origin takes from a cut; shape (tau,)."""
+    def draw(self, origin: int, round_: int, cut: Accumulator) -> NDArray[np.int64]:
+        """Return the seed indices of the steps that an origin takes from a cut; shape (tau,).
+
+        They hang on the round and not on the place in the log, where an END may stand between, so
+        a run that was continued draws what a longer one would have drawn.
+        """
         seed, steps = self.roster.root_seed, self.local_steps
         if self.weighted_draws:
-            return draw_weighted(seed, origin, sequence, steps, sampling_weights(cut))
-        return draw_uniform(seed, origin, sequence, steps, self.candidate_seeds)
+            return draw_weighted(seed, origin, round_, steps, sampling_weights(cut))
+        return draw_uniform(seed, origin, round_, steps, self.candidate_seeds)
 
     def check(self, entry: Entry) -> None:
         """Hold an entry against the roster and the bounds.
@@ -98,7 +102,7 @@ class Protocol:
             return
         if entry.round >= self.rounds:
             raise RefusedEntry(f"round {entry.round}, the run has {self.rounds}")
-        if entry.origin not in self.roster.active(entry.round):
+        if not self.roster.is_active(entry.origin, entry.round):
             raise RefusedEntry(f"peer {entry.origin} is not active in round {entry.round}")
         expected = self.roster.weight(entry.origin, entry.round, self.step_size)
         if not abs(entry.weight - expected) <= WEIGHT_TOLERANCE * expected:
@@ -154,7 +158,7 @@ class Protocol:
         """Return the seed indices of a history; shape (tau,)."""
         if entry.indices is None:
             seed, steps = self.roster.root_seed, self.local_steps
-            return draw_uniform(seed, entry.origin, entry.sequence, steps, self.candidate_seeds)
+            return draw_uniform(seed, entry.origin, entry.round, steps, self.candidate_seeds)
         packed = np.frombuffer(entry.indices, index_type(self.candidate_seeds))
         return packed.astype(np.int64)
 

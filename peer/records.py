@@ -31,7 +31,7 @@ from peer.config import Experiment, experiment_from, options, read_toml, write_t
 from peer.errors import UserError
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
-from peer.units import Units
+from peer.units import Units, choose_units
 
 CONFIG = "config.toml"
 NEVER_SAVED = ("resume", "dry_run", "json", "out")
@@ -79,6 +79,11 @@ class RunFolder:
             raise UserError(
                 f"rounds = {experiment.rounds} is not allowed: {self.path} has been started with "
                 f"{before.rounds}, and the number may only grow"
+            )
+        if _units(experiment, experiment.rounds) != _units(experiment, before.rounds):
+            raise UserError(
+                f"rounds = {experiment.rounds} is not allowed: so many need an accumulator of "
+                f"coarser units than the one in {self.path}"
             )
         if not self.state(engine).exists():
             raise UserError(f"{self.path} was not made by `kseed {engine}`")
@@ -198,6 +203,16 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
         _write(self.path / "summary.json", json.dumps(finite(dict(summary)), indent=2) + "\n")
+
+
+def _units(experiment: Experiment, rounds: int) -> Units:
+    return choose_units(
+        experiment.learning_rate,
+        rounds,
+        experiment.local_steps,
+        experiment.gradient_bound,
+        experiment.peers,
+    )
 
 
 def _entries(path: Path) -> Iterable[Path]:

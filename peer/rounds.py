@@ -49,6 +49,10 @@ class Rounds:
         arrived = self._arrived[self.current]
         return tuple(origin for origin in active if origin not in arrived)
 
+    def expected(self) -> int:
+        """Return how many peers are active in the current round."""
+        return len(self._protocol.roster.active(self.current))
+
     def awaited(self) -> bool:
         """Tell whether anybody is missing who has not been given up as silent."""
         return any(origin not in self._silent for origin in self.missing())

@@ -49,33 +49,33 @@ def candidate_seeds(root_seed: int, count: int) -> NDArray[np.uint64]:
 
 
 def draw_uniform(
-    root_seed: int, origin: int, sequence: int, steps: int, candidates: int
+    root_seed: int, origin: int, round_: int, steps: int, candidates: int
 ) -> NDArray[np.int64]:
     """Return the seed indices of one entry's local steps, drawn with replacement.
 
-    They follow from (origin, sequence number), so they need not travel. No index is likelier than
+    They follow from (origin, round), so they need not travel. No index is likelier than
     another by more than candidates / 2**32. Shape (steps,), values in [0, candidates).
     """
-    words = random_words(root_seed, Domain.LOCAL_STEPS, origin, sequence, steps)
+    words = random_words(root_seed, Domain.LOCAL_STEPS, origin, round_, steps)
     high = words >> np.uint64(32)
     return ((high * np.uint64(candidates)) >> np.uint64(32)).astype(np.int64)
 
 
 def draw_weighted(
-    root_seed: int, origin: int, sequence: int, steps: int, weights: NDArray[np.int64]
+    root_seed: int, origin: int, round_: int, steps: int, weights: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return seed indices drawn in proportion to integer weights (FedKSeed-Pro).
 
     Args:
         root_seed: the experiment's.
         origin: the peer that draws.
-        sequence: of the entry that the steps will make.
+        round_: of the steps.
         steps: how many to draw.
         weights: shape (K,), at least 0, at least one above; their sum below 2**63.
     """
     cumulative = np.cumsum(weights)
     total = int(cumulative[-1])
-    words = random_words(root_seed, Domain.LOCAL_STEPS, origin, sequence, steps)
+    words = random_words(root_seed, Domain.LOCAL_STEPS, origin, round_, steps)
     targets = np.array([(int(word) * total) >> 64 for word in words], dtype=np.int64)
     return np.searchsorted(cumulative, targets, side="right").astype(np.int64)
 

@@ -47,15 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         status: int = parsed.run(parsed)
     except (UserError, topology.TopologyError) as error:
-        print(f"kseed: {error}", file=sys.stderr)
+        print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
         return EXIT_MISTAKE
     except RunFailed as error:
-        print(f"kseed: {error}", file=sys.stderr)
+        print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("kseed: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return status
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return a message with escapes for what would break its line, as a file's name may hold it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,7 +157,8 @@ def _conclude(experiment: Experiment, summary: dict[str, Any]) -> int:
         print(json.dumps(summary))
     else:
         print(closing_words(summary))
-    return EXIT_INCOMPLETE if summary["missing_peers"] else 0
+    whole = summary["digests"]["all_equal"] and not summary["missing_peers"]
+    return 0 if whole else EXIT_INCOMPLETE
 
 
 def _dry_run(experiment: Experiment, engine: str) -> int:
@@ -178,9 +184,9 @@ def _topology(parsed: argparse.Namespace) -> int:
     if peers is None and parsed.name in topology.FAMILIES:
         peers = 8
     graph = topology.resolve(parsed.name, peers, degree=parsed.degree, seed=parsed.seed)
-    print(topology.describe(graph, topology.measure(graph)))
     path = parsed.svg or Path(f"{graph.name}-{len(graph.nodes)}.svg")
     draw(graph, path)
+    print(topology.describe(graph, topology.measure(graph)))
     print(f"drawn to {path}")
     return 0
 

@@ -204,12 +204,12 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> Non
 @pytest.mark.parametrize(
     ("key", "value", "must_be"),
     [
-        ("peers", True, "a whole number at least 2 and at most 1048576"),
-        ("peers", 1.5, "a whole number at least 2 and at most 1048576"),
-        ("peers", 8.0, "a whole number at least 2 and at most 1048576"),
-        ("peers", 1, "a whole number at least 2 and at most 1048576"),
-        ("peers", 2**20 + 1, "a whole number at least 2 and at most 1048576"),
-        ("peers", "8", "a whole number at least 2 and at most 1048576"),
+        ("peers", True, "a whole number at least 2 and at most 262144"),
+        ("peers", 1.5, "a whole number at least 2 and at most 262144"),
+        ("peers", 8.0, "a whole number at least 2 and at most 262144"),
+        ("peers", 1, "a whole number at least 2 and at most 262144"),
+        ("peers", 2**18 + 1, "a whole number at least 2 and at most 262144"),
+        ("peers", "8", "a whole number at least 2 and at most 262144"),
         ("candidate_seeds", 0, "a whole number at least 1 and at most 16777216"),
         ("rounds", 0, "a whole number at least 1 and at most 16777216"),
         ("local_steps", -5, "a whole number at least 1 and at most 262144"),
@@ -320,6 +320,7 @@ def test_whole_numbers_and_floats_make_the_same_experiment() -> None:
         ({"trainer": "synthetic", "model": "m", "peers": 4, "data": "d"}, ("model", "data")),
         ({"trainer": "synthetic", "epsilon": 1e-3, "learning_rate": 1e-3}, ("epsilon",)),
         ({"peers": 4, "rounds": 2}, ()),
+        ({"peers": 4, "topology": "mesh.graphml"}, ("peers",)),
         ({}, ()),
     ],
 )

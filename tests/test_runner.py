@@ -256,17 +256,14 @@ def test_only_active_peers_publish(tiny: Options, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2])
-def test_narrow_gradients_are_smaller_on_the_wire(
-    width: int, tmp_path: Path, finished: dict[str, Any], tiny: Options
-) -> None:
-    summary = run(tmp_path / "run", tiny, gradient_bytes=width, local_steps=40)
-    wide = run(tmp_path / "wide", tiny, local_steps=40)
+def test_narrow_gradients_are_smaller_on_the_wire(width: int, tmp_path: Path) -> None:
+    summary = run(tmp_path / "run", SYNTHETIC, gradient_bytes=width, local_steps=40)
+    wide = run(tmp_path / "wide", SYNTHETIC, local_steps=40)
     assert summary["digests"]["all_equal"]
     assert summary["digests"]["accumulator"] != wide["digests"]["accumulator"]
-    # Each of the 12 histories crosses 5 links of the ring; all else in them is as before.
+    # Each of the 20 histories is sent 6 times; all else in them is as before, but for the length.
     saved = wide["bytes"]["payload_total"] - summary["bytes"]["payload_total"]
-    assert saved >= 12 * 5 * 40 * (4 - width)
-    assert saved < 12 * 5 * (40 * (4 - width) + 4)
+    assert 20 * 6 * 40 * (4 - width) <= saved < 20 * 6 * (40 * (4 - width) + 4)
     assert summary["gradient_bytes"] == width
 
 
@@ -440,7 +437,8 @@ def test_a_run_killed_at_any_local_round_ends_alike(
     options = SYNTHETIC | changes
     whole: dict[str, Any] = {}
     taken = counted(monkeypatch, lambda: whole.update(run(tmp_path / "whole", options)))
-    for last in range(len(taken)):
+    assert len(taken) >= 8
+    for last in range(0, len(taken), 2):
         out = tmp_path / str(last)
         interrupted(monkeypatch, last, lambda out=out: run(out, options))  # type: ignore[misc]
         the_same(run(out, options, resume=True), whole)
@@ -558,10 +556,6 @@ def test_more_rounds_go_on_from_where_the_run_had_ended(
     assert resumed["entries"]["published"] == finished["entries"]["published"] + 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="seed indices follow from the sequence number, of which an earlier END has taken one",
-)
 @pytest.mark.parametrize("method", ["fedkseed", "fedkseed-pro"])
 def test_four_rounds_at_once_are_two_and_two_more(
     method: str, tiny: Options, tmp_path: Path

@@ -59,13 +59,12 @@ def server(protocol: Protocol, trainer: SyntheticTrainer) -> dict[str, NDArray[n
     """Algorithm 1 with a server and clients in one loop, on plain integer arrays."""
     roster, units, k = protocol.roster, protocol.units, protocol.candidate_seeds
     sums, magnitudes, counts = (np.zeros(k, dtype=np.int64) for _ in range(3))
-    published: Counter[int] = Counter()
     for round_ in range(protocol.rounds):
         cut = Accumulator(units, sums.copy(), magnitudes.copy(), counts.copy())
         active = active_peers(roster.root_seed, len(roster.rows), roster.participation, round_)
         rows = sum(roster.rows[peer] for peer in active)
         for peer in active:
-            place = (roster.root_seed, peer, published[peer], protocol.local_steps)
+            place = (roster.root_seed, peer, round_, protocol.local_steps)
             if protocol.weighted_draws:
                 indices = draw_weighted(*place, sampling_weights(cut))
             else:
@@ -80,7 +79,6 @@ def server(protocol: Protocol, trainer: SyntheticTrainer) -> dict[str, NDArray[n
                     sums[index] += round(weight * gradient * 2**units.fraction_bits)
                     magnitudes[index] += round(abs(gradient) * 2**units.magnitude_bits)
                     counts[index] += 1
-            published[peer] += 1
     return {"sums": sums, "magnitudes": magnitudes, "counts": counts}
 
 

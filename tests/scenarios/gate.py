@@ -8,7 +8,8 @@ it needs, however slow the machine is, and do then what has to be done:
 
     started P      the process of peer P runs, and nothing of the peer has happened yet
     listens P      peer P has told the launcher its address, and has not read the others'
-    greets P       peer P has opened its sockets, and has not sent anything
+    binds P        before peer P opens its sockets
+    greets P       peer P has opened them, and has not sent anything
     trains P R     before the local steps of peer P in round R
     trained P R    after them; the history is not on disk
     stored P N     entry N of peer P is on its own disk, and has not been sent
@@ -90,7 +91,7 @@ class Gate:
         self.open()
 
 
-def _ask(point: str) -> None:
+def ask(point: str) -> None:
     """Wait at the gate until this process is let pass."""
     host, _, port = os.environ[_ADDRESS].partition(":")
     reason = ""
@@ -113,23 +114,28 @@ def _put_gates() -> None:
     from peer.gossip import Gossip
     from peer.reporting import ReportingTrainer
     from peer.store import EntryStore
+    from peer.zeromq import Transport
 
     send, start, train = launcher._send, Gossip.start, ReportingTrainer.train
-    append = EntryStore.append
+    bind, append = Transport.__init__, EntryStore.append
 
     def gated_send(channel: Any, message: Mapping[str, Any]) -> None:
         send(channel, message)
         if "listens" in message:
-            _ask(f"listens {_this_peer()}")
+            ask(f"listens {_this_peer()}")
+
+    def gated_bind(transport: Transport, me: int, address: str) -> None:
+        ask(f"binds {me}")
+        bind(transport, me, address)
 
     def gated_start(gossip: Gossip, now: float) -> Any:
-        _ask(f"greets {gossip.me}")
+        ask(f"greets {gossip.me}")
         return start(gossip, now)
 
     def gated_train(trainer: ReportingTrainer, peer: int, round_: int, *rest: Any) -> Any:
-        _ask(f"trains {peer} {round_}")
+        ask(f"trains {peer} {round_}")
         made = train(trainer, peer, round_, *rest)
-        _ask(f"trained {peer} {round_}")
+        ask(f"trained {peer} {round_}")
         return made
 
     def gated_append(store: EntryStore, entries: Iterable[Any], *, durable: bool = False) -> None:
@@ -137,17 +143,18 @@ def _put_gates() -> None:
         append(store, entries, durable=durable)
         # The peer's own entries are the ones that have to outlive a power cut.
         for entry in entries if durable else ():
-            _ask(f"stored {entry.origin} {entry.sequence}")
+            ask(f"stored {entry.origin} {entry.sequence}")
 
     launcher._send, Gossip.start = gated_send, gated_start
-    ReportingTrainer.train, EntryStore.append = gated_train, gated_append
+    Transport.__init__, EntryStore.append = gated_bind, gated_append
+    ReportingTrainer.train = gated_train
 
 
 # A process that the launcher makes runs this file under the second name.
 if __name__ in ("__main__", "__mp_main__") and _ADDRESS in os.environ:
     _put_gates()
 if __name__ == "__mp_main__" and _ADDRESS in os.environ:
-    _ask(f"started {_this_peer()}")
+    ask(f"started {_this_peer()}")
 if __name__ == "__main__":
     from sim.cli import main
 
