@@ -57,10 +57,10 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
 
 def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
     """Load and tokenise the data; return the rows and how many had no response."""
-    from peer.model import load_tokenizer, positions
-
     # A missing data file is told before a model is looked for, and the other way round costs more.
     loaded = load_rows(experiment.data)
+    from peer.model import load_tokenizer, positions
+
     most = positions(experiment.model)
     if experiment.max_length > most:
         raise UserError(

@@ -86,7 +86,7 @@ class _Run:
         return chronicle.finish(ENGINE, accumulators, outcome)
 
     def _catch_up(self) -> None:
-        """Record the rounds that an earlier life had finished but not yet recorded."""
+        """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
         rounds = Rounds(self._prepared.protocol)
         for entry in self._known:
             if not entry.is_end:

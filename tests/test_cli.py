@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -220,7 +221,7 @@ def kseed(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess
     """Run the command as a user does, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "sim", *map(str, arguments)],
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -352,18 +353,28 @@ def test_a_dry_run_writes_nothing(three: list[str], capfd: pytest.CaptureFixture
     assert not list(Path.cwd().iterdir())
 
 
-def summary_with(**changes: Any) -> dict[str, Any]:
-    return {"missing_peers": [], "folder": "run"} | changes
+def summary_with(missing: list[int], *, all_equal: bool) -> dict[str, Any]:
+    return {"missing_peers": missing, "digests": {"all_equal": all_equal}}
 
 
-def test_a_run_that_ended_without_somebody_has_status_3(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("summary", "status"),
+    [
+        (summary_with([], all_equal=True), 0),
+        (summary_with([2], all_equal=True), 3),
+        (summary_with([], all_equal=False), 3),
+    ],
+    ids=str,
+)
+def test_a_run_without_somebody_or_without_agreement_has_status_3(
+    summary: dict[str, Any],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sim, "run", lambda _: summary_with(missing_peers=[2]))
-    assert main(["sim", "--json"]) == 3
-    assert json.loads(capfd.readouterr().out) == summary_with(missing_peers=[2])
-    monkeypatch.setattr(sim, "run", lambda _: summary_with())
-    assert main(["sim", "--json"]) == 0
+    monkeypatch.setattr(sim, "run", lambda _: summary)
+    assert main(["sim", "--json"]) == status
+    assert json.loads(capfd.readouterr().out) == summary
 
 
 def test_what_fails_and_what_is_interrupted_is_told_in_a_line(

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from numpy.typing import NDArray
 
 import peer.setup
 import sim
+import topology
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import experiment_from
+from peer.entry import make_end
 from peer.errors import UserError
 from peer.perturbation import reference
 from peer.rebuild import weights_digest
 from peer.records import RunFolder
 from peer.seeds import candidate_seeds
 from peer.store import EntryStore
+from peer.summary import Outcome, summarise
+from peer.traffic import Traffic
 from peer.trainer import LocalRound, SyntheticTrainer, Trainer
 from peer.zeroth_order import evaluate
 from sim import runner
@@ -351,6 +356,58 @@ def test_one_call_from_a_notebook(tiny: Options, tmp_path: Path) -> None:
         sim.run(lerning_rate=1.0)
 
 
+def ended(accumulators: list[str], models: list[str], **changes: Any) -> dict[str, Any]:
+    """The summary of a run that ended with these digests."""
+    outcome = Outcome(
+        accumulator_digests=accumulators,
+        model_digests=models,
+        entries=[make_end(0, 0, 4), make_end(1, 0, 4)],
+        received=[1, 1],
+        timeouts=0,
+        missing=(),
+        traffic=Traffic(),
+    )
+    experiment = experiment_from(SYNTHETIC | {"peers": 2})
+    graph = topology.build("line", 2)
+    return summarise("sim", experiment, graph, None, None, replace(outcome, **changes))
+
+
+@pytest.mark.parametrize(
+    ("accumulators", "models", "equal"),
+    [
+        (["a", "a"], ["m", "m"], True),
+        (["a", "a"], [], True),
+        (["a", "b"], ["m", "m"], False),
+        (["a", "a"], ["m", "n"], False),
+        (["a", "b"], [], False),
+    ],
+)
+def test_equal_means_that_accumulators_and_models_are(
+    accumulators: list[str], models: list[str], equal: bool
+) -> None:
+    assert ended(accumulators, models)["digests"] == {
+        "accumulator": accumulators,
+        "model": models or None,
+        "all_equal": equal,
+    }
+
+
+def test_what_went_wrong_is_in_the_summary() -> None:
+    summary = ended(["a", "b"], [], timeouts=3, missing=(1,), rejected=4, exit_signals=[9])
+    assert summary["timeouts_fired"] == 3
+    assert summary["missing_peers"] == [1]
+    assert summary["rejected_messages"] == 4
+    assert summary["faults"]["exit_signals"] == [9]
+    assert "processes" not in summary
+    processes = [{"peer": 0, "pid": 7, "address": "tcp://127.0.0.1:5000"}]
+    assert ended(["a", "a"], [], processes=processes)["processes"] == processes
+
+
+def test_without_entries_there_is_no_redundancy() -> None:
+    assert ended(["a", "a"], [])["bytes"]["redundancy"] == 0.0
+    assert ended(["a", "a"], [], entries=[])["bytes"]["redundancy"] is None
+
+
 # Resuming
 
 
@@ -505,16 +562,25 @@ def test_a_run_killed_while_it_stores_ends_alike(
     assert [record["round"] for record in lines(out)] == [0, 1, 2, 3, 4]
 
 
-def test_a_torn_line_is_written_again(
-    finished: dict[str, Any], tiny: Options, tmp_path: Path
+@pytest.mark.parametrize("kept", range(4))
+@pytest.mark.parametrize("last", [9, 10**9], ids=["killed", "ended"])
+def test_lines_that_are_torn_or_lost_are_written_again(
+    kept: int,
+    last: int,
+    finished: dict[str, Any],
+    tiny: Options,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "run"
-    run(out, tiny)
+    interrupted(monkeypatch, last, lambda: run(out, tiny))
     path = out / "rounds.jsonl"
-    whole = lines(out)
-    path.write_text(path.read_text()[:-30])
+    texts = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(texts[:kept]) + "".join(texts[kept : kept + 1])[:-30])
     the_same(run(out, tiny, resume=True), finished)
-    assert [record["eval_loss"] for record in lines(out)] == [each["eval_loss"] for each in whole]
+    for name in ("round", "eval_loss", "accumulator"):
+        found, whole = lines(out), lines(Path(finished["folder"]))
+        assert [record[name] for record in found] == [record[name] for record in whole]
 
 
 def test_an_ended_run_is_resumed_without_training(

@@ -132,6 +132,10 @@ def write_peer(
         **options,
     }
     path = folder / f"peer-{id_}.toml"
-    # What these values look like in JSON is TOML too.
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+    write_options(path, values)
     return path
+
+
+def write_options(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a TOML file; what numbers, texts and lists of them look like in JSON is TOML too."""
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
