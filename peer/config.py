@@ -17,6 +17,7 @@ from typing import Any, Final
 from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
+from peer.importance import MOST_SEEDS
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
 
@@ -74,7 +75,7 @@ class Experiment:
     perturbation: str = _option(
         "gaussian", "distribution of the perturbations z", choices=PERTURBATIONS
     )
-    gossip: str = _option("flood", "how entries spread", choices=MODES)
+    gossip: str = _option("flood", "how entries spread", choices=tuple(MODES))
     gradient_bytes: int = _option(
         4, "bytes of a scalar gradient on the wire", choices=GRADIENT_BYTES
     )
@@ -138,6 +139,10 @@ class Experiment:
         if self.local_steps * (self.gradient_bytes + 4) > FRAME_LIMIT // 2:
             most = FRAME_LIMIT // 2 // (self.gradient_bytes + 4)
             _refuse("local_steps", self.local_steps, f"at most {most} fit in one message")
+        if self.is_pro and self.candidate_seeds > MOST_SEEDS:
+            _refuse(
+                "candidate_seeds", self.candidate_seeds, f"at most {MOST_SEEDS} with {self.method}"
+            )
         if self.resume and not self.out:
             _refuse("resume", self.resume, "goes with `out`, the run folder to go on with")
 

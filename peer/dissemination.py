@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
-
-MODES = ("flood",)
+from typing import Final, Protocol
 
 
 class Dissemination(Protocol):
@@ -26,3 +24,7 @@ class Flood:
         """Return all neighbours but the sender."""
         del origin
         return [neighbour for neighbour in neighbours if neighbour != sender]
+
+
+MODES: Final[dict[str, type[Dissemination]]] = {"flood": Flood}
+"""The modes by the names that users give them."""

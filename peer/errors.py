@@ -1,4 +1,4 @@
-"""The two families of errors: ours, raised, and the neighbours', recorded.
+"""The families of errors: the user's and ours, raised, and the neighbours', recorded.
 
 A user's mistake or a caller's misuse raises `UserError`; it ends a command with one line and exit
 status 2. Bytes from outside that cannot be taken raise `NeighbourError` inside the protocol, where

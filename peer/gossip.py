@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peer import wire
-from peer.dissemination import Dissemination, Flood
+from peer.dissemination import MODES
 from peer.entry import CUT_BYTES, Entry, make_end, make_history, pack_indices
 from peer.errors import Gap, MalformedMessage, NeighbourError
 from peer.events import (
@@ -31,6 +30,7 @@ from peer.events import (
     RoundTimedOut,
 )
 from peer.gradients import encode
+from peer.links import Link, differing
 from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.repair import PATIENCE_TICKS, Repair
@@ -44,18 +44,6 @@ IDLE_PATIENCE = 10
 """Until a round's first entry is here, an idle peer waits for so many round time-outs."""
 
 
-@dataclass
-class _Link:
-    """What is known of one neighbour."""
-
-    open: bool = False
-    refused: bool = False
-    left: bool = False
-    last_heard: float = 0.0
-    digest: bytes = b""
-    complete: bool = False
-
-
 class Gossip:
     """One replica and its links.
 
@@ -64,7 +52,6 @@ class Gossip:
         neighbours: the peers that it has links to.
         protocol: the agreement of the run.
         log: what is known from an earlier life of this peer.
-        dissemination: how entries spread.
     """
 
     def __init__(
@@ -73,7 +60,6 @@ class Gossip:
         neighbours: Iterable[int],
         protocol: Protocol,
         log: EntryLog | None = None,
-        dissemination: Dissemination | None = None,
     ) -> None:
         self.me = me
         self.protocol = protocol
@@ -83,8 +69,8 @@ class Gossip:
         self.duplicates = 0
         self.rejections: Counter[int] = Counter()
         self.finished: Finished | None = None
-        self._dissemination = dissemination or Flood()
-        self._links = {neighbour: _Link() for neighbour in sorted(neighbours)}
+        self._dissemination = MODES[protocol.gossip]()
+        self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
         self._repair = Repair(self.log, PATIENCE_TICKS * protocol.tick)
         self._closed_logs: set[int] = set()
         self._started = False
@@ -117,7 +103,7 @@ class Gossip:
     def waiting_for(self) -> tuple[int, ...]:
         """The peers that hold this one up now: neighbours, then origins of the round, then ENDs."""
         if not self._started:
-            return tuple(n for n, link in self._links.items() if not (link.open or link.refused))
+            return tuple(n for n, link in self._links.items() if not link.met)
         if not self.rounds.over:
             return self.rounds.missing()
         return self._open_logs()
@@ -199,7 +185,7 @@ class Gossip:
         self._settle(now)
         return self._output()
 
-    def _take(self, message: wire.Message, neighbour: int, link: _Link, now: float) -> None:
+    def _take(self, message: wire.Message, neighbour: int, link: Link, now: float) -> None:
         match message:
             case wire.Hello():
                 self._greet(message, neighbour, link, now)
@@ -229,16 +215,15 @@ class Gossip:
             case wire.Bye():
                 link.left = True
 
-    def _greet(self, hello: wire.Hello, neighbour: int, link: _Link, now: float) -> None:
+    def _greet(self, hello: wire.Hello, neighbour: int, link: Link, now: float) -> None:
         if hello.sender != neighbour:
             raise MalformedMessage(f"peer {hello.sender} greets on the link of peer {neighbour}")
-        mine = self.protocol.fields
-        names = {*mine, *hello.fields}
-        differing = tuple(sorted(n for n in names if mine.get(n) != hello.fields.get(n)))
-        if differing:
-            link.open, link.refused = False, True
-            self._send_refused(neighbour, wire.Refusal(differing))
-            self._events.append(LinkRefused(neighbour, differing))
+        names = differing(self.protocol.fields, hello.fields)
+        if names:
+            link.open, link.refused = False, False
+            self._send(neighbour, wire.Refusal(names))
+            link.refused = True
+            self._events.append(LinkRefused(neighbour, names))
         else:
             self.protocol.check_versions(hello.versions)
             link.open, link.refused, link.left = True, False, False
@@ -248,7 +233,7 @@ class Gossip:
         self._begin_if_met(now)
 
     def _begin_if_met(self, now: float) -> None:
-        if not self._started and all(link.open or link.refused for link in self._links.values()):
+        if not self._started and all(link.met for link in self._links.values()):
             self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -365,7 +350,7 @@ class Gossip:
         if self._settled_since is None and digest != self._digest_at_tick:
             # A complete log does not grow any more, so this is said once, ahead of the tick.
             self._tick(now)
-        if not all(link.complete and link.digest == digest for _, link in self._live(now)):
+        if not all(link.agrees(digest) for _, link in self._live(now)):
             self._settled_since = None
             return
         if self._settled_since is None:
@@ -381,14 +366,10 @@ class Gossip:
             if link.open:
                 self._send(neighbour, wire.Bye())
 
-    def _live(self, now: float) -> list[tuple[int, _Link]]:
+    def _live(self, now: float) -> list[tuple[int, Link]]:
         """Return the neighbours that have been heard lately and have not left."""
-        alive = now - ALIVE_TICKS * self.protocol.tick
-        return [
-            (neighbour, link)
-            for neighbour, link in self._links.items()
-            if link.open and not link.left and link.last_heard > alive
-        ]
+        since = now - ALIVE_TICKS * self.protocol.tick
+        return [(peer, link) for peer, link in self._links.items() if link.alive(since)]
 
     def _open_logs(self) -> tuple[int, ...]:
         peers = range(len(self.protocol.roster.rows))
@@ -410,9 +391,6 @@ class Gossip:
         link = self._links[neighbour]
         if not link.refused and not link.left:
             self._messages.append((neighbour, wire.encode(message)))
-
-    def _send_refused(self, neighbour: int, refusal: wire.Refusal) -> None:
-        self._messages.append((neighbour, wire.encode(refusal)))
 
     def _output(self) -> Output:
         output = Output(self._messages, self._events)

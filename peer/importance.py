@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 
 WEIGHT_BITS: Final = 40
-"""A weight is floor(exp(x) * 2**40); 4096 of them add up to less than 2**54."""
+"""A weight is floor(exp(x) * 2**40)."""
+
+MOST_SEEDS: Final = 2**21
+"""So many weights add up to less than 2**63."""
 
 _TAYLOR_TERMS: Final = 20
 """On [0, 1] the first term left out is below 2**-61."""

@@ -105,7 +105,7 @@ class _Network:
         self.sent: defaultdict[int, LinkCount] = defaultdict(LinkCount)
 
     def start(self) -> None:
-        """Start all processes, and tell each where its neighbours are."""
+        """Start all processes."""
         experiment = self._prepared.experiment
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(self._shared_modules())

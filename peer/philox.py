@@ -1,4 +1,4 @@
-"""Philox4x32-10, the counter-based generator behind everything that is drawn here.
+"""Philox4x32-10, the counter-based generator behind perturbations and draws.
 
 Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). A block of four 32-bit words
 is a function of a 128-bit counter and a 64-bit key: there is no state, so any part of any stream

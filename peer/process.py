@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from peer.accumulator import Accumulator
-from peer.config import Experiment, experiment_from, read_toml
+from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.gossip import Gossip
 from peer.log import EntryLog
-from peer.records import RunFolder
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
     Corpus,
@@ -39,7 +35,6 @@ from peer.summary import peak_memory
 from peer.traffic import Traffic
 from peer.zeromq import LOOPBACK, Transport
 
-ENGINE = "peer"
 LOG = logging.getLogger("kseed")
 
 
@@ -70,6 +65,7 @@ class PeerResult:
     accumulator: Accumulator
     model_digest: str | None
     missing: tuple[int, ...]
+    differing: tuple[int, ...]
     timeouts: int
     rejected: int
     received: int
@@ -146,6 +142,7 @@ def run_peer(
         accumulator=accumulator,
         model_digest=tuner.digest(accumulator) if tuner is not None else None,
         missing=gossip.finished.missing,
+        differing=gossip.finished.differing,
         timeouts=gossip.timeouts,
         rejected=sum(gossip.rejections.values()),
         received=len(gossip.log) - gossip.log.length(settings.id),
@@ -177,72 +174,3 @@ def log_event(me: int, event: Event) -> None:
             LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
         case LinkRefused(neighbour, names):
             LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
-
-
-def run_by_hand(path: Path) -> tuple[int, ...]:
-    """Run the peer that a TOML file describes; return the peers that were missing at the end.
-
-    The file is an experiment's, with three keys more: `id`, this peer's place; `bind`, where it
-    listens; `addresses`, where each peer can be reached, in the order of their places.
-
-    Raises:
-        UserError, TopologyError: a mistake in the file.
-    """
-    values = read_toml(path)
-    me = _take(values, "id", int)
-    bind = _take(values, "bind", str)
-    addresses = _take(values, "addresses", list)
-    experiment, graph = resolve_topology(experiment_from(values))
-    if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
-        raise UserError(
-            f"addresses = {addresses!r} is not allowed: one text for each of the "
-            f"{experiment.peers} peers is wanted"
-        )
-    # A peer that comes back goes on from its log, so there is nothing else to ask for.
-    experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
-    folder = RunFolder.for_experiment(experiment, ENGINE)
-    LOG.setLevel(experiment.log_level.upper())
-    traffic = folder.read_links()
-
-    def told(endpoint: str) -> Mapping[int, str]:
-        LOG.info("peer %d listens on %s", me, endpoint)
-        return dict(enumerate(addresses))
-
-    def trained(report: RoundReport) -> None:
-        loss = "" if math.isnan(report.loss) else f": loss {report.loss:.4f}"
-        LOG.info("peer %d has trained in round %d%s", me, report.round, loss)
-
-    def happened(event: Event) -> None:
-        log_event(me, event)
-        if isinstance(event, RoundStarted):
-            folder.write_links(traffic)
-
-    hooks = Hooks(told, happened, trained)
-    settings = PeerSettings(me, folder.state(ENGINE), bind)
-
-    def prepare_folder() -> None:
-        folder.create(experiment, graph, ENGINE)
-
-    # Local steps under way cannot be ended, and everything that counts is on disk at any moment.
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        result = run_peer(experiment, settings, hooks, traffic, before=prepare_folder)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    folder.write_accumulator(result.accumulator, with_probabilities=experiment.is_pro)
-    folder.write_links(traffic)
-    print(f"accumulator {result.accumulator.digest()}")
-    if result.model_digest:
-        print(f"model       {result.model_digest}")
-    if result.missing:
-        LOG.warning("ended without the logs of peers %s", ", ".join(map(str, result.missing)))
-    return result.missing
-
-
-def _take(values: dict[str, Any], key: str, type_: type) -> Any:
-    words = {int: "a whole number", str: "a text", list: "a list of texts"}[type_]
-    if key not in values:
-        raise UserError(f"there is no `{key}` in the file: a peer needs {words} there")
-    if type(values[key]) is not type_:
-        raise UserError(f"{key} = {values[key]!r} is not allowed: must be {words}")
-    return values.pop(key)

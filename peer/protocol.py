@@ -41,6 +41,7 @@ class Protocol:
         fields: name -> digest of everything that must be equal, compared in the handshake.
         round_timeout: how long a peer waits for a round's entries after publishing its own.
         settle_timeout: how long nothing new may come at the end, while logs are still open.
+        gossip: how entries spread, one of `peer.dissemination.MODES`.
         tick: how often it tells its neighbours the digest of its log.
         linger: how long it stays to answer after everything has been settled.
     """
@@ -57,6 +58,7 @@ class Protocol:
     fields: Mapping[str, bytes] = field(default_factory=dict)
     round_timeout: float = 60.0
     settle_timeout: float = 60.0
+    gossip: str = "flood"
     tick: float = 1.0
     linger: float = 0.2
 

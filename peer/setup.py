@@ -5,6 +5,7 @@ experiment -> topology, corpus -> roster -> protocol;  experiment, model -> tune
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,15 @@ class Corpus:
     encoded: encoding.Encoded
     split: Split
     unusable: int
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits over the token ids and who has which rows."""
+        hasher = hashlib.blake2b(digest_size=16)
+        rows = (self.encoded.tokens, self.encoded.offsets, self.encoded.prompt_lengths)
+        arrays: list[NDArray[Any]] = [*rows, self.split.held_out, *self.split.shards]
+        for numbers in arrays:
+            hasher.update(len(numbers).to_bytes(8, "little") + numbers.tobytes())
+        return hasher.hexdigest()
 
 
 def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topology]:
@@ -101,6 +111,8 @@ def build_protocol(
     agreed: dict[str, Any] = {
         name: value for name, value in experiment.identity().items() if name not in LOCAL_NAMES
     }
+    if corpus is not None:
+        agreed["shards"] = corpus.digest()
     agreed |= {"rounds": experiment.rounds, "roster": rows, "units": units, "edges": graph.edges}
     if tuner is not None:
         from peer.rebuild import weights_digest
@@ -119,6 +131,7 @@ def build_protocol(
         fields={name: field_digest(value) for name, value in agreed.items()},
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
+        gossip=experiment.gossip,
     )
 
 

@@ -52,7 +52,7 @@ class Trainer(Protocol):
 
 
 class SyntheticTrainer:
-    """Scalar gradients without a model: even over (-1, 1)."""
+    """Scalar gradients without a model: even over [-1, 1)."""
 
     def __init__(self, root_seed: int) -> None:
         self._root_seed = root_seed

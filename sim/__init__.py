@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peer.config import Experiment, experiment_from
+from peer.errors import UserError
 
 __all__ = ["Experiment", "run"]
 
@@ -30,7 +31,8 @@ def run(experiment: Experiment | None = None, **options: Any) -> dict[str, Any]:
     from sim.plots import draw_run
     from sim.runner import simulate
 
-    assert experiment is None or not options, "an experiment, or its options"
+    if experiment is not None and options:
+        raise UserError("an experiment is given, or options by name, not both")
     summary = simulate(experiment if experiment is not None else experiment_from(options))
     draw_run(Path(summary["folder"]))
     return summary

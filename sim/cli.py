@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status.
 
     Returns:
-        0: done. 2: a mistake of the user's, told in one line. 3: a run ended without everybody.
-        1: something failed that was not the user's mistake. 130: interrupted.
+        0: done. 2: a mistake of the user's, told in one line. 3: a run ended without everybody, or
+        not all alike. 1: something failed that was not the user's mistake. 130: interrupted.
     """
     try:
         parsed = _parser().parse_args(arguments)
@@ -66,9 +66,9 @@ def _in_one_line(error: Exception) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="kseed", description="Tune a language model by gossip, without a server.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    sim = commands.add_parser("sim", help="run an experiment in one process, in virtual time")
-    _add_experiment(sim)
-    sim.set_defaults(run=_sim)
+    simulate = commands.add_parser("sim", help="run an experiment in one process, in virtual time")
+    _add_experiment(simulate)
+    simulate.set_defaults(run=_sim)
     launch = commands.add_parser("launch", help="run an experiment with one process a peer")
     _add_experiment(launch)
     launch.set_defaults(run=_launch)
@@ -170,11 +170,10 @@ def _dry_run(experiment: Experiment, engine: str) -> int:
 
 
 def _peer(parsed: argparse.Namespace) -> int:
-    from peer.process import run_by_hand
+    from peer.by_hand import run_by_hand
 
     logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
-    missing = run_by_hand(parsed.file)
-    return EXIT_INCOMPLETE if missing else 0
+    return 0 if run_by_hand(parsed.file) else EXIT_INCOMPLETE
 
 
 def _topology(parsed: argparse.Namespace) -> int:

@@ -267,6 +267,17 @@ def test_what_is_neither_folder_nor_hub_id_is_refused_without_asking_the_hub(
             load(source)
 
 
+@pytest.mark.parametrize(
+    "source", ["no-such-folder", "./folder", "../folder", "/folder", "~/no-such-folder", "a/b/c"]
+)
+def test_paths_are_never_taken_for_hub_ids(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(*_: Any, **__: Any) -> None:
+        pytest.fail("taken for a hub id")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", loaded)
+    assert "there is no such folder" in refused(source)
+
+
 def test_a_hub_id_is_asked_for_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -20,6 +20,7 @@ PURE = (
     "gossip",
     "gradients",
     "importance",
+    "links",
     "log",
     "philox",
     "protocol",

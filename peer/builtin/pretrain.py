@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -84,7 +84,9 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         pair=f"{SPECIAL_TOKENS[BOS]} $A $B",
         special_tokens=[(SPECIAL_TOKENS[BOS], BOS)],
     )
-    return PreTrainedTokenizerFast(
+    # Older releases of transformers give this class types, newer ones do not.
+    wrap: Any = PreTrainedTokenizerFast
+    wrapped: PreTrainedTokenizerFast = wrap(
         tokenizer_object=tokenizer,
         unk_token=SPECIAL_TOKENS[UNK],
         bos_token=SPECIAL_TOKENS[BOS],
@@ -93,6 +95,7 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         model_max_length=recipe.positions,
         clean_up_tokenization_spaces=False,
     )
+    return wrapped
 
 
 def new_model(recipe: Recipe) -> LlamaForCausalLM:

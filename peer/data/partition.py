@@ -118,9 +118,7 @@ def _dirichlet(
 ) -> Shards:
     if not (math.isfinite(alpha) and alpha > 0):
         raise UserError(f"alpha {alpha}; allowed: above 0 and finite")
-    generator = np.random.Generator(
-        np.random.Philox(np.random.SeedSequence((seed, Domain.SHARDS)))
-    )
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, Domain.SHARDS))))
     owners = np.empty(len(order), dtype=np.int64)
     for _ in range(_ATTEMPTS):
         for group in groups:

@@ -1,0 +1,95 @@
+"""One peer started by hand, from a TOML file that says where the others are."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from peer.config import experiment_from, read_toml
+from peer.errors import UserError
+from peer.events import Event, RoundStarted
+from peer.process import Hooks, PeerSettings, log_event, run_peer
+from peer.records import RunFolder
+from peer.reporting import RoundReport
+from peer.setup import resolve_topology
+
+ENGINE = "peer"
+LOG = logging.getLogger("kseed")
+
+
+def run_by_hand(path: Path) -> bool:
+    """Run the peer that a TOML file describes; tell whether it ended with everybody, all alike.
+
+    The file is an experiment's, with three keys more: `id`, this peer's place; `bind`, where it
+    listens; `addresses`, where each peer can be reached, in the order of their places.
+
+    Raises:
+        UserError, TopologyError: a mistake in the file.
+    """
+    values = read_toml(path)
+    me = _take(values, "id", int)
+    bind = _take(values, "bind", str)
+    addresses = _take(values, "addresses", list)
+    experiment, graph = resolve_topology(experiment_from(values))
+    if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
+        raise UserError(
+            f"addresses = {addresses!r} is not allowed: one text for each of the "
+            f"{experiment.peers} peers is wanted"
+        )
+    # A peer that comes back goes on from its log, so there is nothing else to ask for.
+    experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
+    folder = RunFolder.for_experiment(experiment, ENGINE)
+    LOG.setLevel(experiment.log_level.upper())
+    traffic = folder.read_links()
+
+    def told(endpoint: str) -> Mapping[int, str]:
+        LOG.info("peer %d listens on %s", me, endpoint)
+        return dict(enumerate(addresses))
+
+    def trained(report: RoundReport) -> None:
+        loss = "" if math.isnan(report.loss) else f": loss {report.loss:.4f}"
+        LOG.info("peer %d has trained in round %d%s", me, report.round, loss)
+
+    def happened(event: Event) -> None:
+        log_event(me, event)
+        if isinstance(event, RoundStarted):
+            folder.write_links(traffic)
+
+    hooks = Hooks(told, happened, trained)
+    settings = PeerSettings(me, folder.state(ENGINE), bind)
+
+    def prepare_folder() -> None:
+        folder.create(experiment, graph, ENGINE)
+
+    # Local steps under way cannot be ended, and everything that counts is on disk at any moment.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        result = run_peer(experiment, settings, hooks, traffic, before=prepare_folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    folder.write_accumulator(result.accumulator, with_probabilities=experiment.is_pro)
+    folder.write_links(traffic)
+    print(f"accumulator {result.accumulator.digest()}")
+    if result.model_digest:
+        print(f"model       {result.model_digest}")
+    for peers, trouble in (
+        (result.missing, "without the logs"),
+        (result.differing, "unlike the log"),
+    ):
+        if peers:
+            LOG.warning("ended %s of peers %s", trouble, ", ".join(map(str, peers)))
+    return not result.missing and not result.differing
+
+
+def _take(values: dict[str, Any], key: str, type_: type) -> Any:
+    words = {int: "a whole number", str: "a text", list: "a list of texts"}[type_]
+    if key not in values:
+        raise UserError(f"there is no `{key}` in the file: a peer needs {words} there")
+    if type(values[key]) is not type_:
+        raise UserError(f"{key} = {values[key]!r} is not allowed: must be {words}")
+    return values.pop(key)
