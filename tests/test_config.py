@@ -25,6 +25,7 @@ from peer.config import (
     write_toml,
 )
 from peer.errors import UserError
+from peer.importance import MOST_SEEDS
 from sim.cli import _parser
 
 OPTIONS = {item.name: item for item in options()}
@@ -71,7 +72,7 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     if name == "gradient_bound":
         return st.integers(0, 15).map(lambda power: 2.0**power)
     if kind(item) is int:
-        most = {"local_steps": 1000}.get(name, limits["most"])
+        most = {"local_steps": 1000, "candidate_seeds": MOST_SEEDS}.get(name, limits["most"])
         return st.integers(least, most)
     return st.floats(least, limits["most"], exclude_min=limits["above"] is not None)
 
@@ -194,7 +195,10 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> Non
     try:
         taken = getattr(experiment_from({name: value}), name)
     except UserError:
-        assert told({name: value}).startswith(f"{name} = {value!r} is not allowed: ")
+        line = told({name: value})
+        # What is wrong with a whole number may show only after it became a float.
+        assert line.startswith(f"{name} = {value!r}")
+        assert " is not allowed: " in line
         return
     assert taken == value
     assert type(taken) is kind(OPTIONS[name])
@@ -265,6 +269,16 @@ def test_a_round_fits_in_a_message_with_explicit_indices() -> None:
     told({"local_steps": most + 1})
     # Narrower scalar gradients leave room for more of them.
     assert experiment_from({"local_steps": most + 1, "gradient_bytes": 1})
+
+
+def test_drawing_by_importance_limits_the_candidate_seeds() -> None:
+    pro = {"method": "fedkseed-pro", "candidate_seeds": MOST_SEEDS}
+    assert experiment_from(pro).candidate_seeds == MOST_SEEDS
+    line = told(pro | {"candidate_seeds": MOST_SEEDS + 1})
+    assert line.startswith(
+        f"candidate_seeds = {MOST_SEEDS + 1} is not allowed: at most {MOST_SEEDS}"
+    )
+    assert experiment_from({"candidate_seeds": MOST_SEEDS + 1})
 
 
 def test_resuming_needs_a_folder() -> None:

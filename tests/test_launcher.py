@@ -37,6 +37,7 @@ SMALL = {
     "out": "run",
 }
 
+slow = pytest.mark.slow
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 
@@ -91,7 +92,7 @@ def assert_same_run(launched: Mapping[str, Any], simulated: Mapping[str, Any]) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"topology": "ring", "peers": 4},
+        pytest.param({"topology": "ring", "peers": 4}, marks=slow),
         {
             "topology": "torus",
             "peers": 6,
@@ -101,7 +102,7 @@ def assert_same_run(launched: Mapping[str, Any], simulated: Mapping[str, Any]) -
         },
         {"topology": "barabasi-albert", "peers": 8, "degree": 2, "gradient_bytes": 2},
     ],
-    ids=lambda options: options["topology"],
+    ids=["ring", "torus", "barabasi-albert"],
 )
 def test_processes_and_simulator_agree(tmp_path: Path, options: dict[str, Any]) -> None:
     end = run(*launch(**options), folder=tmp_path)
@@ -120,7 +121,7 @@ def test_processes_and_simulator_agree(tmp_path: Path, options: dict[str, Any]) 
     assert {path.name for path in (tmp_path / "run").iterdir()} == names | {"plots"}
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -173,7 +174,7 @@ def test_nobody_imports_torch_without_a_model(tmp_path: Path) -> None:
     assert imports("peer.process", reports) == 2
 
 
-@pytest.mark.slow
+@slow
 def test_all_peers_share_one_import_of_torch(
     tmp_path: Path, tiny_model: Path, tiny_data: Path
 ) -> None:
@@ -187,7 +188,15 @@ def test_all_peers_share_one_import_of_torch(
 
 
 @linux
-@pytest.mark.parametrize("point", ["started 2", "listens 2", "trains 2 1", "stored 2 3"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "started 2",
+        pytest.param("listens 2", marks=slow),
+        "trains 2 1",
+        pytest.param("stored 2 3", marks=slow),
+    ],
+)
 def test_a_killed_peer_ends_the_run(tmp_path: Path, point: str) -> None:
     with (
         Gate() as gate,
@@ -234,7 +243,15 @@ if "forkserver" in " ".join(sys.orig_argv):
 
 @linux
 @pytest.mark.parametrize(
-    "point", ["serves", "started 0", "started 3", "listens 1", "trains 2 1", "stored 0 3"]
+    "point",
+    [
+        "serves",
+        pytest.param("started 0", marks=slow),
+        "started 3",
+        pytest.param("listens 1", marks=slow),
+        "trains 2 1",
+        pytest.param("stored 0 3", marks=slow),
+    ],
 )
 def test_ctrl_c_is_told_in_one_line(tmp_path: Path, point: str) -> None:
     scenarios = str(Path(__file__).with_name("scenarios"))
@@ -254,7 +271,9 @@ def test_ctrl_c_is_told_in_one_line(tmp_path: Path, point: str) -> None:
 
 @linux
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("point", ["started 3", "listens 1", "trains 2 1"])
+@pytest.mark.parametrize(
+    "point", ["started 3", pytest.param("listens 1", marks=slow), "trains 2 1"]
+)
 def test_peers_end_with_their_launcher(tmp_path: Path, point: str, signal_: int) -> None:
     with (
         Gate() as gate,
@@ -296,11 +315,11 @@ def interrupt(process: Process, _pid: int) -> None:
 @pytest.mark.parametrize(
     ("point", "end_run"),
     [
-        ("trains 2 1", kill_peer),
+        pytest.param("trains 2 1", kill_peer, marks=slow),
         ("stored 2 1", kill_peer),
         ("trained 0 2", interrupt),
-        ("stored 3 2", kill_launcher),
-        ("stored 0 3", kill_launcher),
+        pytest.param("stored 3 2", kill_launcher, marks=slow),
+        pytest.param("stored 0 3", kill_launcher, marks=slow),
     ],
 )
 def test_a_run_is_resumed_from_its_logs(
@@ -379,7 +398,7 @@ def test_a_peer_that_cannot_open_its_sockets_is_named(tmp_path: Path) -> None:
     assert end == (1, "", failure(2, "ZMQError: Too many open files"))
 
 
-@pytest.mark.slow
+@slow
 def test_damaged_rows_are_told_in_one_line(
     tmp_path: Path, tiny_model: Path, tiny_data: Path
 ) -> None:
@@ -431,7 +450,7 @@ def test_a_mistake_is_told_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@slow
 def test_many_peers_on_few_processors(tmp_path: Path) -> None:
     options = {"topology": "watts-strogatz", "peers": 24, "rounds": 20, "local_steps": 50}
     end = run(*launch(**options), folder=tmp_path)
@@ -440,7 +459,7 @@ def test_many_peers_on_few_processors(tmp_path: Path) -> None:
 
 
 @linux
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("name", ["interrupted", "by_hand", "crowd"])
 def test_scenarios_end_well(tmp_path: Path, name: str) -> None:
     script = Path(__file__).parent / "scenarios" / f"{name}.py"

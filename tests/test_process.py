@@ -84,8 +84,11 @@ def log_of(path: Path) -> dict[tuple[int, int], bytes]:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("tcp", {}), ("tcp", {"method": "fedkseed-pro", "gradient_bytes": 1}), ("ipc", {})],
-    ids=["fedkseed", "pro", "ipc"],
+    [
+        pytest.param("tcp", {}, id="fedkseed"),
+        pytest.param("tcp", {"method": "fedkseed-pro", "gradient_bytes": 1}, id="pro"),
+        pytest.param("ipc", {}, id="ipc", marks=pytest.mark.slow),
+    ],
 )
 def test_three_peers_started_in_any_order(
     tmp_path: Path, kind: str, options: dict[str, Any]
@@ -138,7 +141,7 @@ def test_three_peers_train_the_model_of_the_simulator(
     ("point", "signal_"),
     [
         ("trains 1 1", signal.SIGKILL),
-        ("trained 1 0", signal.SIGTERM),
+        pytest.param("trained 1 0", signal.SIGTERM, marks=pytest.mark.slow),
         ("stored 1 1", signal.SIGKILL),
         ("trains 1 2", signal.SIGINT),
     ],
@@ -169,6 +172,7 @@ def test_a_peer_that_is_killed_goes_on_from_its_log(
     assert not any("closed round" in end.err for end in ends)
 
 
+@pytest.mark.slow
 def test_a_finished_peer_may_be_started_again(tmp_path: Path) -> None:
     paths = write_peers(tmp_path, **IMPATIENT)
     with Gate() as gate, ExitStack() as stack:

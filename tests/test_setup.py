@@ -115,15 +115,15 @@ def test_another_value_of_an_option_is_another_agreement(name: str, real: Experi
     [
         ({"topology": "star"}, {"edges"}),
         ({"topology": "complete"}, {"edges"}),
-        ({"eval_rows": 9}, {"roster"}),
+        ({"eval_rows": 9}, {"roster", "shards"}),
         ({"rounds": 3}, {"rounds"}),
         # So long a run needs another unit for its sums.
         ({"rounds": 30000}, {"rounds", "units"}),
         ({"learning_rate": 9e-4}, {"learning_rate", "units"}),
         ({"learning_rate": 1.01e-4}, {"learning_rate"}),
-        ({"seed": 3}, {"seed", "roster"}),
+        ({"seed": 3}, {"seed", "roster", "shards"}),
         ({"dtype": "float16"}, {"dtype"}),
-        ({"peers": 5}, {"peers", "edges", "roster"}),
+        ({"peers": 5}, {"peers", "edges", "roster", "shards"}),
     ],
 )
 def test_what_options_lead_to_is_compared_too(
@@ -175,11 +175,25 @@ def test_names_of_files_are_not_compared_but_what_is_in_them(
     tuner = build_tuner(other, remember=False, threads=1)
     assert differing(agreement(real, parts), agreement(other, (parts[0], tuner))) == {"w0"}
 
-    # One usable row less is another roster.
+    # One word is another corpus, and one usable row less is another roster too.
     lines = data.read_text().splitlines(keepends=True)
+    data.write_text("".join([lines[0].replace("red", "blue"), *lines[1:]]))
+    corpus = deal(other, *encode_rows(other))
+    assert differing(agreement(real, parts), agreement(other, (corpus, tuner))) == {"w0", "shards"}
     data.write_text("".join(lines[1:]))
     corpus = deal(other, *encode_rows(other))
-    assert differing(agreement(real, parts), agreement(other, (corpus, tuner))) == {"w0", "roster"}
+    differences = differing(agreement(real, parts), agreement(other, (corpus, tuner)))
+    assert differences == {"w0", "shards", "roster"}
+
+
+def test_where_rows_are_cut_is_compared_where_it_matters(
+    real: Experiment, parts: tuple[Corpus, Tuner]
+) -> None:
+    longest = int(np.diff(parts[0].encoded.offsets).max())
+    for max_length, fields in ((128, set()), (longest, set()), (longest - 1, {"shards"})):
+        other = replace(real, max_length=max_length)
+        corpus = deal(other, *encode_rows(other))
+        assert differing(agreement(real, parts), agreement(other, (corpus, parts[1]))) == fields
 
 
 def test_another_layout_is_noticed(
