@@ -25,6 +25,7 @@ def export(run: Path, to: Path) -> str:
     from peer.setup import build_tuner
 
     tuner = build_tuner(experiment, remember=False, threads=None)
+    folder.check_model(experiment.model, tuner.layout)
     digest = tuner.digest(accumulator)
     try:
         to.mkdir(parents=True)

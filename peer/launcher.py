@@ -67,7 +67,7 @@ def launch(experiment: Experiment) -> dict[str, Any]:
     prepared = prepare(experiment, ENGINE)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
-    prepared.folder.create(prepared.experiment, prepared.graph, ENGINE)
+    prepared.create_folder(ENGINE)
     chronicle = Chronicle(prepared)
     network = _Network(prepared)
     histories = sum(
@@ -297,7 +297,9 @@ def _run_child(channel: Connection, experiment: Experiment, settings: PeerSettin
         sys.exit(1)
     except Exception as error:
         traceback.print_exc()
-        _send(channel, {"failed": f"{type(error).__name__}: {error}"})
+        # The others may have several lines, and are in the log.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _send(channel, {"failed": reason})
         sys.exit(1)
 
 

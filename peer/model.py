@@ -48,6 +48,10 @@ class Layout:
         """d, how many numbers there are."""
         return sum(slot.size for slot in self.slots)
 
+    def rows(self) -> list[list[Any]]:
+        """Return [name, shape, offset] of each parameter, as JSON would read it back."""
+        return [[slot.name, list(slot.shape), slot.offset] for slot in self.slots]
+
     def digest(self) -> str:
         """Return 32 hexadecimal digits that stand for names, shapes and offsets."""
         text = "\n".join(f"{slot.name} {slot.shape} {slot.offset}" for slot in self.slots)

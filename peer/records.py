@@ -5,6 +5,7 @@ summary.json        schema 1, other programs read it
 rounds.jsonl        one line a round
 links.csv           bytes and messages per directed link, payload and control apart
 topology.json       the graph as node-link JSON
+layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
 probabilities.csv   FedKSeed-Pro: how likely each candidate seed is in the end
 sim/ launch/ peer/  logs of entries, by the command that made the run
@@ -34,6 +35,7 @@ from peer.traffic import LinkCount, Traffic
 from peer.units import Units, choose_units
 
 CONFIG = "config.toml"
+LAYOUT = "layout.json"
 NEVER_SAVED = ("resume", "dry_run", "json", "out")
 """Options that tell one call what to do and say nothing of the run."""
 
@@ -88,8 +90,20 @@ class RunFolder:
         if not self.state(engine).exists():
             raise UserError(f"{self.path} was not made by `kseed {engine}`")
 
-    def create(self, experiment: Experiment, graph: topology.Topology, engine: str) -> None:
+    def create(
+        self,
+        experiment: Experiment,
+        graph: topology.Topology,
+        engine: str,
+        layout: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make the folder, with what is known before the first round.
+
+        Args:
+            experiment: resolved.
+            graph: its topology.
+            engine: sim, launch or peer.
+            layout: see `Tuner.layout`; None without a model.
 
         Raises:
             UserError: it cannot be made.
@@ -105,6 +119,22 @@ class RunFolder:
         }
         _write(self.path / CONFIG, write_toml(saved))
         topology.save(graph, self.path / "topology.json")
+        if layout is not None:
+            _write(self.path / LAYOUT, json.dumps(layout) + "\n")
+
+    def check_model(self, name: str, layout: Mapping[str, Any]) -> None:
+        """Hold a model against the one that the run in this folder has started from, if any.
+
+        Args:
+            name: as the user gave it.
+            layout: see `Tuner.layout`.
+
+        Raises:
+            UserError: they differ.
+        """
+        path = self.path / LAYOUT
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != layout:
+            raise UserError(f"model = {name!r} is not the one that {self.path} has started from")
 
     def state(self, engine: str) -> Path:
         """Return the folder of what an engine needs to resume."""

@@ -192,6 +192,11 @@ class Prepared:
     tuner: Tuner | None
     protocol: Protocol
 
+    def create_folder(self, engine: str) -> None:
+        """Make the run folder."""
+        layout = None if self.tuner is None else self.tuner.layout
+        self.folder.create(self.experiment, self.graph, engine, layout)
+
 
 def prepare(experiment: Experiment, engine: str) -> Prepared:
     """Return what a run of an experiment is made of.
@@ -207,5 +212,6 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
     if not experiment.is_synthetic:
         corpus = deal(experiment, *encode_rows(experiment))
         tuner = build_tuner(experiment, remember=True, threads=None)
+        folder.check_model(experiment.model, tuner.layout)
     protocol = build_protocol(experiment, graph, corpus, tuner)
     return Prepared(experiment, graph, folder, corpus, tuner, protocol)

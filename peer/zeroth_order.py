@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,11 @@ class Tuner:
         self._remember = remember
         self._cut = ""
         self._rebuilt = self.w0
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
+        return {"w0": weights_digest(self.w0), "parameters": self.model.layout.rows()}
 
     def go_to(self, cut: Accumulator) -> None:
         """Set the weights to the model at an accumulator."""

@@ -31,7 +31,7 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
     prepared = prepare(experiment, ENGINE)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
-    prepared.folder.create(prepared.experiment, prepared.graph, ENGINE)
+    prepared.create_folder(ENGINE)
     with EntryStore(prepared.folder.state(ENGINE) / "log.sqlite") as store:
         return _Run(prepared, store).run()
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import sim
 from peer.accumulator import Accumulator
 from peer.config import experiment_from
 from peer.errors import UserError
@@ -162,3 +164,23 @@ def test_a_run_whose_model_is_gone_is_refused(
     run(tmp_path / "run", model, tiny_data)
     shutil.rmtree(model)
     assert refused(tmp_path / "run", tmp_path / "model").startswith(f"model = {str(model)!r}: ")
+
+
+def test_another_model_than_the_runs_is_refused(
+    tmp_path: Path, tiny_model: Path, tiny_options: dict[str, Any]
+) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(tiny_model, mine)
+    options = {**tiny_options, "model": str(mine), "rounds": 1, "out": str(tmp_path / "run")}
+    sim.run(**options)
+    weights = load_file(mine / "model.safetensors")
+    name = sorted(weights)[0]
+    weights[name][0] += 1.0
+    save_file(weights, mine / "model.safetensors", metadata={"format": "pt"})
+    refusal = f"model = '{mine}' is not the one that {tmp_path / 'run'} has started from"
+    with pytest.raises(UserError) as export_refused:
+        export(tmp_path / "run", tmp_path / "to")
+    assert str(export_refused.value) == refusal
+    with pytest.raises(UserError) as resume_refused:
+        sim.run(**options | {"resume": True, "rounds": 2})
+    assert str(resume_refused.value) == refusal

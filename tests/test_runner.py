@@ -290,6 +290,7 @@ def test_one_call_from_a_notebook(tiny_options: Options, tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "accumulator.npz",
         "config.toml",
+        "layout.json",
         "links.csv",
         "plots",
         "rounds.jsonl",

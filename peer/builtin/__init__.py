@@ -7,7 +7,7 @@ Both are made by programs of this package: `pretrain` made the model from the te
 from pathlib import Path
 
 MODEL = Path(__file__).parent / "model"
-"""A Hugging Face folder: a Llama of about 250 thousand parameters and its tokenizer."""
+"""A Hugging Face folder: a Llama of 201,920 parameters and its tokenizer."""
 
 INSTRUCTIONS = Path(__file__).parent / "instructions.jsonl"
 """Rows with the fields instruction, context, response and category, one JSON object a line."""

@@ -113,6 +113,15 @@ def wait_until_all_ended(process: Process) -> None:
                 os.close(handle)
 
 
+def flags(options: Mapping[str, Any]) -> list[str]:
+    """Return options as flags of the command."""
+    words = []
+    for key, value in options.items():
+        flag = "--" + key.replace("_", "-")
+        words += [flag] if value is True else [flag, str(value)]
+    return words
+
+
 def free_addresses(count: int) -> list[str]:
     """Return TCP addresses of this machine whose ports nobody listens on."""
     with ExitStack() as stack:
