@@ -192,7 +192,14 @@ def allowed(item: Field[Any]) -> str:
 
 
 def _refuse(key: str, value: Any, allowed_: str) -> None:
-    raise UserError(f"{key} = {value!r} is not allowed: {allowed_}")
+    raise UserError(f"{key} = {_shown(value)} is not allowed: {allowed_}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _check(item: Field[Any], value: Any) -> None:
@@ -224,7 +231,7 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
             name = key if key.isprintable() else repr(key)
-            raise UserError(f"{name} = {value!r}: there is no such option; {hint}")
+            raise UserError(f"{name} = {_shown(value)}: there is no such option; {hint}")
     return Experiment(**values)
 
 

@@ -114,8 +114,7 @@ class Gossip:
             self._note(entry)
         self._next_tick = now + self.protocol.tick
         self._deadline = now + self.protocol.round_timeout
-        for neighbour, link in self._links.items():
-            link.last_heard = now
+        for neighbour in self._links:
             self._send(neighbour, self._hello(answer=False))
         self._begin_if_met(now)
         return self._output()
@@ -196,6 +195,10 @@ class Gossip:
                 self._begin_if_met(now)
                 return
         if not link.open:
+            if not link.refused and now >= link.greeted + self.protocol.tick:
+                # It takes this peer for an old acquaintance, from before a restart.
+                link.greeted = now
+                self._send(neighbour, self._hello(answer=False))
             raise MalformedMessage(f"peer {neighbour} has not said HELLO")
         match message:
             case wire.Entries(entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ class Link:
         refused: one of the two runs another experiment.
         left: it has said BYE.
         last_heard: when its last readable message came, in seconds.
+        greeted: when it was last greeted because it spoke without having greeted.
         digest: of its log, as it has last told; empty if it has not.
         complete: whether it held every log to its end then.
     """
@@ -22,7 +24,8 @@ class Link:
     open: bool = False
     refused: bool = False
     left: bool = False
-    last_heard: float = 0.0
+    last_heard: float = -math.inf
+    greeted: float = -math.inf
     digest: bytes = b""
     complete: bool = False
 
@@ -33,11 +36,11 @@ class Link:
 
     def alive(self, since: float) -> bool:
         """Tell whether the neighbour has been heard since a time and has not left."""
-        return self.open and not self.left and self.last_heard > since
+        return not self.refused and not self.left and self.last_heard > since
 
     def agrees(self, digest: bytes) -> bool:
         """Tell whether the neighbour has reported this log, and that it is complete."""
-        return self.complete and self.digest == digest
+        return self.open and self.complete and self.digest == digest
 
 
 def differing(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from peer.setup import (
     build_tuner,
     deal,
     encode_rows,
+    known_entries,
     resolve_topology,
 )
 from peer.store import EntryStore
@@ -129,7 +130,9 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
-                gossip = Gossip(settings.id, neighbours, protocol, EntryLog(store.load()))
+                gossip = Gossip(
+                    settings.id, neighbours, protocol, EntryLog(known_entries(store, protocol))
+                )
                 await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
         finally:
             await transport.close()

@@ -36,6 +36,9 @@ from peer.units import Units, choose_units
 
 CONFIG = "config.toml"
 LAYOUT = "layout.json"
+ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
+"""What a line of rounds.jsonl must hold to be believed."""
+
 NEVER_SAVED = ("resume", "dry_run", "json", "out")
 """Options that tell one call what to do and say nothing of the run."""
 
@@ -151,14 +154,17 @@ class RunFolder:
         return experiment_from(read_toml(self.path / CONFIG))
 
     def read_rounds(self) -> list[dict[str, Any]]:
-        """Return the lines of rounds.jsonl, [] if there are none; a torn last line is left out."""
+        """Return the lines of rounds.jsonl up to the first damaged one; none without a file."""
         path = self.path / "rounds.jsonl"
-        records = []
-        for line in path.read_text().splitlines() if path.exists() else ():
+        records: list[dict[str, Any]] = []
+        for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(record, dict) or {k: type(record.get(k)) for k in ROUND} != ROUND:
+                break
+            records.append(record)
         return records
 
     def write_rounds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
@@ -181,11 +187,19 @@ class RunFolder:
         """Return what links.csv has counted, nothing if there is none."""
         traffic = Traffic()
         path = self.path / "links.csv"
-        if path.exists():
-            with path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    ends = int(row.pop("sender")), int(row.pop("receiver"))
-                    traffic.add(*ends, LinkCount(**{k: int(v) for k, v in row.items()}))
+        if not path.exists():
+            return traffic
+        columns = ["sender", "receiver", *(item.name for item in fields(LinkCount))]
+        try:
+            with path.open(newline="", encoding="ascii") as file:
+                header, *rows = csv.reader(file)
+            if header != columns:
+                raise ValueError("its columns are others")
+            for sender, receiver, *counts in rows:
+                numbers = [int(count) for count in counts]
+                traffic.add(int(sender), int(receiver), LinkCount(*numbers))
+        except (ValueError, TypeError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error}") from None
         return traffic
 
     def write_accumulator(self, accumulator: Accumulator, *, with_probabilities: bool) -> None:
@@ -225,7 +239,10 @@ class RunFolder:
             # Opened here, since numpy leaves a broken file open.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 units = Units(*(int(number) for number in arrays["units"]))
-                return Accumulator(units, arrays["sums"], arrays["magnitudes"], arrays["counts"])
+                parts = [arrays[name] for name in ("sums", "magnitudes", "counts")]
+            if any(part.dtype != np.int64 or part.shape != parts[0].shape for part in parts):
+                raise ValueError("its arrays are not of whole numbers and equal length")
+            return Accumulator(units, *parts)
         # A truncated or foreign file shows itself in one of these ways.
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read: {error}") from None

@@ -17,11 +17,14 @@ from peer.config import Experiment
 from peer.data import encode as encoding
 from peer.data.partition import Split, split
 from peer.data.rows import load_rows
-from peer.errors import UserError
+from peer.entry import Entry
+from peer.errors import NeighbourError, UserError
+from peer.log import EntryLog
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.roster import Roster
 from peer.seeds import candidate_seeds
+from peer.store import EntryStore
 from peer.trainer import SyntheticTrainer, Trainer
 from peer.units import choose_units
 
@@ -179,6 +182,24 @@ def build_trainer(experiment: Experiment, corpus: Corpus | None, tuner: Tuner | 
     )
     shards = dict(enumerate(corpus.split.shards))
     return ZerothOrderTrainer(tuner, corpus.encoded, shards, experiment.seed, step)
+
+
+def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:
+    """Return what an earlier life has stored, held against the experiment of this one.
+
+    Raises:
+        UserError: the store is that of another experiment.
+    """
+    log = EntryLog()
+    try:
+        for entry in store.load():
+            protocol.check(entry)
+            for previous in log.entries(entry.origin)[-1:]:
+                protocol.check_order(entry, previous)
+            log.add(entry)
+    except NeighbourError as error:
+        raise UserError(f"{store.path} does not belong to this experiment: {error}") from None
+    return list(log)
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,10 @@ class EntryStore:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         self._lengths: Counter[int] = Counter()
         with self._telling():
-            self._database = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, isolation_level=None
-            )
+            self._database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             with self._telling():
                 self._open()
@@ -136,7 +134,7 @@ class EntryStore:
         application = execute("PRAGMA application_id").fetchone()[0]
         version = execute("PRAGMA user_version").fetchone()[0]
         if (application, version) != (_APPLICATION, _FORMAT):
-            raise UserError(f"{self._path} is not an entry store of format {_FORMAT}")
+            raise UserError(f"{self.path} is not an entry store of format {_FORMAT}")
         self._lengths.update(dict(execute("SELECT origin, count(*) FROM entries GROUP BY origin")))
 
     def _insert(self, entry: Entry, lengths: Counter[int]) -> None:
@@ -145,12 +143,12 @@ class EntryStore:
             query = "SELECT content FROM entries WHERE origin = ? AND sequence = ?"
             if self._database.execute(query, (origin, sequence)).fetchone() != (entry.content,):
                 raise UserError(
-                    f"{self._path} holds another content for entry {sequence} of peer {origin}"
+                    f"{self.path} holds another content for entry {sequence} of peer {origin}"
                 )
             return
         if sequence > lengths[origin]:
             raise UserError(
-                f"{self._path} holds {lengths[origin]} entries of peer {origin}, "
+                f"{self.path} holds {lengths[origin]} entries of peer {origin}, "
                 f"so its entry {sequence} cannot follow"
             )
         row = (origin, sequence, entry.content)
@@ -175,9 +173,7 @@ class EntryStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise UserError(f"entry store {self._path}: {error}") from error
+            raise UserError(f"entry store {self.path}: {error}") from error
 
     def _damaged(self, origin: object, sequence: object) -> UserError:
-        return UserError(
-            f"entry store {self._path} is damaged at entry {sequence} of peer {origin}"
-        )
+        return UserError(f"entry store {self.path} is damaged at entry {sequence} of peer {origin}")

@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, topology.TopologyError) as error:
         print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
         return EXIT_MISTAKE
+    except OSError as error:
+        print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
+        return EXIT_MISTAKE if error.filename else EXIT_FAILED
     except RunFailed as error:
         print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
         return EXIT_FAILED
@@ -128,7 +131,8 @@ def _experiment(parsed: argparse.Namespace) -> Experiment:
 
 def _number(item: Any, text: str) -> int | float:
     try:
-        number: int | float = kind(item)(text)
+        # Python would also read 1_0 and the digits of other scripts.
+        number: int | float = kind(item)(text if text.isascii() and "_" not in text else "")
     except ValueError:
         raise UserError(f"{item.name} = {text!r} is not allowed: must be {allowed(item)}") from None
     return number

@@ -13,7 +13,7 @@ from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, 
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import Rounds
-from peer.setup import Prepared, build_trainer, prepare
+from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
 from sim.world import World
@@ -43,7 +43,7 @@ class _Run:
         experiment, protocol = prepared.experiment, prepared.protocol
         self._prepared = prepared
         self._store = store
-        known = store.load()
+        known = known_entries(store, protocol)
         self._known = known
         self._stored = {(entry.origin, entry.sequence) for entry in known}
         self._chronicle = Chronicle(prepared)

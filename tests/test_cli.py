@@ -287,6 +287,7 @@ def test_words_are_for_people(three: list[str], capfd: pytest.CaptureFixture[str
     assert {path.name for path in Path("runs/ring-3-fedkseed-1").iterdir()} == {
         "accumulator.npz",
         "config.toml",
+        "layout.json",
         "links.csv",
         "plots",
         "rounds.jsonl",

@@ -234,10 +234,14 @@ def test_a_folder_without_a_run_has_no_experiment(tmp_path: Path) -> None:
     assert str(refusal.value) == f"{tmp_path} is no run folder: there is no config.toml in it"
 
 
+def line_of(round_: int, loss: float | None = 1.0) -> dict[str, Any]:
+    return {"round": round_, "eval_loss": loss, "skipped_steps": 0, "accumulator": "ab" * 16}
+
+
 def test_rounds_come_back_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.read_rounds() == []
-    records = [{"round": n, "eval_loss": 4.0 - n, "accumulator": "ab" * 16} for n in range(3)]
+    records = [line_of(n, 4.0 - n) for n in range(3)]
     folder.write_rounds(records)
     assert folder.read_rounds() == records
     path = tmp_path / "rounds.jsonl"
@@ -256,8 +260,10 @@ def test_rounds_come_back_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
 
 
 def test_what_follows_a_damaged_line_is_not_trusted(tmp_path: Path) -> None:
-    (tmp_path / "rounds.jsonl").write_text('{"round": 0}\n{"rou\n{"round": 2}\n')
-    assert RunFolder(tmp_path).read_rounds() == [{"round": 0}]
+    first, last = json.dumps(line_of(0)), json.dumps(line_of(2))
+    for damaged in ('{"rou', "5", '{"round": 1}', json.dumps(line_of(1) | {"round": "x"})):
+        (tmp_path / "rounds.jsonl").write_text(f"{first}\n{damaged}\n{last}\n")
+        assert RunFolder(tmp_path).read_rounds() == [line_of(0)]
 
 
 numbers = st.floats() | st.integers() | st.none() | st.booleans() | st.text()
@@ -285,8 +291,8 @@ def test_numbers_that_are_not_finite_become_null_and_all_others_stay() -> None:
 
 def test_records_with_losses_that_are_not_finite_stay_readable(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_rounds([{"round": 0, "eval_loss": math.nan}])
-    assert folder.read_rounds() == [{"round": 0, "eval_loss": None}]
+    folder.write_rounds([line_of(0, math.nan)])
+    assert folder.read_rounds() == [line_of(0, None)]
     folder.write_summary({"eval_loss": {"final": math.inf}})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"eval_loss": {"final": None}}
 
@@ -400,7 +406,7 @@ def test_a_damaged_accumulator_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    folder.write_rounds([{"round": 0}])
+    folder.write_rounds([line_of(0)])
     folder.write_links(Traffic())
     folder.write_accumulator(Accumulator.empty(4, Units(-14, 24, 24)), with_probabilities=True)
     folder.write_summary({"schema": 1})
@@ -420,7 +426,7 @@ def test_a_failure_while_writing_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_rounds([{"round": 0}])
+    folder.write_rounds([line_of(0)])
     before = Accumulator.empty(4, Units(-14, 24, 24))
     folder.write_accumulator(before, with_probabilities=False)
 
@@ -434,9 +440,9 @@ def test_a_failure_while_writing_leaves_what_was_there(
     with pytest.raises(OSError, match="No space left"):
         folder.write_accumulator(after, with_probabilities=False)
     with pytest.raises(OSError, match="No space left"):
-        folder.write_rounds([{"round": 0}, {"round": 1}])
+        folder.write_rounds([line_of(0), line_of(1)])
     assert folder.read_accumulator().digest() == before.digest()
-    assert folder.read_rounds() == [{"round": 0}]
+    assert folder.read_rounds() == [line_of(0)]
 
 
 def test_link_counts_have_the_columns_of_the_table() -> None:

@@ -108,7 +108,6 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
             intermediate_size=recipe.intermediate,
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
-            num_key_value_heads=recipe.key_value_heads,
             max_position_embeddings=recipe.positions,
             initializer_range=recipe.initial_deviation,
             tie_word_embeddings=True,
@@ -120,8 +119,8 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
-    """Yield windows of the endless text, each (batch_size, window), no document coming twice."""
-    size = recipe.batch_size * recipe.window
+    """Yield pieces of an endless text, each (batch_size, positions); no document comes twice."""
+    size = recipe.batch_size * recipe.positions
     ids: list[int] = []
     number = 0
     while True:
@@ -130,7 +129,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[NDAr
             number += len(texts)
             for encoded in tokenizer(texts)["input_ids"]:
                 ids += [*encoded, EOS]
-        yield np.array(ids[:size], dtype=np.int64).reshape(recipe.batch_size, recipe.window)
+        yield np.array(ids[:size], dtype=np.int64).reshape(recipe.batch_size, recipe.positions)
         del ids[:size]
 
 

@@ -44,7 +44,7 @@ def _json(path: Path) -> Records:
             f"{path}, line {error.lineno}: {error.msg}; allowed: one list of objects"
             " (one object a line needs the suffix .jsonl)"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}") from None
     if isinstance(document, list):
         for number, record in enumerate(document, start=1):
@@ -69,7 +69,7 @@ def _json_lines(path: Path) -> Records:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: {error.msg}; allowed: one JSON object a line") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: {error}") from None
         yield where, record
 
