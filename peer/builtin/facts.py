@@ -256,7 +256,5 @@ KINDS: tuple[Callable[[Draw], str], ...] = (
     _topic,
     _topic,
     _topic,
-    _topic,
-    _topic,
 )
-"""What a paragraph can be; the more often a kind stands here, the more often it comes."""
+"""What a paragraph can be; a kind that stands here twice comes twice as often."""

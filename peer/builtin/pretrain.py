@@ -108,6 +108,7 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
             intermediate_size=recipe.intermediate,
             num_hidden_layers=recipe.layers,
             num_attention_heads=recipe.heads,
+            num_key_value_heads=recipe.key_value_heads,
             max_position_embeddings=recipe.positions,
             initializer_range=recipe.initial_deviation,
             tie_word_embeddings=True,
@@ -119,8 +120,8 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[NDArray[np.int64]]:
-    """Yield pieces of an endless text, each (batch_size, positions); no document comes twice."""
-    size = recipe.batch_size * recipe.positions
+    """Yield windows of the endless text, each (batch_size, window), no document coming twice."""
+    size = recipe.batch_size * recipe.window
     ids: list[int] = []
     number = 0
     while True:
@@ -129,7 +130,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[NDAr
             number += len(texts)
             for encoded in tokenizer(texts)["input_ids"]:
                 ids += [*encoded, EOS]
-        yield np.array(ids[:size], dtype=np.int64).reshape(recipe.batch_size, recipe.positions)
+        yield np.array(ids[:size], dtype=np.int64).reshape(recipe.batch_size, recipe.window)
         del ids[:size]
 
 

@@ -264,4 +264,4 @@ KINDS: tuple[Callable[[Draw], str], ...] = (
     _advice,
     _introduction,
 )
-"""What a paragraph can be; the more often a kind stands here, the more often it comes."""
+"""What a paragraph can be; a kind that stands here twice comes twice as often."""
