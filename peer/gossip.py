@@ -277,10 +277,9 @@ class Gossip:
 
     def _patience(self) -> float:
         """Return how long to wait for the others' entries from when this peer has nothing to do."""
-        timeout = self.protocol.round_timeout
         # Who is idle has no steps of its own to tell how long steps take; the first entry does.
         knows = self._trains() or len(self.rounds.missing()) < self.rounds.expected()
-        return timeout if knows else IDLE_PATIENCE * timeout
+        return self.protocol.round_timeout * (1 if knows else IDLE_PATIENCE)
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
         if self.log.holds(entry):

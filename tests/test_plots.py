@@ -38,6 +38,8 @@ def record(number, eval_loss=None, train_loss=None, payload=0, control=0, wire=N
         "round": number,
         "eval_loss": eval_loss,
         "train_loss": train_loss,
+        "skipped_steps": 0,
+        "accumulator": "00" * 16,
         "payload_bytes": payload,
         "control_bytes": control,
         "wire_bytes": payload + control if wire is None else wire,
