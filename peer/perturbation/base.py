@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,12 @@ INDEX_LIMIT: Final = 2**62
 
 EXPONENT_LIMIT: Final = 900
 """|exponent| up to here leaves every product with a power of two exact in float64."""
+
+
+Pass = tuple[int, float]
+"""A seed and a coefficient: w <- w + coefficient * z(seed)."""
+
+_LOOK: Final = 2**20
 
 
 class Perturbation(ABC):
@@ -64,25 +71,33 @@ class Perturbation(ABC):
         return self._units(int(seed), start, stop)
 
     def axpy_(self, weights: torch.Tensor, seed: int, coefficient: float, start: int = 0) -> None:
-        """Add coefficient * z to weights in place: the pass that `reference` defines.
+        """Add coefficient * z to weights in place: one pass; see `passes_`."""
+        self.passes_(weights, [(seed, coefficient)], start)
+
+    def passes_(self, weights: torch.Tensor, passes: Sequence[Pass], start: int = 0) -> None:
+        """Take passes over weights in place, one after the other, as `reference` defines them.
+
+        The weights cross memory once, however many passes there are, and neighbouring passes of one
+        seed share its perturbation.
 
         Args:
-            weights: float32, bfloat16 or float16, shape (n,), contiguous, on `device`.
-            seed: 0 <= seed < 2**64.
-            coefficient: finite; rounded to float32.
+            weights: float32, bfloat16 or float16, shape (n,), contiguous, on `device`. They are not
+                looked at first: one that is not finite stays so, and changes no other.
+            passes: seed and coefficient of each; 0 <= seed < 2**64, and the coefficient finite
+                after it is rounded to float32.
             start: index, in the model, of the first of these weights.
 
         Raises:
             UserError: an argument is not as above. Nothing has changed.
         """
         self._check_weights("weights", weights)
-        _check_seed(seed)
         _check_range(start, start + len(weights))
-        with np.errstate(over="ignore"):
-            rounded = float(np.float32(coefficient))
-        if not math.isfinite(rounded):
-            raise UserError(f"coefficient {coefficient} is not finite in float32")
-        self._axpy(weights.detach(), int(seed), rounded, start)
+        rounded = []
+        for seed, coefficient in passes:
+            _check_seed(seed)
+            rounded.append((int(seed), _in_float32(coefficient)))
+        if rounded:
+            self._passes(weights.detach(), rounded, start)
 
     def rebuild(
         self,
@@ -97,7 +112,7 @@ class Perturbation(ABC):
 
         Args:
             out: like w0; may be w0 itself, but not overlap it in another way.
-            w0: float32, bfloat16 or float16, shape (n,), contiguous, on `device`.
+            w0: finite float32, bfloat16 or float16, shape (n,), contiguous, on `device`.
             seeds: uint64, shape (K,).
             sums: int64, shape (K,), |sums| < 2**51; a seed whose sum is 0 costs nothing.
             exponent: the unit of the sums is 2**exponent; |exponent| <= 900.
@@ -106,37 +121,74 @@ class Perturbation(ABC):
         Raises:
             UserError: an argument is not as above. Nothing has changed.
         """
-        self._check_weights("w0", w0)
         self._check_weights("out", out)
-        if out.dtype != w0.dtype or out.shape != w0.shape:
+        self.rebuild_many(out[None], w0, seeds, sums[None], exponent, start)
+
+    def rebuild_many(
+        self,
+        outs: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        exponent: int,
+        start: int = 0,
+    ) -> None:
+        """Rebuild from several accumulators over the same seeds; each z is made once.
+
+        Args:
+            outs: like w0, shape (P, n), contiguous; may be w0 itself where P = 1.
+            w0: as in `rebuild`.
+            seeds: uint64, shape (K,).
+            sums: int64, shape (P, K), |sums| < 2**51; a seed whose sums are all 0 costs nothing.
+            exponent: as in `rebuild`.
+            start: as in `rebuild`.
+
+        Raises:
+            UserError: an argument is not as above. Nothing has changed.
+        """
+        self._check_weights("w0", w0)
+        if outs.dtype != w0.dtype or outs.dim() != 2 or outs.shape[1] != len(w0):
             raise UserError(
-                f"out is {out.dtype} of {len(out)} weights, w0 {w0.dtype} of {len(w0)}: "
+                f"out is {outs.dtype} of {outs.shape[-1]} weights, w0 {w0.dtype} of {len(w0)}: "
                 "they must be alike"
             )
+        self._check_weights("out", outs.reshape(-1) if outs.is_contiguous() else outs)
         _check_range(start, start + len(w0))
-        _check_sums(seeds, sums)
+        _check_sums(seeds, sums, len(outs))
         if abs(exponent) > EXPONENT_LIMIT:
             raise UserError(f"exponent {exponent} is outside [-{EXPONENT_LIMIT}, {EXPONENT_LIMIT}]")
-        used = sums != 0
+        at = self._first_not_finite(w0.detach())
+        if at is not None:
+            raise UserError(f"weight {start + at} of w0 is {float(w0[at])}, which is not finite")
+        used = (sums != 0).any(axis=0)
         scale = 2.0 ** (exponent - self.unit_bits)
-        self._rebuild(out.detach(), w0.detach(), seeds[used], sums[used], scale, start)
+        sums_used = np.ascontiguousarray(sums[:, used])
+        self._rebuild(outs.detach(), w0.detach(), seeds[used], sums_used, scale, start)
 
     @abstractmethod
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor: ...
 
     @abstractmethod
-    def _axpy(self, weights: torch.Tensor, seed: int, coefficient: float, start: int) -> None: ...
+    def _passes(self, weights: torch.Tensor, passes: list[Pass], start: int) -> None: ...
 
     @abstractmethod
     def _rebuild(
         self,
-        out: torch.Tensor,
+        outs: torch.Tensor,
         w0: torch.Tensor,
         seeds: NDArray[np.uint64],
         sums: NDArray[np.int64],
         scale: float,
         start: int,
     ) -> None: ...
+
+    def _first_not_finite(self, weights: torch.Tensor) -> int | None:
+        """Return the index of the first weight that is not finite."""
+        for at in range(0, len(weights), _LOOK):
+            finite = weights[at : at + _LOOK].isfinite()
+            if not finite.all():
+                return at + int(finite.logical_not().nonzero()[0])
+        return None
 
     def _check_weights(self, name: str, weights: torch.Tensor) -> None:
         if weights.dtype not in WEIGHT_DTYPES:
@@ -160,12 +212,21 @@ def _check_range(start: int, stop: int) -> None:
         raise UserError(f"weights {start} to {stop} are not a range in [0, 2**62]")
 
 
-def _check_sums(seeds: NDArray[np.uint64], sums: NDArray[np.int64]) -> None:
+def _in_float32(coefficient: float) -> float:
+    with np.errstate(over="ignore"):
+        rounded = float(np.float32(coefficient))
+    if not math.isfinite(rounded):
+        raise UserError(f"coefficient {coefficient} is not finite in float32")
+    return rounded
+
+
+def _check_sums(seeds: NDArray[np.uint64], sums: NDArray[np.int64], replicas: int) -> None:
     if seeds.dtype != np.uint64 or sums.dtype != np.int64:
         raise UserError(f"seeds are {seeds.dtype}, sums {sums.dtype}: uint64 and int64 are wanted")
-    if seeds.ndim != 1 or seeds.shape != sums.shape:
+    if seeds.ndim != 1 or sums.shape != (replicas, len(seeds)):
         raise UserError(
-            f"seeds have shape {seeds.shape}, sums {sums.shape}: one sum for each seed is wanted"
+            f"seeds have shape {seeds.shape}, sums {sums.shape}: {replicas} sums for each seed are "
+            "wanted"
         )
     past = (sums <= -SUM_LIMIT) | (sums >= SUM_LIMIT)
     if past.any():

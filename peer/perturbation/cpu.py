@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from peer.errors import UserError
-from peer.perturbation import cpu_kernels
-from peer.perturbation.base import Perturbation
+from peer.perturbation import cpu_exact, cpu_gaussian, cpu_rademacher
+from peer.perturbation.base import Pass, Perturbation
 from peer.perturbation.limbs import split
 from peer.perturbation.reference import GAUSSIAN, Distribution
-from peer.perturbation.table import quantile_table
+from peer.perturbation.table import point_table
 
 _SHARES_PER_THREAD: Final = 4
 
@@ -30,8 +30,15 @@ _SHARE: Final = 2**20
 _COPY: Final = 32768
 """Weights that torch copies without starting threads of its own."""
 
-Work = Callable[[NDArray[np.float32], int], None]
-"""Changes some values in place, which are the weights from an index."""
+_BITS: Final = {
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.bfloat16: (torch.int16, 0x7F80),
+    torch.float16: (torch.int16, 0x7C00),
+}
+"""The integer type of a weight's bits, and which of them are its exponent."""
+
+Rebuild = Callable[[NDArray[np.float32], NDArray[np.float32], int], None]
+"""Given (w0, outs, start), sets outs, shape (P, n), from w0, shape (n,), the weights from start."""
 
 
 class CpuPerturbation(Perturbation):
@@ -48,58 +55,121 @@ class CpuPerturbation(Perturbation):
         if self.threads < 1:
             raise UserError(f"threads {threads}: at least 1 is wanted")
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        gaussian = distribution is GAUSSIAN
-        self._table = np.array(quantile_table()) if gaussian else _signs_of_bytes()
+        self._points = np.array(point_table()).view(np.uint32)[:, 0]
+
+    @property
+    def _is_gaussian(self) -> bool:
+        return self.distribution is GAUSSIAN
 
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor:
         out = np.empty(stop - start, np.int16)
-        cpu_kernels.units(self.distribution.tag, self._table, np.uint64(seed), start, out)
+        if self._is_gaussian:
+            cpu_gaussian.units(self._points, np.uint64(seed), start, out)
+        else:
+            cpu_rademacher.units(np.uint64(seed), start, out)
         return torch.from_numpy(out)
 
-    def _axpy(self, weights: torch.Tensor, seed: int, coefficient: float, start: int) -> None:
-        tag, table, key = self.distribution.tag, self._table, np.uint64(seed)
-        scale = coefficient * 2.0**-self.unit_bits
+    def _passes(self, weights: torch.Tensor, passes: list[Pass], start: int) -> None:
+        seeds = np.array([seed for seed, _ in passes], np.uint64)
+        coefficients = np.array([coefficient for _, coefficient in passes])
+        scales = coefficients * 2.0**-self.unit_bits
 
-        def work(values: NDArray[np.float32], first: int) -> None:
-            cpu_kernels.axpy(tag, table, key, scale, first, values)
+        def take(values: NDArray[np.float32], first: int, which: slice) -> None:
+            if self._is_gaussian:
+                cpu_gaussian.passes(self._points, seeds[which], scales[which], first, values)
+            else:
+                signed = coefficients[which].astype(np.float32)
+                cpu_rademacher.passes(seeds[which], signed, first, values)
 
-        self._share(weights, weights, start, 1, work)
+        def run(share: range) -> None:
+            part = weights[share.start - start : share.stop - start]
+            if part.dtype == torch.float32:
+                take(part.numpy(), share.start, slice(None))
+                return
+            for at in range(0, len(part), _COPY):
+                some = part[at : at + _COPY]
+                # Each pass ends with weights of their own type.
+                for j in range(len(passes)):
+                    values = some.float()
+                    take(values.numpy(), share.start + at, slice(j, j + 1))
+                    some.copy_(values)
+
+        self._run(run, _shares(start, start + len(weights), len(passes), self.threads))
 
     def _rebuild(
         self,
-        out: torch.Tensor,
+        outs: torch.Tensor,
         w0: torch.Tensor,
         seeds: NDArray[np.uint64],
         sums: NDArray[np.int64],
         scale: float,
         start: int,
     ) -> None:
-        limbs = split(sums, self.bound).astype(np.float64)
-
-        def gaussian(values: NDArray[np.float32], first: int) -> None:
-            cpu_kernels.rebuild_gaussian(self._table, seeds, limbs, scale, first, values)
-
-        def rademacher(values: NDArray[np.float32], first: int) -> None:
-            cpu_kernels.rebuild_rademacher(seeds, sums, scale, first, values)
-
-        work = gaussian if self.distribution is GAUSSIAN else rademacher
-        self._share(out, w0, start, len(seeds), work)
-
-    def _share(
-        self, out: torch.Tensor, source: torch.Tensor, start: int, seeds: int, work: Work
-    ) -> None:
-        """Set out to source, the weights from start, changed by work for some number of seeds."""
-        shares = _shares(start, start + len(out), seeds, self.threads)
+        make = self._gaussian if self._is_gaussian else self._rademacher
+        work = make(seeds, sums, scale)
 
         def run(share: range) -> None:
             part = slice(share.start - start, share.stop - start)
-            _through_float32(out[part], source[part], share.start, work)
+            if w0.dtype == torch.float32:
+                work(w0[part].numpy(), outs[:, part].numpy(), share.start)
+                return
+            for at in range(part.start, part.stop, _COPY):
+                some = slice(at, min(at + _COPY, part.stop))
+                source = w0[some].float()
+                values = torch.empty(len(outs), len(source))
+                work(source.numpy(), values.numpy(), start + at)
+                outs[:, some].copy_(values)
 
+        work_per_weight = len(seeds) * len(outs)
+        self._run(run, _shares(start, start + len(w0), work_per_weight, self.threads))
+
+    def _gaussian(
+        self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float
+    ) -> Rebuild:
+        padding = -len(seeds) % cpu_gaussian.SEEDS_AT_ONCE
+        padded = np.pad(seeds, (0, padding))
+        rows = split(np.pad(sums, ((0, 0), (0, padding))), self.bound).astype(np.float64)
+
+        def work(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
+            cpu_gaussian.rebuild(self._points, padded, rows, scale, start, w0, outs)
+
+        return work
+
+    def _rademacher(
+        self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float
+    ) -> Rebuild:
+        padding = -len(seeds) % cpu_rademacher.SEEDS_AT_ONCE
+        padded = np.pad(seeds, (0, padding))
+        replicas = len(sums)
+        if replicas == 1:
+            row = np.pad(sums[0], (0, padding))
+
+            def work_one(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
+                cpu_rademacher.rebuild(padded, row, scale, start, w0, outs[0])
+
+            return work_one
+        at_once = cpu_rademacher.REPLICAS_AT_ONCE
+        rows = np.pad(sums, ((0, -replicas % at_once), (0, padding)))
+        # (slab, replica, seed) -> (slab, seed, replica)
+        slabs = np.ascontiguousarray(rows.reshape(-1, at_once, len(padded)).transpose(0, 2, 1))
+
+        def work(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
+            cpu_rademacher.rebuild_many(padded, slabs, scale, start, w0, outs)
+
+        return work
+
+    def _first_not_finite(self, weights: torch.Tensor) -> int | None:
+        integer, exponent = _BITS[weights.dtype]
+        bits = weights.view(integer).numpy()
+        at = int(cpu_exact.first_not_finite(bits, bits.dtype.type(exponent)))
+        return None if at < 0 else at
+
+    def _run(self, work: Callable[[range], None], shares: list[range]) -> None:
         if self._pool is None or len(shares) == 1:
             for share in shares:
-                run(share)
+                work(share)
         else:
-            for _ in self._pool.map(run, shares):
+            for _ in self._pool.map(work, shares):
                 pass
 
 
@@ -113,26 +183,9 @@ def _cores() -> int:
 def _shares(start: int, stop: int, seeds: int, threads: int) -> list[range]:
     """Cut [start, stop) into shares: a few for each thread, so that a slow one holds nobody up.
 
-    Cuts lie at multiples of 128, where no kernel makes a number only to leave it out.
+    Cuts lie at multiples of 512, where no kernel makes a number only to leave it out.
     """
     least = _SHARE // max(seeds, 1)
     length = max(least, -(-(stop - start) // (_SHARES_PER_THREAD * threads)), 1)
-    grid = range(start - start % 128, stop, length + -length % 128)
+    grid = range(start - start % 512, stop, length + -length % 512)
     return [range(max(at, start), min(at + grid.step, stop)) for at in grid]
-
-
-def _through_float32(out: torch.Tensor, source: torch.Tensor, start: int, work: Work) -> None:
-    """Set out to source, changed by work, rounded from float32 to the type of out."""
-    if out.dtype == torch.float32 and out.data_ptr() == source.data_ptr():
-        work(out.numpy(), start)
-        return
-    for at in range(0, len(out), _COPY):
-        values = source[at : at + _COPY].to(torch.float32, copy=True)
-        work(values.numpy(), start + at)
-        out[at : at + _COPY].copy_(values)
-
-
-def _signs_of_bytes() -> NDArray[np.int16]:
-    """Return the eight signs of each byte, lowest bit first: shape (2048,)."""
-    bits = np.arange(256)[:, None] >> np.arange(8) & 1
-    return (2 * bits - 1).astype(np.int16).reshape(-1)

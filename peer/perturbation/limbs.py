@@ -26,18 +26,18 @@ _EXACT: Final = 2**53
 
 
 def split(sums: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
-    """Return the limbs of some sums, the lowest first.
+    """Return the limbs of some accumulators, the lowest first.
 
     Args:
-        sums: shape (K,), |sums| < 2**51.
+        sums: shape (P, K), |sums| < 2**51.
         bound: the largest |units| that they will be multiplied by, below 2**15.
 
     Returns:
-        Shape (1, K), the sums themselves, when no total can reach 2**53; otherwise shape (2, K),
-        |limbs| <= 2**25, with sums = limbs[0] + 2**26 * limbs[1].
+        Shape (P, 1, K), the sums themselves, when no total can reach 2**53; otherwise shape
+        (P, 2, K), |limbs| <= 2**25, with sums = limbs[:, 0] + 2**26 * limbs[:, 1].
     """
-    if sum(map(abs, sums.tolist())) * bound < _EXACT:
-        return sums[None, :]
+    if all(sum(map(abs, row)) * bound < _EXACT for row in sums.tolist()):
+        return sums[:, None, :]
     half = 1 << (LIMB_BITS - 1)
     high = (sums + half) >> LIMB_BITS
-    return np.stack([sums - (high << LIMB_BITS), high])
+    return np.stack([sums - (high << LIMB_BITS), high], axis=1)

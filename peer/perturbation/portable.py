@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peer.perturbation.base import Perturbation
+from peer.perturbation.base import Pass, Perturbation
 from peer.perturbation.limbs import GROUP, LIMB_BITS, split
-from peer.perturbation.reference import GAUSSIAN, RADEMACHER, Distribution
-from peer.perturbation.table import quantile_table
+from peer.perturbation.reference import GAUSSIAN, Distribution
+from peer.perturbation.table import point_table
 from peer.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 CHUNK: Final = 2**20
@@ -49,34 +49,41 @@ class PortablePerturbation(Perturbation):
         super().__init__(distribution, device)
         self._bits = torch.arange(32, device=device)
         if distribution is GAUSSIAN:
-            self._table = torch.from_numpy(np.array(quantile_table())).to(device)
+            self._points = torch.from_numpy(np.array(point_table())).to(device)
 
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor:
-        base = start - start % 128
+        gaussian = self.distribution is GAUSSIAN
+        period = 512 if gaussian else 128
+        base, end = start - start % period, stop + -stop % period
         per_block = self.distribution.weights_per_block
-        end = stop + -stop % 128
         blocks = torch.arange(base // per_block, end // per_block, device=self.device)
         words = philox(seed, blocks, self.distribution.tag)
-        if self.distribution is RADEMACHER:
-            # (word, block) -> (block, word, bit)
-            bits = words.T[:, :, None] >> self._bits & 1
-            z = (2 * bits - 1).to(torch.int16)
-        else:
-            # (word, superblock, lane) -> (superblock, word, half, lane)
-            lanes = words.reshape(4, -1, 16).transpose(0, 1)
-            z = self._table[torch.stack([lanes & 0xFFFF, lanes >> 16], dim=2)]
+        z = self._points_of(words) if gaussian else self._signs_of(words)
         return z.reshape(-1)[start - base : stop - base]
 
-    def _axpy(self, weights: torch.Tensor, seed: int, coefficient: float, start: int) -> None:
-        scale = coefficient * 2.0**-self.unit_bits
+    def _signs_of(self, words: torch.Tensor) -> torch.Tensor:
+        """Return z, shape (blocks, 4, 32), of words, shape (4, blocks)."""
+        return (2 * (words.T[:, :, None] >> self._bits & 1) - 1).to(torch.int16)
+
+    def _points_of(self, words: torch.Tensor) -> torch.Tensor:
+        """Return z, shape (superblocks, 4, half, axis, 32), of words, shape (4, blocks)."""
+        lanes = words.reshape(4, -1, 32).transpose(0, 1)
+        bits = torch.stack([lanes & 0xFFFF, lanes >> 16], dim=2)
+        x, y = self._points[bits & 0x3FFF].unbind(-1)
+        # Bit 14 stands for the sign of x, bit 15 for that of y.
+        signed = [torch.where((bits & bit) != 0, -v, v) for v, bit in ((x, 0x4000), (y, 0x8000))]
+        return torch.stack(signed, dim=3)
+
+    def _passes(self, weights: torch.Tensor, passes: list[Pass], start: int) -> None:
         for at in range(0, len(weights), CHUNK):
             part = weights[at : at + CHUNK]
-            z = self._units(seed, start + at, start + at + len(part)).double()
-            part.copy_((part.double() + scale * z).float())
+            for seed, coefficient in passes:
+                z = self._units(seed, start + at, start + at + len(part)).double()
+                part.copy_((part.double() + coefficient * 2.0**-self.unit_bits * z).float())
 
     def _rebuild(
         self,
-        out: torch.Tensor,
+        outs: torch.Tensor,
         w0: torch.Tensor,
         seeds: NDArray[np.uint64],
         sums: NDArray[np.int64],
@@ -85,9 +92,10 @@ class PortablePerturbation(Perturbation):
     ) -> None:
         limbs = split(sums, self.bound).tolist()
         for at in range(0, len(w0), CHUNK):
-            part = w0[at : at + CHUNK]
-            total = self._total(seeds.tolist(), limbs, start + at, start + at + len(part))
-            out[at : at + CHUNK].copy_((part.double() - scale * total).float())
+            part = w0[at : at + CHUNK].double()
+            for out, limbs_of in zip(outs, limbs, strict=True):
+                total = self._total(seeds.tolist(), limbs_of, start + at, start + at + len(part))
+                out[at : at + CHUNK].copy_((part - scale * total).float())
 
     def _total(
         self, seeds: list[int], limbs: list[list[int]], start: int, stop: int

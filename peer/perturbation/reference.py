@@ -10,11 +10,14 @@ Philox4x32-10. z is held in integer units: z_i = units_i * 2**-unit_bits.
                  weight i takes bit i % 32, the lowest being bit 0, of word (i % 128) // 32
                  of block(i // 128, 1); a set bit is +1, a clear one -1
 
-    gaussian     unit_bits 12, tag 0: independent N(0, 1), through a table of 65536 quantiles
-                 weights come in superblocks of 128, made from 16 blocks, the lanes
-                 superblock s = i // 128; lane = i % 16; h = (i % 128) // 16, from 0 to 7
-                 weight i takes word h // 2 of block(16 * s + lane, 0): its low 16 bits for an
-                 even h, its high 16 bits for an odd one; they index the table (`table.py`)
+    gaussian     unit_bits 12, tag 0: N(0, 1), two numbers at a time, through a table of points
+                 weights come in superblocks of 512, made from 32 blocks, the lanes
+                 superblock s = i // 512; lane = i % 32; h = i % 512 // 32, from 0 to 15
+                 half p = h // 2 of block(32 * s + lane, 0) makes two numbers: the low 16 bits of
+                 word p // 2 for an even p, the high ones for an odd p
+                 its bits 0 to 13 choose a point (x, y) of the table (`table.py`); a set bit 14
+                 makes x negative, a set bit 15 y
+                 weight i takes x for an even h, y for an odd one
 
 A pass over the weights, w <- w + c z, is for each weight, whatever its type
 
@@ -30,8 +33,9 @@ A rebuild from the pre-trained weights w0, seeds and integer sums a_j in units o
     w <- dtype(float32(float64(w0) - float64(S) * 2**(exponent - unit_bits)))
 
 where float64(S) is rounded half to even, once, and the multiplication only moves the exponent. So
-neither the order of seeds nor tiles, threads or devices can change a bit. Nothing looks for weights
-that are not numbers: they stay what they are, and they make a digest worthless.
+neither the order of seeds nor tiles, threads or devices can change a bit. A rebuild refuses a w0 that
+is not finite. A pass does not look: local weights that have left the numbers give a loss that has
+left them, and the step is skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peer.perturbation.table import LARGEST, UNIT_BITS, quantile_table
+from peer.perturbation.table import LARGEST, UNIT_BITS, point_table
 from peer.philox import philox
 
 
@@ -67,7 +71,7 @@ class Distribution:
     weights_per_block: int
 
 
-GAUSSIAN: Final = Distribution("gaussian", 0, UNIT_BITS, LARGEST, 8)
+GAUSSIAN: Final = Distribution("gaussian", 0, UNIT_BITS, LARGEST, 16)
 RADEMACHER: Final = Distribution("rademacher", 1, 0, 1, 128)
 
 
@@ -79,11 +83,14 @@ def units(distribution: Distribution, seed: int, start: int, stop: int) -> NDArr
         word = np.take_along_axis(words, (i % 128 // 32).astype(np.intp)[:, None], axis=1)[:, 0]
         bit = (word >> (i % 32).astype(np.uint32)) & 1
         return np.where(bit == 1, 1, -1).astype(np.int16)
-    lane, h = i % 16, i % 128 // 16
-    words = philox(seed, 16 * (i // 128) + lane, distribution.tag)
-    word = np.take_along_axis(words, (h // 2).astype(np.intp)[:, None], axis=1)[:, 0]
-    index = (word >> (16 * (h % 2)).astype(np.uint32)) & 0xFFFF
-    numbers: NDArray[np.int16] = quantile_table()[index]
+    lane, h = i % 32, i % 512 // 32
+    half = h // 2
+    words = philox(seed, 32 * (i // 512) + lane, distribution.tag)
+    word = np.take_along_axis(words, (half // 2).astype(np.intp)[:, None], axis=1)[:, 0]
+    bits = (word >> (16 * (half % 2)).astype(np.uint32)) & 0xFFFF
+    axis = (h % 2).astype(np.uint32)
+    size = point_table()[bits & 0x3FFF, axis]
+    numbers: NDArray[np.int16] = np.where(bits >> (14 + axis) & 1, -size, size)
     return numbers
 
 
