@@ -82,8 +82,8 @@ class Chronicle:
         }
         outcome.peak_memory_bytes = max(outcome.peak_memory_bytes, peak_memory())
         model = None
-        if prepared.tuner is not None:
-            parameters = prepared.tuner.model.layout.parameters
+        if prepared.global_model is not None:
+            parameters = prepared.global_model.model.layout.parameters
             model = {
                 "name": experiment.model,
                 "parameters": parameters,
@@ -101,22 +101,22 @@ class Chronicle:
 
     def model_digests(self, accumulators: Sequence[Accumulator]) -> list[str]:
         """Return the digest of each peer's weights, rebuilt from that peer's own accumulator."""
-        tuner = self._prepared.tuner
-        if tuner is None:
+        global_model = self._prepared.global_model
+        if global_model is None:
             return []
         began = time.perf_counter()
-        digests = [tuner.digest(accumulator) for accumulator in accumulators]
+        digests = [global_model.digest(accumulator) for accumulator in accumulators]
         self._rebuild += time.perf_counter() - began
         return digests
 
     def _evaluate(self, cut: Accumulator) -> float:
-        tuner, corpus = self._prepared.tuner, self._prepared.corpus
-        if tuner is None or corpus is None:
+        global_model, corpus = self._prepared.global_model, self._prepared.corpus
+        if global_model is None or corpus is None:
             return math.nan
         began = time.perf_counter()
-        tuner.go_to(cut)
+        global_model.go_to(cut)
         rebuilt = time.perf_counter()
-        loss = tuner.evaluate(cut, corpus.encoded, corpus.split.held_out)
+        loss = global_model.evaluate(cut, corpus.encoded, corpus.split.held_out)
         self._rebuild += rebuilt - began
         self._evaluation += time.perf_counter() - rebuilt
         return loss

@@ -22,17 +22,19 @@ def export(run: Path, to: Path) -> str:
     if to.exists():
         raise UserError(f"{to} exists already, a new folder is wanted")
     from peer.model import load_tokenizer
-    from peer.setup import build_tuner
+    from peer.setup import build_global_model
 
-    tuner = build_tuner(experiment, remember=False, threads=None)
-    folder.check_model(experiment.model, tuner.layout)
-    digest = tuner.digest(accumulator)
+    global_model = build_global_model(experiment, remember=False, threads=None)
+    folder.check_model(experiment.model, global_model.layout)
+    digest = global_model.digest(accumulator)
     try:
         to.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{to} cannot be made: {error.strerror}") from None
     # Saved through a copy: the flat buffer is one storage, which safetensors would refuse to split.
-    state = {name: tensor.clone() for name, tensor in tuner.model.module.state_dict().items()}
-    tuner.model.module.save_pretrained(to, state_dict=state)
+    state = {
+        name: tensor.clone() for name, tensor in global_model.model.module.state_dict().items()
+    }
+    global_model.model.module.save_pretrained(to, state_dict=state)
     load_tokenizer(experiment.model).save_pretrained(to)
     return digest

@@ -126,10 +126,10 @@ class _Network:
 
     def _shared_modules(self) -> list[str]:
         """Return what the server imports, so that it is done once and not once a peer."""
-        tuner = self._prepared.tuner
-        if tuner is None:
+        global_model = self._prepared.global_model
+        if global_model is None:
             return [__name__]
-        return [__name__, "peer.zeroth_order", type(tuner.model.module).__module__]
+        return [__name__, "peer.zeroth_order", type(global_model.model.module).__module__]
 
     def _save_rows(self) -> tuple[Path, int] | None:
         """Write the tokenised rows, so that they are made once and not once a peer."""

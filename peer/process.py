@@ -23,9 +23,9 @@ from peer.log import EntryLog
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
     Corpus,
+    build_global_model,
     build_protocol,
     build_trainer,
-    build_tuner,
     deal,
     encode_rows,
     known_entries,
@@ -114,12 +114,14 @@ def run_peer(
         raise UserError(
             f"id = {settings.id} is not allowed: there are peers 0 to {experiment.peers - 1}"
         )
-    corpus, tuner = None, None
+    corpus, global_model = None, None
     if not experiment.is_synthetic:
         corpus = _corpus(experiment, settings)
-        tuner = build_tuner(experiment, remember=False, threads=settings.kernel_threads)
-    protocol = build_protocol(experiment, graph, corpus, tuner)
-    trainer = ReportingTrainer(build_trainer(experiment, corpus, tuner), hooks.on_trained)
+        global_model = build_global_model(
+            experiment, remember=False, threads=settings.kernel_threads
+        )
+    protocol = build_protocol(experiment, graph, corpus, global_model)
+    trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
 
     async def take_part() -> tuple[Gossip, Transport]:
@@ -143,7 +145,7 @@ def run_peer(
     accumulator = gossip.rounds.accumulator
     return PeerResult(
         accumulator=accumulator,
-        model_digest=tuner.digest(accumulator) if tuner is not None else None,
+        model_digest=global_model.digest(accumulator) if global_model is not None else None,
         missing=gossip.finished.missing,
         differing=gossip.finished.differing,
         timeouts=gossip.timeouts,

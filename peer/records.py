@@ -106,7 +106,7 @@ class RunFolder:
             experiment: resolved.
             graph: its topology.
             engine: sim, launch or peer.
-            layout: see `Tuner.layout`; None without a model.
+            layout: see `GlobalModel.layout`; None without a model.
 
         Raises:
             UserError: it cannot be made.
@@ -130,7 +130,7 @@ class RunFolder:
 
         Args:
             name: as the user gave it.
-            layout: see `Tuner.layout`.
+            layout: see `GlobalModel.layout`.
 
         Raises:
             UserError: they differ.

@@ -1,6 +1,6 @@
 """From an experiment to the things that a run is made of, the same for simulator and process.
 
-experiment -> topology, corpus -> roster -> protocol;  experiment, model -> tuner -> trainer
+experiment -> topology, corpus -> roster -> protocol;  experiment, model -> global model -> trainer
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from peer.trainer import SyntheticTrainer, Trainer
 from peer.units import choose_units
 
 if TYPE_CHECKING:
-    from peer.zeroth_order import Tuner
+    from peer.global_model import GlobalModel
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
 
 
 def build_protocol(
-    experiment: Experiment, graph: topology.Topology, corpus: Corpus | None, tuner: Tuner | None
+    experiment: Experiment,
+    graph: topology.Topology,
+    corpus: Corpus | None,
+    global_model: GlobalModel | None,
 ) -> Protocol:
     """Return the agreement that every peer of the run comes to by itself."""
     peers = experiment.peers
@@ -117,10 +120,13 @@ def build_protocol(
     if corpus is not None:
         agreed["shards"] = corpus.digest()
     agreed |= {"rounds": experiment.rounds, "roster": rows, "units": units, "edges": graph.edges}
-    if tuner is not None:
+    if global_model is not None:
         from peer.rebuild import weights_digest
 
-        agreed |= {"layout": tuner.model.layout.digest(), "w0": weights_digest(tuner.w0)}
+        agreed |= {
+            "layout": global_model.model.layout.digest(),
+            "w0": weights_digest(global_model.w0),
+        }
     return Protocol(
         roster=roster,
         rounds=experiment.rounds,
@@ -142,25 +148,27 @@ LOCAL_NAMES = ("model", "data", "topology", "max_length", "eval_rows", "step_sec
 """Options that each host may spell in its own way; what they lead to is compared instead."""
 
 
-def build_tuner(experiment: Experiment, *, remember: bool, threads: int | None) -> Tuner:
+def build_global_model(
+    experiment: Experiment, *, remember: bool, threads: int | None
+) -> GlobalModel:
     """Load the model and make the kernel that moves its weights.
 
     Args:
         experiment: names model, type, device and distribution.
-        remember: see `Tuner`.
+        remember: see `GlobalModel`.
         threads: of the kernel; None: as many as there are processors. It changes no bit.
     """
     import torch
 
+    from peer.global_model import GlobalModel
     from peer.model import load_model, resolve_device
     from peer.perturbation import perturbation
-    from peer.zeroth_order import Tuner
 
     torch.set_num_threads(experiment.threads)
     device = resolve_device(experiment.device)
     model = load_model(experiment.model, experiment.dtype, device)
     kernel = perturbation(experiment.perturbation, device, threads)
-    return Tuner(model, kernel, seeds_of(experiment), remember=remember)
+    return GlobalModel(model, kernel, seeds_of(experiment), remember=remember)
 
 
 def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
@@ -168,9 +176,11 @@ def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
     return candidate_seeds(experiment.seed, experiment.candidate_seeds)
 
 
-def build_trainer(experiment: Experiment, corpus: Corpus | None, tuner: Tuner | None) -> Trainer:
+def build_trainer(
+    experiment: Experiment, corpus: Corpus | None, global_model: GlobalModel | None
+) -> Trainer:
     """Return what makes the histories of any peer of the experiment."""
-    if corpus is None or tuner is None:
+    if corpus is None or global_model is None:
         return SyntheticTrainer(experiment.seed)
     from peer.zeroth_order import Step, ZerothOrderTrainer
 
@@ -181,7 +191,7 @@ def build_trainer(experiment: Experiment, corpus: Corpus | None, tuner: Tuner | 
         batch_size=experiment.batch_size,
     )
     shards = dict(enumerate(corpus.split.shards))
-    return ZerothOrderTrainer(tuner, corpus.encoded, shards, experiment.seed, step)
+    return ZerothOrderTrainer(global_model, corpus.encoded, shards, experiment.seed, step)
 
 
 def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:
@@ -210,12 +220,12 @@ class Prepared:
     graph: topology.Topology
     folder: RunFolder
     corpus: Corpus | None
-    tuner: Tuner | None
+    global_model: GlobalModel | None
     protocol: Protocol
 
     def create_folder(self, engine: str) -> None:
         """Make the run folder."""
-        layout = None if self.tuner is None else self.tuner.layout
+        layout = None if self.global_model is None else self.global_model.layout
         self.folder.create(self.experiment, self.graph, engine, layout)
 
 
@@ -229,10 +239,10 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
     """
     experiment, graph = resolve_topology(experiment)
     folder = RunFolder.for_experiment(experiment, engine)
-    corpus, tuner = None, None
+    corpus, global_model = None, None
     if not experiment.is_synthetic:
         corpus = deal(experiment, *encode_rows(experiment))
-        tuner = build_tuner(experiment, remember=True, threads=None)
-        folder.check_model(experiment.model, tuner.layout)
-    protocol = build_protocol(experiment, graph, corpus, tuner)
-    return Prepared(experiment, graph, folder, corpus, tuner, protocol)
+        global_model = build_global_model(experiment, remember=True, threads=None)
+        folder.check_model(experiment.model, global_model.layout)
+    protocol = build_protocol(experiment, graph, corpus, global_model)
+    return Prepared(experiment, graph, folder, corpus, global_model, protocol)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +23,9 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 from peer.data.encode import Encoded, batch
 from peer.data.order import rows_for
-from peer.model import FlatModel
-from peer.perturbation import Perturbation
-from peer.rebuild import rebuild, weights_digest
+from peer.evaluation import PADDING, mean_loss
+from peer.global_model import GlobalModel
 from peer.trainer import LocalRound
-
-PADDING = 0
-"""The token that fills up short rows; masked and without a label, so any token would do."""
-
-EVALUATION_TOKENS = 4096
-"""At most so many tokens are evaluated at once, padding included, but always a whole row."""
 
 
 @dataclass(frozen=True)
@@ -53,66 +45,11 @@ class Step:
     batch_size: int
 
 
-class Tuner:
-    """The model as a function of the accumulator: w = w0 - eta sum_j a_j z_j (equation 4).
-
-    Args:
-        model: holds w0 at first.
-        kernel: makes the perturbations.
-        seeds: the candidate seeds, shape (K,).
-        remember: keep the last rebuild, for several replicas that start from one cut. Costs a copy
-            of the weights.
-    """
-
-    def __init__(
-        self,
-        model: FlatModel,
-        kernel: Perturbation,
-        seeds: NDArray[np.uint64],
-        *,
-        remember: bool = False,
-    ) -> None:
-        self.model = model
-        self.kernel = kernel
-        self.seeds = seeds
-        self.w0 = model.weights.clone()
-        self._remember = remember
-        self._cut = ""
-        self._rebuilt = self.w0
-
-    @property
-    def layout(self) -> dict[str, Any]:
-        """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
-        return {"w0": weights_digest(self.w0), "parameters": self.model.layout.rows()}
-
-    def go_to(self, cut: Accumulator) -> None:
-        """Set the weights to the model at an accumulator."""
-        digest = cut.digest()
-        weights = self.model.weights
-        if self._remember and digest == self._cut:
-            weights.copy_(self._rebuilt)
-            return
-        exponent = cut.units.exponent - cut.units.fraction_bits
-        rebuild(self.kernel, self.w0, weights, self.seeds, cut.sums, exponent)
-        if self._remember:
-            self._cut, self._rebuilt = digest, weights.clone()
-
-    def digest(self, cut: Accumulator) -> str:
-        """Return the digest of the weights at an accumulator."""
-        self.go_to(cut)
-        return weights_digest(self.model.weights)
-
-    def evaluate(self, cut: Accumulator, encoded: Encoded, rows: NDArray[np.int64]) -> float:
-        """Return the mean loss at an accumulator over the response tokens of rows, in nats."""
-        self.go_to(cut)
-        return evaluate(self.model, encoded, rows)
-
-
 class ZerothOrderTrainer:
     """Takes the local steps of any peer whose shard is given; see `peer.trainer.Trainer`.
 
     Args:
-        tuner: the model and how to rebuild it.
+        global_model: the model and how to rebuild it.
         encoded: the rows of the experiment.
         shards: for each peer trained here, its rows.
         root_seed: the experiment's; fixes the order of the data.
@@ -121,13 +58,13 @@ class ZerothOrderTrainer:
 
     def __init__(
         self,
-        tuner: Tuner,
+        global_model: GlobalModel,
         encoded: Encoded,
         shards: dict[int, NDArray[np.int64]],
         root_seed: int,
         step: Step,
     ) -> None:
-        self._tuner = tuner
+        self._global_model = global_model
         self._encoded = encoded
         self._shards = shards
         self._root_seed = root_seed
@@ -140,12 +77,12 @@ class ZerothOrderTrainer:
         shard = self._shards[peer]
         size = self._step.batch_size
         order = rows_for(self._root_seed, peer, round_, len(indices), size, len(shard))
-        self._tuner.go_to(cut)
+        self._global_model.go_to(cut)
         gradients = np.full(len(indices), np.nan)
         losses = []
         for t, (index, places) in enumerate(zip(indices, order, strict=True)):
             rows = batch(self._encoded, shard[places], PADDING)
-            gradients[t], loss = self._take(int(self._tuner.seeds[index]), rows)
+            gradients[t], loss = self._take(int(self._global_model.seeds[index]), rows)
             losses.append(loss)
         met = [loss for loss in losses if math.isfinite(loss)]
         return LocalRound(gradients, float(np.mean(met)) if met else math.nan)
@@ -154,7 +91,7 @@ class ZerothOrderTrainer:
         self, seed: int, rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     ) -> tuple[float, float]:
         """Take one step; return its scalar gradient (NaN: skipped) and the mean of both losses."""
-        model, axpy = self._tuner.model, self._tuner.kernel.axpy_
+        model, axpy = self._global_model.model, self._global_model.kernel.axpy_
         epsilon = float(np.float32(self._step.epsilon))
         axpy(model.weights, seed, epsilon)
         above = mean_loss(model, rows)
@@ -168,26 +105,3 @@ class ZerothOrderTrainer:
         gradient = min(max(gradient, -bound), bound)
         axpy(model.weights, seed, -self._step.learning_rate * gradient)
         return gradient, (above + below) / 2
-
-
-def mean_loss(model: FlatModel, rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> float:
-    """Return the mean loss of a batch over its label tokens, in nats."""
-    losses, tokens = model.losses(*rows)
-    return float(losses.sum()) / int(tokens.sum())
-
-
-def evaluate(model: FlatModel, encoded: Encoded, rows: NDArray[np.int64]) -> float:
-    """Return the mean loss over the response tokens of rows, in nats per token."""
-    lengths = np.diff(encoded.offsets)
-    total, tokens = 0.0, 0
-    # Rows of similar length go together, so little is computed on padding; as a batch is as wide as
-    # its longest row, the longest come first.
-    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
-    start = 0
-    while start < len(ordered):
-        stop = start + max(1, EVALUATION_TOKENS // int(lengths[ordered[start]]))
-        losses, counts = model.losses(*batch(encoded, ordered[start:stop], PADDING))
-        total += float(losses.sum())
-        tokens += int(counts.sum())
-        start = stop
-    return total / tokens

@@ -113,24 +113,26 @@ def _control(prepared: Prepared) -> int:
 
 def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     experiment, protocol = prepared.experiment, prepared.protocol
-    tuner, corpus = prepared.tuner, prepared.corpus
-    if tuner is None or corpus is None:
+    global_model, corpus = prepared.global_model, prepared.corpus
+    if global_model is None or corpus is None:
         return {"local_step": 0.0, "rebuild": 0.0, "evaluation": 0.0, "total": 0.0}
-    trainer = build_trainer(experiment, corpus, tuner)
+    trainer = build_trainer(experiment, corpus, global_model)
     cut = protocol.empty_accumulator()
     indices = protocol.draw(0, 0, cut)[:_STEPS]
     trainer.train(0, 0, cut, indices[:1])
     step = _time(lambda: trainer.train(0, 0, cut, indices)) / len(indices)
     rows = corpus.split.held_out
     some = rows[: min(len(rows), _EVALUATION_ROWS)]
-    evaluation = _time(lambda: tuner.evaluate(cut, corpus.encoded, some)) * len(rows) / len(some)
-    part = tuner.w0[:_REBUILD_WEIGHTS]
-    sums = np.ones(len(tuner.seeds), dtype=np.int64)
+    evaluation = (
+        _time(lambda: global_model.evaluate(cut, corpus.encoded, some)) * len(rows) / len(some)
+    )
+    part = global_model.w0[:_REBUILD_WEIGHTS]
+    sums = np.ones(len(global_model.seeds), dtype=np.int64)
     out = part.clone()
     # The first call may compile the kernel.
-    tuner.kernel.rebuild(out, part, tuner.seeds[:1], sums[:1], 0)
-    rebuild = _time(lambda: tuner.kernel.rebuild(out, part, tuner.seeds, sums, 0))
-    rebuild *= len(tuner.w0) / len(part)
+    global_model.kernel.rebuild(out, part, global_model.seeds[:1], sums[:1], 0)
+    rebuild = _time(lambda: global_model.kernel.rebuild(out, part, global_model.seeds, sums, 0))
+    rebuild *= len(global_model.w0) / len(part)
     trained = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
     each = experiment.local_steps * step
     side_by_side = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1

@@ -52,7 +52,7 @@ class _Run:
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
         done = sum(not entry.is_end for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
-        trainer = build_trainer(experiment, prepared.corpus, prepared.tuner)
+        trainer = build_trainer(experiment, prepared.corpus, prepared.global_model)
         self._world = World(
             {peer: prepared.graph.neighbours(peer) for peer in prepared.graph.nodes},
             protocol,

@@ -18,11 +18,11 @@ import peer.setup
 import sim
 from peer.config import experiment_from
 from peer.errors import UserError
+from peer.evaluation import evaluate
 from peer.perturbation import reference
 from peer.rebuild import weights_digest
 from peer.records import RunFolder
 from peer.seeds import candidate_seeds
-from peer.zeroth_order import evaluate
 
 SCHEMA = {
     "": "schema engine method peers rounds local_steps candidate_seeds perturbation topology model "
@@ -84,10 +84,10 @@ def test_all_peers_agree_and_their_model_is_the_rebuild(finished: dict[str, Any]
     folder = RunFolder(Path(finished["folder"]))
     held = folder.read_accumulator()
     assert held.digest() == digests["accumulator"][0]
-    tuner = peer.setup.build_tuner(folder.experiment(), remember=False, threads=1)
+    global_model = peer.setup.build_global_model(folder.experiment(), remember=False, threads=1)
     exponent = held.units.exponent - held.units.fraction_bits
     seeds = candidate_seeds(0, 32)
-    model = reference.rebuild(reference.GAUSSIAN, tuner.w0, seeds, held.sums, exponent)
+    model = reference.rebuild(reference.GAUSSIAN, global_model.w0, seeds, held.sums, exponent)
     assert weights_digest(model) == digests["model"][0]
     assert held.counts.sum() == 4 * 3 * 3
 
@@ -101,10 +101,10 @@ def test_losses_are_those_of_the_models_of_each_round(finished: dict[str, Any]) 
     assert len(set(loss["per_round"])) == 3
     experiment = folder.experiment()
     corpus = peer.setup.deal(experiment, *peer.setup.encode_rows(experiment))
-    tuner = peer.setup.build_tuner(experiment, remember=False, threads=1)
+    global_model = peer.setup.build_global_model(experiment, remember=False, threads=1)
     rows = corpus.split.held_out
-    assert loss["initial"] == evaluate(tuner.model, corpus.encoded, rows)
-    assert loss["final"] == tuner.evaluate(folder.read_accumulator(), corpus.encoded, rows)
+    assert loss["initial"] == evaluate(global_model.model, corpus.encoded, rows)
+    assert loss["final"] == global_model.evaluate(folder.read_accumulator(), corpus.encoded, rows)
     assert records[0]["train_loss"] is None
     assert all(0 < record["train_loss"] < 10 for record in records[1:])
     assert records[3]["accumulator"] == finished["digests"]["accumulator"][0]

@@ -17,7 +17,7 @@ from peer.gradients import decode, encode
 from peer.importance import sampling_weights
 from peer.perturbation import reference
 from peer.rebuild import weights_digest
-from peer.setup import build_trainer, build_tuner, deal, encode_rows
+from peer.setup import build_global_model, build_trainer, deal, encode_rows
 from peer.units import choose_units, power_below
 from sim.runner import simulate
 
@@ -28,8 +28,8 @@ DISTRIBUTIONS = {"gaussian": reference.GAUSSIAN, "rademacher": reference.RADEMAC
 def server(run: Experiment) -> tuple[str, str]:
     """Algorithm 1 with a server that adds in plain integers; return (accumulator, model)."""
     corpus = deal(run, *encode_rows(run))
-    tuner = build_tuner(run, remember=False, threads=1)
-    clients = build_trainer(run, corpus, tuner)
+    global_model = build_global_model(run, remember=False, threads=1)
+    clients = build_trainer(run, corpus, global_model)
     tau, k, bound = run.local_steps, run.candidate_seeds, run.gradient_bound
     units = choose_units(run.learning_rate, run.rounds, tau, bound, run.peers)
     exponent = power_below(run.learning_rate)
@@ -63,7 +63,9 @@ def server(run: Experiment) -> tuple[str, str]:
     end = state()
     z, unit = DISTRIBUTIONS[run.perturbation], exponent - units.fraction_bits
     candidates = seeds.candidate_seeds(run.seed, k)
-    return end.digest(), weights_digest(reference.rebuild(z, tuner.w0, candidates, end.sums, unit))
+    return end.digest(), weights_digest(
+        reference.rebuild(z, global_model.w0, candidates, end.sums, unit)
+    )
 
 
 once = cache(server)

@@ -17,14 +17,15 @@ import torch
 import topology
 from peer.config import Experiment, experiment_from
 from peer.errors import UserError
+from peer.global_model import GlobalModel
 from peer.protocol import Protocol
 from peer.seeds import candidate_seeds
 from peer.setup import (
     LOCAL_NAMES,
     Corpus,
+    build_global_model,
     build_protocol,
     build_trainer,
-    build_tuner,
     deal,
     encode_rows,
     prepare,
@@ -32,7 +33,7 @@ from peer.setup import (
     seeds_of,
 )
 from peer.trainer import SyntheticTrainer
-from peer.zeroth_order import Tuner, ZerothOrderTrainer
+from peer.zeroth_order import ZerothOrderTrainer
 
 SYNTHETIC: dict[str, Any] = {"trainer": "synthetic", "peers": 6, "rounds": 3, "local_steps": 4}
 
@@ -54,11 +55,11 @@ def real(tiny_model: Path, tiny_data: Path) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def parts(real: Experiment) -> tuple[Corpus, Tuner]:
-    return deal(real, *encode_rows(real)), build_tuner(real, remember=False, threads=1)
+def parts(real: Experiment) -> tuple[Corpus, GlobalModel]:
+    return deal(real, *encode_rows(real)), build_global_model(real, remember=False, threads=1)
 
 
-def agreement(experiment: Experiment, parts: tuple[Corpus, Tuner] | None = None) -> Protocol:
+def agreement(experiment: Experiment, parts: tuple[Corpus, GlobalModel] | None = None) -> Protocol:
     experiment, graph = resolve_topology(experiment)
     return build_protocol(experiment, graph, *(parts or (None, None)))
 
@@ -127,7 +128,7 @@ def test_another_value_of_an_option_is_another_agreement(name: str, real: Experi
     ],
 )
 def test_what_options_lead_to_is_compared_too(
-    change: dict[str, Any], fields: set[str], real: Experiment, parts: tuple[Corpus, Tuner]
+    change: dict[str, Any], fields: set[str], real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     other = replace(real, **change)
     corpus = deal(other, *encode_rows(other))
@@ -151,20 +152,27 @@ def test_what_options_lead_to_is_compared_too(
     ids=lambda change: "-".join(change),
 )
 def test_what_each_peer_may_choose_is_not_compared(
-    change: dict[str, Any], real: Experiment, parts: tuple[Corpus, Tuner]
+    change: dict[str, Any], real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     assert not differing(agreement(real, parts), agreement(replace(real, **change), parts))
 
 
 def test_names_of_files_are_not_compared_but_what_is_in_them(
-    real: Experiment, parts: tuple[Corpus, Tuner], tiny_model: Path, tiny_data: Path, tmp_path: Path
+    real: Experiment,
+    parts: tuple[Corpus, GlobalModel],
+    tiny_model: Path,
+    tiny_data: Path,
+    tmp_path: Path,
 ) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "model")
     data = shutil.copy(tiny_data, tmp_path / "copy.jsonl")
     edges = tmp_path / "ring.edgelist"
     edges.write_text("0 1\n1 2\n2 3\n3 0\n")
     other = replace(real, model=str(model), data=str(data), topology=str(edges))
-    rebuilt = (deal(other, *encode_rows(other)), build_tuner(other, remember=False, threads=1))
+    rebuilt = (
+        deal(other, *encode_rows(other)),
+        build_global_model(other, remember=False, threads=1),
+    )
     assert not differing(agreement(real, parts), agreement(other, rebuilt))
 
     from safetensors.torch import load_file, save_file
@@ -172,22 +180,25 @@ def test_names_of_files_are_not_compared_but_what_is_in_them(
     tensors = load_file(model / "model.safetensors")
     tensors["model.norm.weight"][3] += 2.0**-20
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-    tuner = build_tuner(other, remember=False, threads=1)
-    assert differing(agreement(real, parts), agreement(other, (parts[0], tuner))) == {"w0"}
+    global_model = build_global_model(other, remember=False, threads=1)
+    assert differing(agreement(real, parts), agreement(other, (parts[0], global_model))) == {"w0"}
 
     # One word is another corpus, and one usable row less is another roster too.
     lines = data.read_text().splitlines(keepends=True)
     data.write_text("".join([lines[0].replace("red", "blue"), *lines[1:]]))
     corpus = deal(other, *encode_rows(other))
-    assert differing(agreement(real, parts), agreement(other, (corpus, tuner))) == {"w0", "shards"}
+    assert differing(agreement(real, parts), agreement(other, (corpus, global_model))) == {
+        "w0",
+        "shards",
+    }
     data.write_text("".join(lines[1:]))
     corpus = deal(other, *encode_rows(other))
-    differences = differing(agreement(real, parts), agreement(other, (corpus, tuner)))
+    differences = differing(agreement(real, parts), agreement(other, (corpus, global_model)))
     assert differences == {"w0", "shards", "roster"}
 
 
 def test_where_rows_are_cut_is_compared_where_it_matters(
-    real: Experiment, parts: tuple[Corpus, Tuner]
+    real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     longest = int(np.diff(parts[0].encoded.offsets).max())
     for max_length, fields in ((128, set()), (longest, set()), (longest - 1, {"shards"})):
@@ -197,14 +208,19 @@ def test_where_rows_are_cut_is_compared_where_it_matters(
 
 
 def test_another_layout_is_noticed(
-    real: Experiment, parts: tuple[Corpus, Tuner], tied_model: Path
+    real: Experiment, parts: tuple[Corpus, GlobalModel], tied_model: Path
 ) -> None:
-    tuner = build_tuner(replace(real, model=str(tied_model)), remember=False, threads=1)
-    assert differing(agreement(real, parts), agreement(real, (parts[0], tuner))) == {"layout", "w0"}
+    global_model = build_global_model(
+        replace(real, model=str(tied_model)), remember=False, threads=1
+    )
+    assert differing(agreement(real, parts), agreement(real, (parts[0], global_model))) == {
+        "layout",
+        "w0",
+    }
 
 
 def test_the_pre_trained_weights_are_compared_and_not_the_present_ones(
-    real: Experiment, parts: tuple[Corpus, Tuner]
+    real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     before = agreement(real, parts)
     parts[1].model.weights.add_(1.0)
@@ -235,7 +251,7 @@ def test_fields_do_not_hang_on_the_process() -> None:
 
 
 def test_a_protocol_says_what_the_experiment_says(
-    real: Experiment, parts: tuple[Corpus, Tuner]
+    real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     experiment = replace(
         real, method="fedkseed-pro", gradient_bytes=1, round_timeout=3.0, settle_timeout=4.0
@@ -383,20 +399,22 @@ def test_preparing_writes_nothing(
     prepared = prepare(replace(real, out="here"), "sim")
     assert prepared.folder.path == Path("here")
     assert not list(tmp_path.iterdir())
-    assert prepared.tuner is not None
-    assert prepared.tuner.model.weights.dtype == torch.float32
-    assert prepared.protocol.fields == agreement(real, (prepared.corpus, prepared.tuner)).fields  # type: ignore[arg-type]
+    assert prepared.global_model is not None
+    assert prepared.global_model.model.weights.dtype == torch.float32
+    assert (
+        prepared.protocol.fields == agreement(real, (prepared.corpus, prepared.global_model)).fields
+    )  # type: ignore[arg-type]
 
 
 def test_the_trainer_is_the_one_that_is_asked_for(
-    real: Experiment, parts: tuple[Corpus, Tuner]
+    real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     assert isinstance(build_trainer(real, *parts), ZerothOrderTrainer)
     assert isinstance(build_trainer(experiment_from(SYNTHETIC), None, None), SyntheticTrainer)
 
 
 def test_the_trainer_takes_its_steps_by_the_experiment(
-    real: Experiment, parts: tuple[Corpus, Tuner]
+    real: Experiment, parts: tuple[Corpus, GlobalModel]
 ) -> None:
     cut = agreement(real, parts).empty_accumulator()
     indices = np.array([3, 5])
@@ -424,7 +442,7 @@ def test_candidate_seeds_follow_from_the_root_seed() -> None:
 def test_the_number_of_threads_is_the_experiments(real: Experiment) -> None:
     before = torch.get_num_threads()
     try:
-        build_tuner(replace(real, threads=2), remember=False, threads=1)
+        build_global_model(replace(real, threads=2), remember=False, threads=1)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -14,17 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from peer import zeroth_order
+from peer import evaluation, zeroth_order
 from peer.accumulator import Accumulator
 from peer.data.encode import Encoded, batch, encode
 from peer.data.order import rows_for
 from peer.data.rows import load_rows
+from peer.evaluation import evaluate, mean_loss
+from peer.global_model import GlobalModel
 from peer.model import FlatModel, load_model, load_tokenizer
 from peer.perturbation import perturbation, reference
 from peer.rebuild import weights_digest
 from peer.seeds import candidate_seeds
 from peer.units import Units
-from peer.zeroth_order import Step, Tuner, ZerothOrderTrainer, evaluate, mean_loss
+from peer.zeroth_order import Step, ZerothOrderTrainer
 
 K = 16
 UNITS = Units(exponent=-10, fraction_bits=24, magnitude_bits=24)
@@ -46,11 +48,11 @@ def dtype(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def tuner_of(
+def global_model_of(
     folder: Path, distribution: str = "gaussian", dtype: str = "float32", *, remember: bool = False
-) -> Tuner:
+) -> GlobalModel:
     model = load_model(str(folder), dtype, torch.device("cpu"))
-    return Tuner(model, perturbation(distribution, "cpu", 1), SEEDS, remember=remember)
+    return GlobalModel(model, perturbation(distribution, "cpu", 1), SEEDS, remember=remember)
 
 
 def accumulator(sums: list[int]) -> Accumulator:
@@ -62,9 +64,11 @@ def accumulator(sums: list[int]) -> Accumulator:
 CUT = accumulator([2**24, -(2**22), 0, 12345678, 3])
 
 
-def trainer_of(tuner: Tuner, encoded: Encoded, step: Step = STEP) -> ZerothOrderTrainer:
+def trainer_of(
+    global_model: GlobalModel, encoded: Encoded, step: Step = STEP
+) -> ZerothOrderTrainer:
     shards = {0: np.arange(0, 20), 3: np.arange(20, 27)}
-    return ZerothOrderTrainer(tuner, encoded, shards, root_seed=11, step=step)
+    return ZerothOrderTrainer(global_model, encoded, shards, root_seed=11, step=step)
 
 
 def losses_at(model: FlatModel, weights: torch.Tensor, rows: Rows) -> float:
@@ -74,7 +78,7 @@ def losses_at(model: FlatModel, weights: torch.Tensor, rows: Rows) -> float:
 
 
 def by_definition(
-    tuner: Tuner,
+    global_model: GlobalModel,
     distribution: str,
     encoded: Encoded,
     shard: NDArray[np.int64],
@@ -85,10 +89,10 @@ def by_definition(
     loss: Callable[[FlatModel, torch.Tensor, Rows], float] = losses_at,
 ) -> tuple[list[float], torch.Tensor]:
     """The scalar gradients of a round and the local weights at its end, from the definitions."""
-    z, model = DISTRIBUTIONS[distribution], tuner.model
+    z, model = DISTRIBUTIONS[distribution], global_model.model
     eps = float(np.float32(step.epsilon))
     exponent = UNITS.exponent - UNITS.fraction_bits
-    w = reference.rebuild(z, tuner.w0, SEEDS, CUT.sums, exponent)
+    w = reference.rebuild(z, global_model.w0, SEEDS, CUT.sums, exponent)
     order = rows_for(11, peer, round_, len(indices), step.batch_size, len(shard))
     gradients = []
     for index, places in zip(indices, order, strict=True):
@@ -110,12 +114,12 @@ def by_definition(
 def test_a_round_of_steps_is_the_definition_bit_for_bit(
     distribution: str, dtype: str, tiny_model: Path, encoded: Encoded
 ) -> None:
-    tuner = tuner_of(tiny_model, distribution, dtype)
+    global_model = global_model_of(tiny_model, distribution, dtype)
     indices = [3, 0, 3, 15, 7, 1]
-    made = trainer_of(tuner, encoded).train(3, 4, CUT, np.array(indices))
-    after = tuner.model.weights.clone()
+    made = trainer_of(global_model, encoded).train(3, 4, CUT, np.array(indices))
+    after = global_model.model.weights.clone()
     shard = np.arange(20, 27)
-    gradients, w = by_definition(tuner, distribution, encoded, shard, 3, 4, indices)
+    gradients, w = by_definition(global_model, distribution, encoded, shard, 3, 4, indices)
     assert made.gradients.dtype == np.float64
     assert made.gradients.tolist() == gradients
     assert weights_digest(after) == weights_digest(w)
@@ -127,15 +131,15 @@ def test_steps_move_the_weights_and_passes_leave_their_rounding(
     tiny_model: Path, encoded: Encoded
 ) -> None:
     # In 16 bits +eps, -2 eps, +eps does not come back to where it started: a step is four passes.
-    tuner = tuner_of(tiny_model, dtype="bfloat16")
-    tuner.go_to(CUT)
-    start = tuner.model.weights.clone()
+    global_model = global_model_of(tiny_model, dtype="bfloat16")
+    global_model.go_to(CUT)
+    start = global_model.model.weights.clone()
     w = start
     for coefficient in (1e-2, -2 * float(np.float32(1e-2)), 1e-2):
         w = reference.axpy(reference.GAUSSIAN, w, int(SEEDS[2]), coefficient)
     assert not torch.equal(w, start)
-    trainer_of(tuner, encoded).train(0, 0, CUT, np.array([2]))
-    assert not torch.equal(tuner.model.weights, start)
+    trainer_of(global_model, encoded).train(0, 0, CUT, np.array([2]))
+    assert not torch.equal(global_model.model.weights, start)
 
 
 def test_the_mean_loss_of_a_round_is_over_both_sides_of_each_step(
@@ -148,7 +152,7 @@ def test_the_mean_loss_of_a_round_is_over_both_sides_of_each_step(
         return met[-1]
 
     monkeypatch.setattr(zeroth_order, "mean_loss", recorded)
-    made = trainer_of(tuner_of(tiny_model), encoded).train(0, 0, CUT, np.array([1, 2, 3]))
+    made = trainer_of(global_model_of(tiny_model), encoded).train(0, 0, CUT, np.array([1, 2, 3]))
     assert len(met) == 6
     assert made.loss == pytest.approx(sum(met) / 6, rel=1e-12)
 
@@ -172,13 +176,13 @@ def test_a_step_whose_loss_is_not_finite_is_skipped(
     losses = [2.0, 1.0, 3.0, 3.5, 1.0, 1.5]
     losses[2 + side] = bad
     indices = [1, 2, 1]
-    tuner = tuner_of(tiny_model, dtype=dtype)
+    global_model = global_model_of(tiny_model, dtype=dtype)
     monkeypatch.setattr(zeroth_order, "mean_loss", scripted(losses))
-    made = trainer_of(tuner, encoded).train(0, 0, CUT, np.array(indices))
-    after = tuner.model.weights.clone()
+    made = trainer_of(global_model, encoded).train(0, 0, CUT, np.array(indices))
+    after = global_model.model.weights.clone()
     told = iter(losses)
     gradients, w = by_definition(
-        tuner, "gaussian", encoded, np.arange(20), 0, 0, indices, loss=lambda *_: next(told)
+        global_model, "gaussian", encoded, np.arange(20), 0, 0, indices, loss=lambda *_: next(told)
     )
     eps = float(np.float32(STEP.epsilon))
     assert made.gradients[[0, 2]].tolist() == [1.0 / (2 * eps), -0.5 / (2 * eps)]
@@ -193,7 +197,7 @@ def test_two_infinite_losses_are_no_gradient(
     tiny_model: Path, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zeroth_order, "mean_loss", scripted([math.inf] * 4))
-    made = trainer_of(tuner_of(tiny_model), encoded).train(0, 0, CUT, np.array([1, 2]))
+    made = trainer_of(global_model_of(tiny_model), encoded).train(0, 0, CUT, np.array([1, 2]))
     assert np.isnan(made.gradients).all()
     assert math.isnan(made.loss)
     assert made.skipped == 2
@@ -201,12 +205,12 @@ def test_two_infinite_losses_are_no_gradient(
 
 def test_weights_that_overflow_skip_every_later_step(tiny_model: Path, encoded: Encoded) -> None:
     step = Step(epsilon=1e-2, learning_rate=1e3, gradient_bound=32768.0, batch_size=1)
-    tuner = tuner_of(tiny_model, dtype="float16")
-    made = trainer_of(tuner, encoded, step).train(0, 0, CUT, np.array([1, 2, 3, 4]))
+    global_model = global_model_of(tiny_model, dtype="float16")
+    made = trainer_of(global_model, encoded, step).train(0, 0, CUT, np.array([1, 2, 3, 4]))
     assert math.isfinite(made.gradients[0])
     assert np.isnan(made.gradients[1:]).all()
     # The next round starts from the rebuild, not from what has overflown.
-    again = trainer_of(tuner, encoded, step).train(0, 0, CUT, np.array([1, 2, 3, 4]))
+    again = trainer_of(global_model, encoded, step).train(0, 0, CUT, np.array([1, 2, 3, 4]))
     assert np.array_equal(again.gradients, made.gradients, equal_nan=True)
 
 
@@ -219,14 +223,14 @@ def test_a_scalar_gradient_is_clipped_at_the_bound(
     # Differences that lead to just the bound, to half of it, and past it.
     differences = [sign * bound / 64, sign * bound / 128, sign * bound, sign * 1e300]
     losses = [loss for difference in differences for loss in (difference, 0.0)]
-    tuner = tuner_of(tiny_model)
+    global_model = global_model_of(tiny_model)
     monkeypatch.setattr(zeroth_order, "mean_loss", scripted(losses))
-    made = trainer_of(tuner, encoded, step).train(0, 0, CUT, np.array([1, 2, 3, 4]))
+    made = trainer_of(global_model, encoded, step).train(0, 0, CUT, np.array([1, 2, 3, 4]))
     assert made.gradients.tolist() == [sign * bound, sign * bound / 2, sign * bound, sign * bound]
-    after = tuner.model.weights.clone()
+    after = global_model.model.weights.clone()
     told = iter(losses)
     _, w = by_definition(
-        tuner,
+        global_model,
         "gaussian",
         encoded,
         np.arange(20),
@@ -242,23 +246,23 @@ def test_a_scalar_gradient_is_clipped_at_the_bound(
 def test_training_starts_from_a_rebuild_whatever_the_weights_are(
     tiny_model: Path, encoded: Encoded, dtype: str
 ) -> None:
-    tuner = tuner_of(tiny_model, dtype=dtype)
-    trainer = trainer_of(tuner, encoded)
+    global_model = global_model_of(tiny_model, dtype=dtype)
+    trainer = trainer_of(global_model, encoded)
     indices = np.array([4, 9, 4])
     before = (CUT.digest(), indices.copy())
     once = trainer.train(0, 2, CUT, indices)
-    weights = tuner.model.weights.clone()
-    tuner.model.weights.fill_(math.nan)
+    weights = global_model.model.weights.clone()
+    global_model.model.weights.fill_(math.nan)
     trainer.train(3, 0, accumulator([-7]), np.array([0]))
     twice = trainer.train(0, 2, CUT, indices)
     assert once.gradients.tobytes() == twice.gradients.tobytes()
     assert once.loss == twice.loss
-    assert torch.equal(tuner.model.weights, weights)
+    assert torch.equal(global_model.model.weights, weights)
     assert (CUT.digest(), indices.tolist()) == (before[0], before[1].tolist())
 
 
 def test_the_gradients_hang_on_peer_round_cut_and_seeds(tiny_model: Path, encoded: Encoded) -> None:
-    trainer = trainer_of(tuner_of(tiny_model), encoded)
+    trainer = trainer_of(global_model_of(tiny_model), encoded)
     calls = [
         (0, 2, CUT, [4, 9]),
         (3, 2, CUT, [4, 9]),
@@ -286,37 +290,37 @@ sums_of_a_run = st.lists(
 def test_going_to_a_cut_is_the_reference_rebuild(
     cuts: list[list[int]], distribution: str, dtype: str, tiny_model: Path
 ) -> None:
-    plain = tuner_of(tiny_model, distribution, dtype)
-    keeping = tuner_of(tiny_model, distribution, dtype, remember=True)
+    plain = global_model_of(tiny_model, distribution, dtype)
+    keeping = global_model_of(tiny_model, distribution, dtype, remember=True)
     part = slice(1000, 1300)
     for sums in (*cuts, cuts[0], cuts[0]):
         cut = accumulator(sums)
-        for tuner in (plain, keeping):
-            tuner.go_to(cut)
+        for global_model in (plain, keeping):
+            global_model.go_to(cut)
             exact = reference.rebuild(
                 DISTRIBUTIONS[distribution],
-                tuner.w0[part],
+                global_model.w0[part],
                 SEEDS,
                 cut.sums,
                 UNITS.exponent - UNITS.fraction_bits,
                 start=part.start,
             )
-            assert weights_digest(tuner.model.weights[part]) == weights_digest(exact)
+            assert weights_digest(global_model.model.weights[part]) == weights_digest(exact)
             # What local steps leave behind must not be what is remembered.
-            tuner.model.weights.add_(1.0)
+            global_model.model.weights.add_(1.0)
         assert plain.digest(cut) == keeping.digest(cut)
 
 
 def test_remembering_changes_no_bit_and_notices_a_cut_that_grew(
     tiny_model: Path, encoded: Encoded
 ) -> None:
-    plain, keeping = (tuner_of(tiny_model, remember=each) for each in (False, True))
+    plain, keeping = (global_model_of(tiny_model, remember=each) for each in (False, True))
     cut = CUT.copy()
     for _ in range(3):
         for peer in (0, 3):
             some, others = (
-                trainer_of(tuner, encoded).train(peer, 0, cut, np.array([1, 5]))
-                for tuner in (plain, keeping)
+                trainer_of(global_model, encoded).train(peer, 0, cut, np.array([1, 5]))
+                for global_model in (plain, keeping)
             )
             assert some.gradients.tobytes() == others.gradients.tobytes()
             assert torch.equal(plain.model.weights, keeping.model.weights)
@@ -329,23 +333,27 @@ def test_the_pre_trained_weights_stay_as_they_were_loaded(
 ) -> None:
     fresh = load_model(str(tiny_model), "float32", torch.device("cpu"))
     for remember in (False, True):
-        tuner = tuner_of(tiny_model, remember=remember)
+        global_model = global_model_of(tiny_model, remember=remember)
         empty = accumulator([])
-        trainer_of(tuner, encoded).train(0, 0, empty, np.array([1, 2]))
-        tuner.go_to(CUT)
-        trainer_of(tuner, encoded).train(0, 1, CUT, np.array([3]))
-        assert torch.equal(tuner.w0, fresh.weights)
-        assert tuner.digest(empty) == weights_digest(fresh.weights)
+        trainer_of(global_model, encoded).train(0, 0, empty, np.array([1, 2]))
+        global_model.go_to(CUT)
+        trainer_of(global_model, encoded).train(0, 1, CUT, np.array([3]))
+        assert torch.equal(global_model.w0, fresh.weights)
+        assert global_model.digest(empty) == weights_digest(fresh.weights)
 
 
 def test_digests_are_equal_when_accumulators_are_and_the_rebuild_says_which(
     tiny_model: Path,
 ) -> None:
-    tuner = tuner_of(tiny_model)
-    assert tuner.digest(CUT) == tuner.digest(CUT.copy()) == weights_digest(tuner.model.weights)
+    global_model = global_model_of(tiny_model)
+    assert (
+        global_model.digest(CUT)
+        == global_model.digest(CUT.copy())
+        == weights_digest(global_model.model.weights)
+    )
     other = CUT.copy()
     other.sums[2] = 2**20
-    assert tuner.digest(other) != tuner.digest(CUT)
+    assert global_model.digest(other) != global_model.digest(CUT)
 
 
 def large_tensors(least: int) -> int:
@@ -359,10 +367,10 @@ def large_tensors(least: int) -> int:
 def test_training_keeps_no_graph_no_gradients_and_no_further_copy(
     tiny_model: Path, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuner = tuner_of(tiny_model, remember=True)
-    trainer = trainer_of(tuner, encoded)
+    global_model = global_model_of(tiny_model, remember=True)
+    trainer = trainer_of(global_model, encoded)
     trainer.train(0, 0, CUT, np.array([1]))
-    size = tuner.w0.nbytes
+    size = global_model.w0.nbytes
     alive, seen = large_tensors(size), []
 
     def watched(model: FlatModel, rows: Rows) -> float:
@@ -373,9 +381,9 @@ def test_training_keeps_no_graph_no_gradients_and_no_further_copy(
     monkeypatch.setattr(zeroth_order, "mean_loss", watched)
     trainer.train(3, 0, CUT, np.array([1]))
     assert seen == [alive] * 2
-    parameters = list(tuner.model.module.parameters())
+    parameters = list(global_model.model.module.parameters())
     assert not any(p.requires_grad or p.grad is not None for p in parameters)
-    assert not tuner.model.weights.requires_grad
+    assert not global_model.model.weights.requires_grad
 
 
 def test_evaluation_is_the_mean_over_all_response_tokens(
@@ -422,7 +430,7 @@ def test_evaluation_takes_every_row_once_in_batches_of_a_limited_size(
             return counts.double() * (input_ids[:, 0] + 1), counts
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zeroth_order, "EVALUATION_TOKENS", limit)
+        patch.setattr(evaluation, "EVALUATION_TOKENS", limit)
         loss = evaluate(Counting(), rows, np.arange(n))  # type: ignore[arg-type]
     assert sorted(met) == list(range(n))
     weights = np.array(lengths) - 1
@@ -430,24 +438,24 @@ def test_evaluation_takes_every_row_once_in_batches_of_a_limited_size(
 
 
 def test_evaluating_at_a_cut_rebuilds_first(tiny_model: Path, encoded: Encoded) -> None:
-    tuner = tuner_of(tiny_model)
+    global_model = global_model_of(tiny_model)
     rows = np.arange(6)
-    tuner.model.weights.fill_(math.nan)
-    at_start = tuner.evaluate(accumulator([]), encoded, rows)
+    global_model.model.weights.fill_(math.nan)
+    at_start = global_model.evaluate(accumulator([]), encoded, rows)
     assert at_start == evaluate(
         load_model(str(tiny_model), "float32", torch.device("cpu")), encoded, rows
     )
-    assert tuner.evaluate(CUT, encoded, rows) != at_start
+    assert global_model.evaluate(CUT, encoded, rows) != at_start
 
 
 @pytest.mark.slow
 def test_steps_lower_the_loss_of_what_they_are_taken_on(tiny_model: Path, encoded: Encoded) -> None:
-    tuner = tuner_of(tiny_model, "rademacher")
+    global_model = global_model_of(tiny_model, "rademacher")
     step = Step(epsilon=1e-3, learning_rate=1e-3, gradient_bound=1024.0, batch_size=8)
     shards = {0: np.arange(8)}
-    trainer = ZerothOrderTrainer(tuner, encoded, shards, 1, step)
+    trainer = ZerothOrderTrainer(global_model, encoded, shards, 1, step)
     seeds = np.tile(np.arange(K), 40)
-    before = tuner.evaluate(accumulator([]), encoded, shards[0])
-    tuner.go_to(accumulator([]))
+    before = global_model.evaluate(accumulator([]), encoded, shards[0])
+    global_model.go_to(accumulator([]))
     trainer.train(0, 0, accumulator([]), seeds)
-    assert evaluate(tuner.model, encoded, shards[0]) < before - 0.1
+    assert evaluate(global_model.model, encoded, shards[0]) < before - 0.1

@@ -1,0 +1,70 @@
+"""The model of a run as a function of the accumulator, and nothing else (C4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.accumulator import Accumulator
+from peer.data.encode import Encoded
+from peer.evaluation import evaluate
+from peer.model import FlatModel
+from peer.perturbation import Perturbation
+from peer.rebuild import rebuild, weights_digest
+
+
+class GlobalModel:
+    """The model as a function of the accumulator: w = w0 - eta sum_j a_j z_j (equation 4).
+
+    Args:
+        model: holds w0 at first.
+        kernel: makes the perturbations.
+        seeds: the candidate seeds, shape (K,).
+        remember: keep the last rebuild, for several replicas that start from one cut. Costs a copy
+            of the weights.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        kernel: Perturbation,
+        seeds: NDArray[np.uint64],
+        *,
+        remember: bool = False,
+    ) -> None:
+        self.model = model
+        self.kernel = kernel
+        self.seeds = seeds
+        self.w0 = model.weights.clone()
+        self._remember = remember
+        self._cut = ""
+        self._rebuilt = self.w0
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
+        return {"w0": weights_digest(self.w0), "parameters": self.model.layout.rows()}
+
+    def go_to(self, cut: Accumulator) -> None:
+        """Set the weights to the model at an accumulator."""
+        digest = cut.digest()
+        weights = self.model.weights
+        if self._remember and digest == self._cut:
+            weights.copy_(self._rebuilt)
+            return
+        exponent = cut.units.exponent - cut.units.fraction_bits
+        rebuild(self.kernel, self.w0, weights, self.seeds, cut.sums, exponent)
+        if self._remember:
+            self._cut, self._rebuilt = digest, weights.clone()
+
+    def digest(self, cut: Accumulator) -> str:
+        """Return the digest of the weights at an accumulator."""
+        self.go_to(cut)
+        return weights_digest(self.model.weights)
+
+    def evaluate(self, cut: Accumulator, encoded: Encoded, rows: NDArray[np.int64]) -> float:
+        """Return the mean loss at an accumulator over the response tokens of rows, in nats."""
+        self.go_to(cut)
+        return evaluate(self.model, encoded, rows)
