@@ -163,6 +163,35 @@ def keep(typing_context: Any, z: Any, at: Any, numbers: Any) -> tuple[Any, Any]:
 
 
 @intrinsic  # type: ignore[misc]
+def take(typing_context: Any, z: Any, at: Any) -> tuple[Any, Any]:
+    """Return z[at : at + 16], float64; at is int64."""
+    del typing_context, at
+    signature = _NUMBERS(z, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(_DOUBLE, NUMBERS)
+        from_ = _pointer(context, builder, signature.args[0], *arguments, _DOUBLE, kind)
+        return builder.load(from_, align=8)
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[misc]
+def plus_scaled(typing_context: Any, sums: Any, a: Any, numbers: Any) -> tuple[Any, Any]:
+    """Return sixteen sums and a times sixteen numbers; a is float64, the product exact."""
+    del typing_context, a
+    signature = _NUMBERS(sums, types.float64, numbers)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        sums, a, numbers = arguments
+        product = builder.fmul(_splat(builder, a, NUMBERS), numbers, flags=_EXACT)
+        return builder.fadd(sums, product, flags=_EXACT)
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[misc]
 def add_scaled(
     typing_context: Any, values: Any, at: Any, scale: Any, numbers: Any
 ) -> tuple[Any, Any]:
