@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
@@ -12,6 +13,7 @@ from peer.data.encode import Encoded
 from peer.evaluation import evaluate
 from peer.model import FlatModel
 from peer.perturbation import Perturbation
+from peer.pretrained import Pretrained
 from peer.rebuild import rebuild, weights_digest
 
 
@@ -37,27 +39,27 @@ class GlobalModel:
         self.model = model
         self.kernel = kernel
         self.seeds = seeds
-        self.w0 = model.weights.clone()
+        self.w0 = Pretrained(model)
         self._remember = remember
-        self._cut = ""
-        self._rebuilt = self.w0
+        self._kept: tuple[str, torch.Tensor] | None = None
 
     @property
     def layout(self) -> dict[str, Any]:
         """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
-        return {"w0": weights_digest(self.w0), "parameters": self.model.layout.rows()}
+        return {"w0": self.w0.digest, "parameters": self.model.layout.rows()}
 
     def go_to(self, cut: Accumulator) -> None:
         """Set the weights to the model at an accumulator."""
         digest = cut.digest()
         weights = self.model.weights
-        if self._remember and digest == self._cut:
-            weights.copy_(self._rebuilt)
+        if self._kept is not None and self._kept[0] == digest:
+            weights.copy_(self._kept[1])
             return
         exponent = cut.units.exponent - cut.units.fraction_bits
         rebuild(self.kernel, self.w0, weights, self.seeds, cut.sums, exponent)
         if self._remember:
-            self._cut, self._rebuilt = digest, weights.clone()
+            self._kept = None  # One copy at a time.
+            self._kept = digest, weights.clone()
 
     def digest(self, cut: Accumulator) -> str:
         """Return the digest of the weights at an accumulator."""

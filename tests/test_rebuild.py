@@ -16,7 +16,7 @@ from peer.perturbation.limbs import GROUP, split
 from peer.perturbation.portable import PortablePerturbation
 from peer.perturbation.reference import GAUSSIAN, RADEMACHER
 from peer.perturbation.table import LARGEST
-from peer.rebuild import rebuild, weights_digest
+from peer.rebuild import weights_digest
 from peer.units import Units
 
 KNOWN = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
@@ -54,7 +54,7 @@ def some_weights(count, dtype=torch.float32):
 
 def rebuilt(kernel, w0, ids, sums, exponent):
     out = torch.full_like(w0, math.nan)
-    rebuild(kernel, w0, out, np.array(ids, np.uint64), np.array(sums, np.int64), exponent)
+    kernel.rebuild(out, w0, np.array(ids, np.uint64), np.array(sums, np.int64), exponent)
     return out
 
 
