@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import sim
 import topology
 from peer.config import (
+    PRESETS,
     Experiment,
     allowed,
     commented_toml,
@@ -119,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
+    parser.add_argument(
+        "--preset", help=f"options to start from, under the file's: {', '.join(PRESETS)}"
+    )
     _add_flags(parser, options())
 
 
@@ -138,7 +142,10 @@ def _add_flags(parser: argparse.ArgumentParser, items: Iterable[Any]) -> None:
 
 def _experiment(parsed: argparse.Namespace) -> Experiment:
     """Return the experiment of a file and of the flags, which win."""
-    values = (read_toml(parsed.file) if parsed.file else {}) | _given(parsed, options())
+    values = read_toml(parsed.file) if parsed.file else {}
+    if parsed.preset is not None:
+        values["preset"] = parsed.preset
+    values |= _given(parsed, options())
     experiment = experiment_from(values)
     logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
     LOG.setLevel(experiment.log_level.upper())

@@ -138,10 +138,10 @@ class CpuPerturbation(Perturbation):
     def _rademacher(
         self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float
     ) -> Rebuild:
-        padding = -len(seeds) % cpu_rademacher.SEEDS_AT_ONCE
-        padded = np.pad(seeds, (0, padding))
         replicas = len(sums)
         if replicas == 1:
+            padding = -len(seeds) % cpu_rademacher.SEEDS_AT_ONCE
+            padded = np.pad(seeds, (0, padding))
             row = np.pad(sums[0], (0, padding))
 
             def work_one(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
@@ -149,9 +149,12 @@ class CpuPerturbation(Perturbation):
 
             return work_one
         at_once = cpu_rademacher.REPLICAS_AT_ONCE
+        padding = -len(seeds) % cpu_rademacher.SEEDS_AT_ONCE_OF_MANY
+        padded = np.pad(seeds, (0, padding))
         rows = np.pad(sums, ((0, -replicas % at_once), (0, padding)))
         # (slab, replica, seed) -> (slab, seed, replica)
-        slabs = np.ascontiguousarray(rows.reshape(-1, at_once, len(padded)).transpose(0, 2, 1))
+        shape = (len(rows) // at_once, at_once, len(padded))
+        slabs = np.ascontiguousarray(rows.reshape(shape).transpose(0, 2, 1))
 
         def work(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
             cpu_rademacher.rebuild_many(padded, slabs, scale, start, w0, outs)

@@ -1,4 +1,4 @@
-"""The last steps of a rebuild on the CPU: partial sums become one exact sum, and that a weight."""
+"""The ends of a rebuild on the CPU: is w0 finite, exact sums of floats, and the new weights."""
 
 from __future__ import annotations
 
@@ -23,15 +23,11 @@ def fold(
 
 @kernel
 def write(
-    out: NDArray[np.float32],
-    w0: NDArray[np.float32],
-    total: NDArray[np.float64],
-    rest: NDArray[np.float64],
-    scale: float,
+    out: NDArray[np.float32], w0: NDArray[np.float32], sums: NDArray[np.float64], scale: float
 ) -> None:
-    """Set out to w0 - scale * (total + rest), rounded as `reference` says; all of shape (n,)."""
+    """Set out to w0 - scale * sums, rounded as `reference` says; all of shape (n,)."""
     for i in range(out.shape[0]):
-        out[i] = np.float32(np.float64(w0[i]) - scale * (total[i] + rest[i]))
+        out[i] = np.float32(np.float64(w0[i]) - scale * sums[i])
 
 
 @kernel

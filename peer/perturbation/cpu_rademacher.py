@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.perturbation.cpu_exact import fold, write
+from peer.perturbation.cpu_exact import write
+from peer.perturbation.cpu_rows import ROW, WORD, add_four_rows, add_signs
 from peer.perturbation.cpu_words import fill_halves, fill_words, kernel
 from peer.perturbation.limbs import GROUP, LIMB_BITS
 from peer.perturbation.reference import RADEMACHER
@@ -28,17 +29,18 @@ PERIOD: Final = 128
 SEEDS_AT_ONCE: Final = 8
 """The number of seeds of a rebuild is a multiple of this; what is too many has sums of 0."""
 
-REPLICAS_AT_ONCE: Final = 8
-"""The number of accumulators of a rebuild of several is a multiple of this."""
+REPLICAS_AT_ONCE: Final = ROW
+"""A rebuild of several accumulators takes so many of them by one look-up."""
+
+SEEDS_AT_ONCE_OF_MANY: Final = 32
+"""As SEEDS_AT_ONCE, for several accumulators."""
 
 _TAG: Final = RADEMACHER.tag
-_TILE_OF_MANY: Final = 512
+_TILE_OF_MANY: Final = 2048
 _LIMB: Final = 2.0**LIMB_BITS
 _LIMB_MASK: Final = 2**LIMB_BITS - 1
 _PATTERNS: Final = 256
 _BYTE: Final = np.uint64(0xFF)
-_SIGN: Final = np.uint32(0x80000000)
-_31: Final = np.uint32(31)
 _1: Final = np.uint64(1)
 _2: Final = np.uint64(2)
 _4: Final = np.uint64(4)
@@ -77,25 +79,23 @@ def passes(
     of two numbers of p bits may be rounded to 2 p + 2 bits first without harm (Figueroa, 1995).
     """
     stop = start + values.shape[0]
-    words = np.empty((4, TILE // PERIOD), np.uint32)
-    step_bits = np.empty(TILE, np.uint32)
-    step = step_bits.view(np.float32)
+    words, edge = np.empty((4, TILE // PERIOD), np.uint32), np.empty(TILE, np.float32)
     minus = (-coefficients).view(np.uint32)
     for base in range(start - start % PERIOD, stop, TILE):
         first, last = max(base, start), min(base + TILE, stop)
-        w, step_w = values[first - start : last - start], step[first - base : last - base]
+        w = values[first - start : last - start]
+        whole = last - first == TILE
+        tile = w if whole else edge
+        if not whole:
+            edge[first - base : last - base] = w
         for j in range(seeds.shape[0]):
             if j == 0 or seeds[j] != seeds[j - 1]:
                 fill_words(seeds[j], _TAG, base // PERIOD, words)
             for b in range(words.shape[1]):
                 for k in range(4):
-                    # -c, whose sign a set bit turns.
-                    word, at = words[k, b], b * PERIOD + 32 * k
-                    step_of = step_bits[at : at + 32]
-                    for i in range(32):
-                        step_of[i] = minus[j] ^ ((word << (_31 - np.uint32(i))) & _SIGN)
-            for i in range(w.shape[0]):
-                w[i] += step_w[i]
+                    add_signs(tile, b * PERIOD + k * WORD, words[k, b], minus[j])
+        if not whole:
+            w[:] = edge[first - base : last - base]
 
 
 @kernel
@@ -122,11 +122,11 @@ def rebuild(
     rows = np.empty((4, SEEDS_AT_ONCE, 2, blocks), np.uint64)
     patterns = rows.view(np.uint8).reshape((4, TILE))
     table = np.empty((4, _PATTERNS), np.int64)
-    partial, total, rest = np.empty(TILE, np.int64), np.empty(TILE), np.empty(TILE)
-    limb, ordered = np.empty(TILE), np.empty((2, TILE))
+    partial, ordered = np.empty(TILE, np.int64), np.empty(TILE)
+    high, low = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
     for base in range(start - start % PERIOD, stop, TILE):
-        total[:] = 0.0
-        rest[:] = 0.0
+        high[:] = 0
+        low[:] = 0
         for group in range(0, seeds.shape[0], GROUP):
             end = min(group + GROUP, seeds.shape[0])
             partial[:] = 0
@@ -141,12 +141,11 @@ def rebuild(
                 else:
                     for q in range(eights):
                         _look_up(table[q], patterns[q], partial)
-            _fold_int64(total, rest, partial, limb)
-        _order(total, ordered[0])
-        _order(rest, ordered[1])
+            _carry(high, low, partial)
+        _order(high, low, ordered)
         first, last = max(base, start), min(base + TILE, stop)
         here, inside = slice(first - start, last - start), slice(first - base, last - base)
-        write(out[here], w0[here], ordered[0, inside], ordered[1, inside], scale)
+        write(out[here], w0[here], ordered[inside], scale)
 
 
 @kernel
@@ -161,37 +160,39 @@ def rebuild_many(
     """Set each row of outs, shape (P, n), to w0 - scale * S.
 
     Like `rebuild`, but sums has shape (P / REPLICAS_AT_ONCE, K, REPLICAS_AT_ONCE), filled up with
-    zeros. The tables hold the sums of several accumulators next to each other, so that one look-up
-    serves them all.
+    zeros. The tables hold the sums of several accumulators next to each other, so that one pattern
+    serves them all, and K is a multiple of SEEDS_AT_ONCE_OF_MANY.
     """
     tile = _TILE_OF_MANY
     stop = start + w0.shape[0]
     slabs = sums.shape[0]
-    rows = np.empty((SEEDS_AT_ONCE, 2, tile // PERIOD), np.uint64)
-    patterns = rows.view(np.uint8).reshape(tile)
-    table = np.empty((_PATTERNS, REPLICAS_AT_ONCE), np.int64)
+    rows = np.empty((4, SEEDS_AT_ONCE, 2, tile // PERIOD), np.uint64)
+    patterns = rows.view(np.uint8).reshape((4, tile))
+    table = np.empty((4, _PATTERNS, REPLICAS_AT_ONCE), np.int64)
     partial = np.empty((slabs, tile, REPLICAS_AT_ONCE), np.int64)
-    total, rest = np.empty((outs.shape[0], tile)), np.empty((outs.shape[0], tile))
-    row, limb, ordered = np.empty(tile, np.int64), np.empty(tile), np.empty((2, tile))
+    high, low = np.empty((outs.shape[0], tile), np.int64), np.empty((outs.shape[0], tile), np.int64)
+    row, ordered = np.empty(tile, np.int64), np.empty(tile)
     for base in range(start - start % PERIOD, stop, tile):
-        total[:] = 0.0
-        rest[:] = 0.0
+        high[:] = 0
+        low[:] = 0
         for group in range(0, seeds.shape[0], GROUP):
             partial[:] = 0
-            for j in range(group, min(group + GROUP, seeds.shape[0]), SEEDS_AT_ONCE):
-                _fill_patterns(seeds[j:], base // PERIOD, rows)
+            end = min(group + GROUP, seeds.shape[0])
+            for j in range(group, end, SEEDS_AT_ONCE_OF_MANY):
+                for q in range(4):
+                    _fill_patterns(seeds[j + q * SEEDS_AT_ONCE :], base // PERIOD, rows[q])
                 for slab in range(slabs):
-                    _fill_table_of_many(sums[slab, j:], table)
+                    for q in range(4):
+                        _fill_table_of_many(sums[slab, j + q * SEEDS_AT_ONCE :], table[q])
                     _look_up_many(table, patterns, partial[slab])
             for p in range(outs.shape[0]):
                 row[:] = partial[p // REPLICAS_AT_ONCE, :, p % REPLICAS_AT_ONCE]
-                _fold_int64(total[p], rest[p], row, limb)
+                _carry(high[p], low[p], row)
         first, last = max(base, start), min(base + tile, stop)
         here, inside = slice(first - start, last - start), slice(first - base, last - base)
         for p in range(outs.shape[0]):
-            _order(total[p], ordered[0])
-            _order(rest[p], ordered[1])
-            write(outs[p, here], w0[here], ordered[0, inside], ordered[1, inside], scale)
+            _order(high[p], low[p], ordered)
+            write(outs[p, here], w0[here], ordered[inside], scale)
 
 
 @kernel
@@ -249,7 +250,7 @@ def _fill_table(sums: NDArray[np.int64], table: NDArray[np.int64]) -> None:
 
 @kernel
 def _fill_table_of_many(sums: NDArray[np.int64], table: NDArray[np.int64]) -> None:
-    """Set table, shape (256, 8), to the sums of +-sums[:8], of shape (8, 8) by seed and replica."""
+    """Do `_fill_table` for four accumulators: sums has shape (8, 4), table (256, 4)."""
     for p in range(REPLICAS_AT_ONCE):
         low = np.int64(0)
         for s in range(SEEDS_AT_ONCE):
@@ -257,11 +258,11 @@ def _fill_table_of_many(sums: NDArray[np.int64], table: NDArray[np.int64]) -> No
         table[0, p] = low
     filled = 1
     for s in range(SEEDS_AT_ONCE):
-        of_seed = sums[s]
+        a0, a1, a2, a3 = 2 * sums[s, 0], 2 * sums[s, 1], 2 * sums[s, 2], 2 * sums[s, 3]
         for i in range(filled):
             known, new = table[i], table[filled + i]
-            for p in range(REPLICAS_AT_ONCE):
-                new[p] = known[p] + 2 * of_seed[p]
+            new[0], new[1] = known[0] + a0, known[1] + a1
+            new[2], new[3] = known[2] + a2, known[3] + a3
         filled *= 2
 
 
@@ -289,40 +290,35 @@ def _look_up_four(
 def _look_up_many(
     table: NDArray[np.int64], patterns: NDArray[np.uint8], partial: NDArray[np.int64]
 ) -> None:
-    """Do `_look_up` for eight accumulators: table has shape (256, 8), partial (n, 8)."""
+    """Do `_look_up_four` for four accumulators: table has shape (4, 256, 4), partial (n, 4)."""
+    i0, i1, i2, i3 = patterns[0], patterns[1], patterns[2], patterns[3]
     for i in range(partial.shape[0]):
-        sums, found = partial[i], table[patterns[i]]
-        for p in range(REPLICAS_AT_ONCE):
-            sums[p] += found[p]
+        add_four_rows(partial, i, table, i0[i], i1[i], i2[i], i3[i])
 
 
 @kernel
-def _fold_int64(
-    total: NDArray[np.float64],
-    rest: NDArray[np.float64],
-    partial: NDArray[np.int64],
-    limb: NDArray[np.float64],
-) -> None:
-    """Add partial to the exact pairs; all of shape (n,), limb is scratch."""
+def _carry(high: NDArray[np.int64], low: NDArray[np.int64], partial: NDArray[np.int64]) -> None:
+    """Add partial to the exact sums 2**26 * high + low; all of shape (n,).
+
+    Both stay below 2**53, so that float64 holds them, for up to 2**27 seeds.
+    """
     for i in range(partial.shape[0]):
-        limb[i] = np.float64(partial[i] >> LIMB_BITS)
-    fold(total, rest, limb, _LIMB)
-    for i in range(partial.shape[0]):
-        limb[i] = np.float64(partial[i] & _LIMB_MASK)
-    fold(total, rest, limb, 1.0)
+        high[i] += partial[i] >> LIMB_BITS
+        low[i] += partial[i] & _LIMB_MASK
 
 
 @kernel
-def _order(x: NDArray[np.float64], ordered: NDArray[np.float64]) -> None:
-    """Bring x from the order of patterns into that of weights; both of shape (n,).
+def _order(high: NDArray[np.int64], low: NDArray[np.int64], ordered: NDArray[np.float64]) -> None:
+    """Set ordered to the sums, rounded once, in the order of weights; all of shape (n,).
 
     Pattern (r, half, b, k) belongs to bit 8 k + r of a half of block b.
     """
-    blocks = x.shape[0] // PERIOD
+    blocks = ordered.shape[0] // PERIOD
     for r in range(8):
         for half in range(2):
             for b in range(blocks):
-                from_ = ((r * 2 + half) * blocks + b) * 8
-                to = b * PERIOD + half * 64 + r
+                at, to = ((r * 2 + half) * blocks + b) * 8, b * PERIOD + half * 64 + r
+                high_of, low_of = high[at : at + 8], low[at : at + 8]
+                spread = ordered[to : to + 57]
                 for k in range(8):
-                    ordered[to + 8 * k] = x[from_ + k]
+                    spread[8 * k] = np.float64(high_of[k]) * _LIMB + np.float64(low_of[k])

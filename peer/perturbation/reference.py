@@ -33,9 +33,9 @@ A rebuild from the pre-trained weights w0, seeds and integer sums a_j in units o
     w <- dtype(float32(float64(w0) - float64(S) * 2**(exponent - unit_bits)))
 
 where float64(S) is rounded half to even, once, and the multiplication only moves the exponent. So
-neither the order of seeds nor tiles, threads or devices can change a bit. A rebuild refuses a w0 that
-is not finite. A pass does not look: local weights that have left the numbers give a loss that has
-left them, and the step is skipped.
+neither the order of seeds nor tiles, threads or devices can change a bit. A rebuild refuses a w0
+that is not finite. A pass does not look: local weights that have left the numbers give a loss that
+has left them, and the step is skipped.
 """
 
 from __future__ import annotations
