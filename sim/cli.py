@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import sim
 import topology
 from peer.config import (
+    PRESETS,
     Experiment,
     allowed,
     commented_toml,
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
+    parser.add_argument(
+        "--preset", help=f"options to start from, under the file's: {', '.join(PRESETS)}"
+    )
     for item in options():
         flag = "--" + item.name.replace("_", "-")
         default = "none" if item.default == "" else item.default
@@ -116,6 +120,8 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 def _experiment(parsed: argparse.Namespace) -> Experiment:
     """Return the experiment of a file and of the flags, which win."""
     values = read_toml(parsed.file) if parsed.file else {}
+    if parsed.preset is not None:
+        values["preset"] = parsed.preset
     for item in options():
         text = getattr(parsed, item.name)
         if text is not None:
