@@ -76,7 +76,7 @@ class Experiment:
         "zeroth-order", "synthetic: histories of the right size without a model", choices=TRAINERS
     )
     perturbation: str = _option(
-        "gaussian", "distribution of the perturbations z", choices=PERTURBATIONS
+        "rademacher", "distribution of the perturbations z", choices=PERTURBATIONS
     )
     gossip: str = _option("flood", "how entries spread", choices=tuple(MODES))
     gradient_bytes: int = _option(
