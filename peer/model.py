@@ -104,14 +104,26 @@ class FlatModel:
         output: Any = self.module(
             input_ids=input_ids.to(device), attention_mask=mask, use_cache=False
         )
-        targets = labels[:, 1:].to(device)
-        kept = targets != LABEL_IGNORED
-        logits = output.logits[:, :-1][kept].float()
-        each = torch.zeros(targets.shape, dtype=torch.float64, device=device)
-        each[kept] = torch.nn.functional.cross_entropy(
-            logits, targets[kept], reduction="none"
-        ).double()
-        return each.sum(dim=1).cpu(), kept.sum(dim=1).cpu()
+        return label_losses(output.logits, labels)
+
+
+def label_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each row's summed loss in nats (float64) and its number of label tokens.
+
+    Args:
+        logits: shape (..., L, V).
+        labels: int64, shape (..., L), -100 where there is nothing to predict.
+
+    Returns:
+        Two tensors of shape (...) on the CPU.
+    """
+    targets = labels[..., 1:].to(logits.device)
+    kept = targets != LABEL_IGNORED
+    each = torch.zeros(targets.shape, dtype=torch.float64, device=logits.device)
+    each[kept] = torch.nn.functional.cross_entropy(
+        logits[..., :-1, :][kept].float(), targets[kept], reduction="none"
+    ).double()
+    return each.sum(dim=-1).cpu(), kept.sum(dim=-1).cpu()
 
 
 def _smallest_names(module: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
