@@ -31,6 +31,9 @@ DEVICES: Final = ("auto", "cpu", "cuda")
 DTYPES: Final = ("float32", "bfloat16", "float16")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
+"""Sets of options by name. `paper` does as FedKSeed's paper where our default does otherwise."""
+
 
 def _option(
     default: Any,
@@ -231,10 +234,19 @@ def _check(item: Field[Any], value: Any) -> None:
 def experiment_from(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment that these keys describe, the others having their defaults.
 
+    Args:
+        values: options by name, and `preset`, if any: its options are taken where none is given.
+
     Raises:
         UserError: a key is unknown, or a value not allowed.
     """
     known = {item.name: item for item in options()}
+    values = dict(values)
+    preset = values.pop("preset", None)
+    if preset is not None:
+        if not isinstance(preset, str) or preset not in PRESETS:
+            _refuse("preset", preset, f"must be one of {', '.join(PRESETS)}")
+        values = {**PRESETS[preset], **values}
     for key, value in values.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
@@ -12,7 +14,8 @@ from peer.data.encode import Encoded
 from peer.evaluation import evaluate
 from peer.model import FlatModel
 from peer.perturbation import Perturbation
-from peer.rebuild import rebuild, weights_digest
+from peer.pretrained import Pretrained
+from peer.rebuild import rebuild, rebuilt_digests, weights_digest
 
 
 class GlobalModel:
@@ -37,32 +40,47 @@ class GlobalModel:
         self.model = model
         self.kernel = kernel
         self.seeds = seeds
-        self.w0 = model.weights.clone()
+        self.w0 = Pretrained(model)
         self._remember = remember
-        self._cut = ""
-        self._rebuilt = self.w0
+        self._kept: tuple[str, torch.Tensor] | None = None
 
     @property
     def layout(self) -> dict[str, Any]:
         """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
-        return {"w0": weights_digest(self.w0), "parameters": self.model.layout.rows()}
+        return {"w0": self.w0.digest, "parameters": self.model.layout.rows()}
 
     def go_to(self, cut: Accumulator) -> None:
         """Set the weights to the model at an accumulator."""
         digest = cut.digest()
         weights = self.model.weights
-        if self._remember and digest == self._cut:
-            weights.copy_(self._rebuilt)
+        if self._kept is not None and self._kept[0] == digest:
+            weights.copy_(self._kept[1])
             return
         exponent = cut.units.exponent - cut.units.fraction_bits
         rebuild(self.kernel, self.w0, weights, self.seeds, cut.sums, exponent)
         if self._remember:
-            self._cut, self._rebuilt = digest, weights.clone()
+            self._kept = None  # One copy at a time.
+            self._kept = digest, weights.clone()
 
     def digest(self, cut: Accumulator) -> str:
         """Return the digest of the weights at an accumulator."""
         self.go_to(cut)
         return weights_digest(self.model.weights)
+
+    def digests(self, cuts: Sequence[Accumulator]) -> list[str]:
+        """Return the digest of the weights at each of several accumulators of one run.
+
+        Those that differ are rebuilt side by side; the model stays where it is.
+        """
+        by_content = {cut.digest(): cut for cut in cuts}
+        if not by_content:
+            return []
+        units = next(iter(by_content.values())).units
+        sums = np.stack([cut.sums for cut in by_content.values()])
+        exponent = units.exponent - units.fraction_bits
+        made = rebuilt_digests(self.kernel, self.w0, self.seeds, sums, exponent)
+        digest_of = dict(zip(by_content, made, strict=True))
+        return [digest_of[cut.digest()] for cut in cuts]
 
     def evaluate(self, cut: Accumulator, encoded: Encoded, rows: NDArray[np.int64]) -> float:
         """Return the mean loss at an accumulator over the response tokens of rows, in nats."""

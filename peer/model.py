@@ -8,6 +8,7 @@ model and no weight is held twice. The layout (name, shape, offset) is hashed in
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 ALLOWED = "allowed are a folder with a Hugging Face causal LM, a hub id, and builtin"
 LABEL_IGNORED = -100
+
+LOGITS = 2**18
+"""So many logits become losses at once, or a hundredth of the weights if that is more."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,12 @@ class FlatModel:
         module: the model, in evaluation mode; its parameters are views into `weights`.
         weights: shape (d,), all parameters.
         layout: which is where.
+        files: the safetensors files that the model was loaded from, as far as they are known.
     """
 
-    def __init__(self, module: PreTrainedModel, device: torch.device) -> None:
+    def __init__(
+        self, module: PreTrainedModel, device: torch.device, files: tuple[Path, ...] = ()
+    ) -> None:
         module.requires_grad_(False)
         module.train(False)
         named = _smallest_names(module)
@@ -77,12 +84,14 @@ class FlatModel:
             offset += parameter.numel()
         self.layout = Layout(tuple(slots))
         self.weights = torch.empty(offset, dtype=named[0][1].dtype, device=device)
-        torch.nn.Module.to(module, device)
+        # Each parameter as it was loaded goes as soon as it is copied: no two models side by side.
         for slot, (_, parameter) in zip(slots, named, strict=True):
             view = self.weights[slot.offset : slot.offset + slot.size].view(slot.shape)
             view.copy_(parameter.data)
             parameter.data = view
+        torch.nn.Module.to(module, device)
         self.module = module
+        self.files = files
 
     @torch.inference_mode()
     def losses(
@@ -104,26 +113,24 @@ class FlatModel:
         output: Any = self.module(
             input_ids=input_ids.to(device), attention_mask=mask, use_cache=False
         )
-        return label_losses(output.logits, labels)
+        return self.label_losses(output.logits, labels)
 
-
-def label_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each row's summed loss in nats (float64) and its number of label tokens.
-
-    Args:
-        logits: shape (..., L, V).
-        labels: int64, shape (..., L), -100 where there is nothing to predict.
-
-    Returns:
-        Two tensors of shape (...) on the CPU.
-    """
-    targets = labels[..., 1:].to(logits.device)
-    kept = targets != LABEL_IGNORED
-    each = torch.zeros(targets.shape, dtype=torch.float64, device=logits.device)
-    each[kept] = torch.nn.functional.cross_entropy(
-        logits[..., :-1, :][kept].float(), targets[kept], reduction="none"
-    ).double()
-    return each.sum(dim=-1).cpu(), kept.sum(dim=-1).cpu()
+    def label_losses(
+        self, logits: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `losses` does, from logits of shape (..., L, V) and labels of (..., L)."""
+        targets = labels[..., 1:].to(logits.device)
+        kept = targets != LABEL_IGNORED
+        each = torch.zeros(targets.shape, dtype=torch.float64, device=logits.device)
+        # All logits at once would be copied twice, and they can be more than the rest of the pass.
+        most = max(LOGITS, len(self.weights) // 100) // logits.shape[-1]
+        for some in torch.split(kept.nonzero(), max(1, most)):
+            at = some.unbind(dim=1)
+            losses = torch.nn.functional.cross_entropy(
+                logits[at].float(), targets[at], reduction="none"
+            )
+            each[at] = losses.double()
+        return each.sum(dim=-1).cpu(), kept.sum(dim=-1).cpu()
 
 
 def _smallest_names(module: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
@@ -169,7 +176,7 @@ def load_model(source: str, dtype: str, device: torch.device) -> FlatModel:
             f"model = {source!r} is not whole: {len(missing)} of its parameters are not stored, "
             f"such as {missing[0]}; {ALLOWED}"
         )
-    return FlatModel(module, device)
+    return FlatModel(module, device, _weight_files(source))
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -194,7 +201,7 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Warnings about how the weights were stored are not for the user of a run.
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    path = builtin.MODEL if source == BUILTIN else Path(os.path.expanduser(source))
+    path = _folder(source)
     is_folder = path.is_dir()
     if not is_folder and (path.exists() or source.count("/") != 1 or source[0] in "./~"):
         raise UserError(f"model = {source!r}: there is no such folder; {ALLOWED}")
@@ -207,3 +214,27 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"model = {source!r} cannot be loaded: {reason}; {ALLOWED}") from error
+
+
+def _folder(source: str) -> Path:
+    """Return the folder that a source is, which there is none of for a hub id."""
+    return builtin.MODEL if source == BUILTIN else Path(os.path.expanduser(source))
+
+
+def _weight_files(source: str) -> tuple[Path, ...]:
+    """Return the safetensors files of a model that has been loaded, none if it has others."""
+    from huggingface_hub import try_to_load_from_cache
+
+    folder = _folder(source)
+    if not folder.is_dir():
+        config = try_to_load_from_cache(source, "config.json")
+        if not isinstance(config, str):
+            return ()
+        folder = Path(config).parent
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return (single,)
+    if not index.exists():
+        return ()
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return tuple(folder / name for name in sorted(names))

@@ -7,20 +7,24 @@ where is written in `peer.perturbation.reference`.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from peer.errors import UserError
 from peer.perturbation import Perturbation
+
+if TYPE_CHECKING:
+    from peer.pretrained import Pretrained
 
 _CHUNK: Final = 2**22
 
 
 def rebuild(
     kernel: Perturbation,
-    w0: torch.Tensor,
+    w0: Pretrained,
     out: torch.Tensor,
     seeds: NDArray[np.uint64],
     sums: NDArray[np.int64],
@@ -30,16 +34,68 @@ def rebuild(
 
     Args:
         kernel: makes the perturbations, on the device of the weights.
-        w0: pre-trained weights, float32, bfloat16 or float16, shape (d,), contiguous.
-        out: like w0.
+        w0: pre-trained weights, d of them.
+        out: shape (d,), contiguous, of the type of w0.
         seeds: candidate seeds, uint64, shape (K,).
         sums: the accumulator, int64, shape (K,), in units of 2**exponent.
         exponent: e - u of the accumulator's units.
 
     Raises:
-        UserError: an argument is not as above. Nothing has changed.
+        UserError: an argument is not as above, or a file with weights of w0 was changed. Nothing
+            has changed.
     """
-    kernel.rebuild(out, w0, seeds, sums, exponent)
+    if out.dtype != w0.dtype or out.shape != (len(w0),) or not out.is_contiguous():
+        raise UserError(
+            f"out is {out.dtype} of shape {tuple(out.shape)}, w0 {w0.dtype} of {len(w0)} weights: "
+            "they must be alike, and out in one piece"
+        )
+    w0.check()
+    # No weights, all checks: what is refused must be so before the first segment has changed out.
+    kernel.rebuild(out[:0], out[:0], seeds, sums, exponent)
+    for start, weights in w0.segments:
+        part = out[start : start + len(weights)]
+        if (weights.dtype, weights.device) != (part.dtype, part.device):
+            for at in range(0, len(part), _CHUNK):
+                part[at : at + _CHUNK].copy_(weights[at : at + _CHUNK])
+            weights = part
+        kernel.rebuild(part, weights, seeds, sums, exponent, start)
+
+
+def rebuilt_digests(
+    kernel: Perturbation,
+    w0: Pretrained,
+    seeds: NDArray[np.uint64],
+    sums: NDArray[np.int64],
+    exponent: int,
+) -> list[str]:
+    """Return the digest of the weights that each of several accumulators stands for.
+
+    They are rebuilt side by side, a piece of the model at a time: each z is made once for all, and
+    no accumulator needs a model of its own.
+
+    Args:
+        kernel: as for `rebuild`, and so are w0, seeds and exponent.
+        w0: pre-trained weights, d of them.
+        seeds: shape (K,).
+        sums: int64, shape (P, K).
+        exponent: that of the accumulators' units.
+
+    Raises:
+        UserError: as `rebuild`.
+    """
+    w0.check()
+    hashers = [_hasher(w0.dtype) for _ in sums]
+    size = max(1, _CHUNK // max(1, len(sums)))
+    outs = torch.empty(0, dtype=w0.dtype, device=kernel.device)
+    for start, weights in w0.segments:
+        for at in range(0, len(weights), size):
+            part = weights[at : at + size].to(kernel.device, w0.dtype)
+            if outs.shape != (len(sums), len(part)):
+                outs = torch.empty(len(sums), len(part), dtype=w0.dtype, device=kernel.device)
+            kernel.rebuild_many(outs, part, seeds, sums, exponent, start + at)
+            for hasher, out in zip(hashers, outs, strict=True):
+                _update(hasher, out)
+    return [hasher.hexdigest() for hasher in hashers]
 
 
 def weights_digest(flat: torch.Tensor) -> str:
@@ -47,8 +103,15 @@ def weights_digest(flat: torch.Tensor) -> str:
 
     Equal digests mean equal weights, to the bit, on whatever device they lie.
     """
-    hasher = hashlib.blake2b(str(flat.dtype).encode(), digest_size=16)
+    hasher = _hasher(flat.dtype)
     for at in range(0, len(flat), _CHUNK):
-        chunk = flat.detach()[at : at + _CHUNK].cpu().contiguous()
-        hasher.update(chunk.view(torch.uint8).numpy().data)
+        _update(hasher, flat[at : at + _CHUNK])
     return hasher.hexdigest()
+
+
+def _hasher(dtype: torch.dtype) -> hashlib.blake2b:
+    return hashlib.blake2b(str(dtype).encode(), digest_size=16)
+
+
+def _update(hasher: hashlib.blake2b, weights: torch.Tensor) -> None:
+    hasher.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().data)

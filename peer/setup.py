@@ -121,12 +121,7 @@ def build_protocol(
         agreed["shards"] = corpus.digest()
     agreed |= {"rounds": experiment.rounds, "roster": rows, "units": units, "edges": graph.edges}
     if global_model is not None:
-        from peer.rebuild import weights_digest
-
-        agreed |= {
-            "layout": global_model.model.layout.digest(),
-            "w0": weights_digest(global_model.w0),
-        }
+        agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.w0.digest}
     return Protocol(
         roster=roster,
         rounds=experiment.rounds,

@@ -22,6 +22,7 @@ from peer.data.encode import Encoded, batch
 from peer.data.order import rows_for
 from peer.evaluation import PADDING
 from peer.global_model import GlobalModel
+from peer.perturbation import Pass
 from peer.stacked import Rows, stacked_losses
 from peer.trainer import LocalRound
 from peer.zeroth_order import Step
@@ -121,54 +122,47 @@ class SideBySideTrainer:
             for job, shard in zip(jobs, shards, strict=True)
         ]
         gradients, losses = np.full((2, len(jobs), steps), np.nan)
+        closing: list[list[Pass]] = [[] for _ in jobs]
         for t in range(steps):
             rows = [batch(self._encoded, mine[t], PADDING) for mine in order]
-            taken = self._take([int(seed) for seed in seeds[:, t]], rows)
-            gradients[:, t], losses[:, t] = zip(*taken, strict=True)
+            now = [int(seed) for seed in seeds[:, t]]
+            both = self._losses_of_both_sides(closing, now, rows)
+            for replica, (seed, (above, below)) in enumerate(zip(now, both, strict=True)):
+                gradients[replica, t], losses[replica, t], closing[replica] = self._step.close(
+                    seed, above, below
+                )
         met = [mine[np.isfinite(mine)] for mine in losses]
         return [
             LocalRound(mine, float(np.mean(seen)) if len(seen) else math.nan)
             for mine, seen in zip(gradients, met, strict=True)
         ]
 
-    def _take(self, seeds: Sequence[int], rows: Sequence[Rows]) -> list[tuple[float, float]]:
-        """Take one step of each replica; return what `ZerothOrderTrainer` does of each."""
-        axpy = self._global_model.kernel.axpy_
-        epsilon = float(np.float32(self._step.epsilon))
+    def _losses_of_both_sides(
+        self, before: Sequence[list[Pass]], seeds: Sequence[int], rows: Sequence[Rows]
+    ) -> list[tuple[float, float]]:
+        """Take one step of each replica but for its last passes, after those of the step before.
+
+        Returns:
+            The losses of each replica at +eps z and at -eps z.
+        """
+        passes, scale = self._global_model.kernel.passes_, self._step.scale
         tokens = [input_ids.numel() for input_ids, _, _ in rows]
         replicas = sorted(range(len(rows)), key=lambda replica: -tokens[replica])
         # Replicas lie in the order of their batches, so that a batch's weights are one slice.
         for place, replica in enumerate(replicas):
             above, below = self._perturbed[2 * place : 2 * place + 2]
-            local, seed = self._local[replica], seeds[replica]
-            above.copy_(local)
-            axpy(above, seed, epsilon)
+            above.copy_(self._local[replica])
+            passes(above, [*before[replica], (seeds[replica], scale)])
             below.copy_(above)
-            axpy(below, seed, -2 * epsilon)
-            local.copy_(below)
-            axpy(local, seed, epsilon)
+            passes(below, [(seeds[replica], -2 * scale)])
+            self._local[replica].copy_(below)
         losses: list[float] = []
         for part in _batches([tokens[replica] for replica in replicas], self._spread):
             twice = [rows[replica] for replica in replicas[part] for _ in range(2)]
             weights = self._perturbed[2 * part.start : 2 * part.stop]
             losses += stacked_losses(self._global_model.model, weights, twice)
-        taken = [(math.nan, math.nan)] * len(rows)
-        for place, replica in enumerate(replicas):
-            taken[replica] = self._update(replica, seeds[replica], *losses[2 * place :][:2])
-        return taken
-
-    def _update(
-        self, replica: int, seed: int, loss_above: float, loss_below: float
-    ) -> tuple[float, float]:
-        """Update a replica's weights; return its scalar gradient and mean loss, NaN if skipped."""
-        gradient = (loss_above - loss_below) / (2 * float(np.float32(self._step.epsilon)))
-        if not math.isfinite(gradient):
-            return math.nan, math.nan
-        bound = self._step.gradient_bound
-        gradient = min(max(gradient, -bound), bound)
-        rate = self._step.learning_rate
-        self._global_model.kernel.axpy_(self._local[replica], seed, -rate * gradient)
-        return gradient, (loss_above + loss_below) / 2
+        both = zip(losses[::2], losses[1::2], strict=True)
+        return [pair for _, pair in sorted(zip(replicas, both, strict=True))]
 
 
 def _batches(tokens: Sequence[int], spread: float) -> Iterator[slice]:

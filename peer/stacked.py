@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from peer.data.encode import IGNORED
 from peer.errors import UserError
 from peer.evaluation import PADDING
-from peer.model import FlatModel, label_losses
+from peer.model import FlatModel
 
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """input_ids, attention_mask and labels, as `peer.data.encode.batch` makes them."""
@@ -55,7 +55,7 @@ def stacked_losses(model: FlatModel, weights: torch.Tensor, rows: Sequence[Rows]
 
     with _FoldedAttention():
         logits = vmap(forward)(parameters, inputs.to(weights.device))
-    losses, tokens = label_losses(logits, labels)
+    losses, tokens = model.label_losses(logits, labels)
     return [
         float(loss.sum()) / int(count.sum()) for loss, count in zip(losses, tokens, strict=True)
     ]

@@ -5,7 +5,9 @@ losses (equation 5), and goes -eta g z (equation 6). It is four passes over the 
 
     +eps, -2 eps, +eps, -eta g
 
-each as `peer.perturbation.reference` defines a pass, with the coefficient rounded to float32. A
+each as `peer.perturbation.reference` defines a pass, with the coefficient rounded to float32. The
+last two and the first of the next step are taken while the weights cross memory once, so a step
+costs two crossings, -2 eps being the other; the bits are those of four. A
 step one of whose losses is not finite is skipped: the weights take the first three passes and its
 place in the history is NaN. Training starts from a rebuild, so what rounding does to the local
 weights ends with the round.
@@ -25,6 +27,7 @@ from peer.data.encode import Encoded, batch
 from peer.data.order import rows_for
 from peer.evaluation import PADDING, mean_loss
 from peer.global_model import GlobalModel
+from peer.perturbation import Pass
 from peer.trainer import LocalRound
 
 
@@ -43,6 +46,24 @@ class Step:
     learning_rate: float
     gradient_bound: float
     batch_size: int
+
+    @property
+    def scale(self) -> float:
+        """What passes take for eps: it, rounded to float32."""
+        return float(np.float32(self.epsilon))
+
+    def close(self, seed: int, above: float, below: float) -> tuple[float, float, list[Pass]]:
+        """Return what a step comes to whose losses at +eps z and at -eps z are known.
+
+        Returns:
+            The scalar gradient (NaN: skipped), the mean of both losses, and the step's last passes.
+        """
+        restore = (seed, self.scale)
+        gradient = (above - below) / (2 * self.scale)
+        if not math.isfinite(gradient):
+            return math.nan, math.nan, [restore]
+        gradient = min(max(gradient, -self.gradient_bound), self.gradient_bound)
+        return gradient, (above + below) / 2, [restore, (seed, -self.learning_rate * gradient)]
 
 
 class ZerothOrderTrainer:
@@ -80,28 +101,30 @@ class ZerothOrderTrainer:
         self._global_model.go_to(cut)
         gradients = np.full(len(indices), np.nan)
         losses = []
+        closing: list[Pass] = []
         for t, (index, places) in enumerate(zip(indices, order, strict=True)):
+            seed = int(self._global_model.seeds[index])
             rows = batch(self._encoded, shard[places], PADDING)
-            gradients[t], loss = self._take(int(self._global_model.seeds[index]), rows)
+            gradients[t], loss, closing = self._take(closing, seed, rows)
             losses.append(loss)
+        self._global_model.kernel.passes_(self._global_model.model.weights, closing)
         met = [loss for loss in losses if math.isfinite(loss)]
         return LocalRound(gradients, float(np.mean(met)) if met else math.nan)
 
     def _take(
-        self, seed: int, rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-    ) -> tuple[float, float]:
-        """Take one step; return its scalar gradient (NaN: skipped) and the mean of both losses."""
-        model, axpy = self._global_model.model, self._global_model.kernel.axpy_
-        epsilon = float(np.float32(self._step.epsilon))
-        axpy(model.weights, seed, epsilon)
+        self,
+        before: list[Pass],
+        seed: int,
+        rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    ) -> tuple[float, float, list[Pass]]:
+        """Take one step but for its last passes, after those of the step before.
+
+        Returns:
+            See `Step.close`.
+        """
+        model, kernel = self._global_model.model, self._global_model.kernel
+        kernel.passes_(model.weights, [*before, (seed, self._step.scale)])
         above = mean_loss(model, rows)
-        axpy(model.weights, seed, -2 * epsilon)
+        kernel.passes_(model.weights, [(seed, -2 * self._step.scale)])
         below = mean_loss(model, rows)
-        axpy(model.weights, seed, epsilon)
-        gradient = (above - below) / (2 * epsilon)
-        if not math.isfinite(gradient):
-            return math.nan, math.nan
-        bound = self._step.gradient_bound
-        gradient = min(max(gradient, -bound), bound)
-        axpy(model.weights, seed, -self._step.learning_rate * gradient)
-        return gradient, (above + below) / 2
+        return self._step.close(seed, above, below)

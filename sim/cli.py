@@ -6,13 +6,14 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import sim
 import topology
 from peer.config import (
+    PRESETS,
     Experiment,
     allowed,
     commented_toml,
@@ -23,6 +24,7 @@ from peer.config import (
     unused_options,
 )
 from peer.errors import RunFailed, UserError
+from sim.bench.options import BENCHES, BenchOptions, bench_options, unused_bench_options
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
@@ -92,6 +94,24 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="a run folder")
     export.add_argument("--to", type=Path, required=True, help="a new folder")
     export.set_defaults(run=_export)
+    bench = commands.add_parser(
+        "bench",
+        help="measure rebuilds, local steps and memory on this machine",
+        description="Measure what a rebuild, a local step and a round's memory cost here, beside "
+        "the published program and beside a limit.",
+        epilog="--json prints one object. Its fields hold for the distribution asked for, or for "
+        "the default of an experiment; the object `results` has them for each one "
+        "measured. Without BENCH there are three such objects, rebuild, step and memory.",
+    )
+    bench.add_argument(
+        "bench",
+        nargs="?",
+        choices=BENCHES,
+        metavar="BENCH",
+        help="one of " + ", ".join(BENCHES) + " (default: all)",
+    )
+    _add_flags(bench, bench_options())
+    bench.set_defaults(run=_bench)
     init = commands.add_parser("init", help="write a commented experiment.toml")
     init.add_argument("file", type=Path, nargs="?", default=Path("experiment.toml"))
     init.set_defaults(run=_init)
@@ -100,7 +120,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
-    for item in options():
+    parser.add_argument(
+        "--preset", help=f"options to start from, under the file's: {', '.join(PRESETS)}"
+    )
+    _add_flags(parser, options())
+
+
+def _add_flags(parser: argparse.ArgumentParser, items: Iterable[Any]) -> None:
+    for item in items:
         flag = "--" + item.name.replace("_", "-")
         default = "none" if item.default == "" else item.default
         about = f"{item.metadata['help']} (default: {default})".replace("%", "%%")
@@ -116,10 +143,9 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 def _experiment(parsed: argparse.Namespace) -> Experiment:
     """Return the experiment of a file and of the flags, which win."""
     values = read_toml(parsed.file) if parsed.file else {}
-    for item in options():
-        text = getattr(parsed, item.name)
-        if text is not None:
-            values[item.name] = text if kind(item) in (bool, str) else _number(item, text)
+    if parsed.preset is not None:
+        values["preset"] = parsed.preset
+    values |= _given(parsed, options())
     experiment = experiment_from(values)
     logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
     LOG.setLevel(experiment.log_level.upper())
@@ -127,6 +153,16 @@ def _experiment(parsed: argparse.Namespace) -> Experiment:
     if idle:
         LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
     return experiment
+
+
+def _given(parsed: argparse.Namespace, items: Iterable[Any]) -> dict[str, Any]:
+    """Return the values of the flags that were given."""
+    values = {}
+    for item in items:
+        text = getattr(parsed, item.name)
+        if text is not None:
+            values[item.name] = text if kind(item) in (bool, str) else _number(item, text)
+    return values
 
 
 def _number(item: Any, text: str) -> int | float:
@@ -202,6 +238,21 @@ def _export(parsed: argparse.Namespace) -> int:
 
     export(parsed.folder, parsed.to)
     print(f"the tuned model is in {parsed.to}")
+    return 0
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    from sim.bench import bench
+    from sim.bench.table import in_words
+
+    given = _given(parsed, bench_options())
+    options = BenchOptions(**given)
+    logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
+    idle = unused_bench_options(parsed.bench, given)
+    if idle:
+        LOG.warning("without effect in this bench, and ignored: %s", ", ".join(idle))
+    report = bench(parsed.bench, options)
+    print(json.dumps(report) if options.json else in_words(report))
     return 0
 
 

@@ -130,7 +130,7 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     evaluation = (
         _time(lambda: global_model.evaluate(cut, corpus.encoded, some)) * len(rows) / len(some)
     )
-    part = global_model.w0[:_REBUILD_WEIGHTS]
+    part = global_model.model.weights[:_REBUILD_WEIGHTS]
     sums = np.ones(len(global_model.seeds), dtype=np.int64)
     out = part.clone()
     # The first call may compile the kernel.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from peer.data.encode import Encoded
 
 COLOURS = ("red", "blue", "green", "grey")
 ANIMALS = ("cat", "dog", "hen", "fox", "owl", "bee")
@@ -87,6 +90,22 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.dumps(row) + "\n" for row in tiny_rows()]
     path.write_text("".join(lines), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def encoded(tiny_model: Path, tiny_data: Path) -> Encoded:
+    """These rows as token ids."""
+    from peer.data.encode import encode
+    from peer.data.rows import load_rows
+    from peer.model import load_tokenizer
+
+    return encode(load_rows(str(tiny_data)).rows, load_tokenizer(str(tiny_model)), 128)
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16", "float16"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """Each type that weights can have."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peer.config import (
+    PRESETS,
     Experiment,
     allowed,
     commented_toml,
@@ -392,3 +393,16 @@ def test_the_configuration_needs_neither_torch_nor_numba() -> None:
 
     code = "import sys, peer.config; assert not {'torch', 'numba', 'zmq'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_preset_gives_options_that_what_is_written_wins_over() -> None:
+    assert experiment_from({"preset": "paper"}).perturbation == "gaussian"
+    chosen = experiment_from({"preset": "paper", "perturbation": "rademacher", "peers": 5})
+    assert (chosen.perturbation, chosen.peers) == ("rademacher", 5)
+    for name, values in PRESETS.items():
+        assert experiment_from({"preset": name}) == experiment_from(values)
+
+
+@pytest.mark.parametrize("preset", ["papre", "", 3, ["paper"]])
+def test_an_unknown_preset_is_refused(preset: Any) -> None:
+    assert told({"preset": preset}) == f"preset = {preset!r} is not allowed: must be one of paper"

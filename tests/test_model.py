@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+import peer.model
 from peer.errors import UserError
 from peer.model import (
     FlatModel,
@@ -169,6 +170,20 @@ def test_losses_are_those_of_each_row_alone(
         expected, labels = reference(model, *row)
         assert count == labels
         assert loss == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_how_many_logits_are_taken_at_once_changes_no_bit(
+    model: FlatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [([5, 6, 7, 8, 9, 10, 3], [-100, -100, 7, 8, 9, 10, 3]), ([11, 12], [-100, 12])]
+    found = []
+    vocabulary = model.module.config.vocab_size
+    assert len(model.weights) // 100 < 2 * vocabulary
+    for most in (2**30, 1, 4 * vocabulary):
+        monkeypatch.setattr(peer.model, "LOGITS", most)
+        found.append(model.losses(*padded(rows, 0))[0])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_what_fills_up_short_rows_changes_nothing(model: FlatModel) -> None:

@@ -16,7 +16,7 @@ from peer.perturbation.limbs import GROUP, split
 from peer.perturbation.portable import PortablePerturbation
 from peer.perturbation.reference import GAUSSIAN, RADEMACHER
 from peer.perturbation.table import LARGEST
-from peer.rebuild import rebuild, weights_digest
+from peer.rebuild import weights_digest
 from peer.units import Units
 
 KNOWN = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
@@ -54,7 +54,7 @@ def some_weights(count, dtype=torch.float32):
 
 def rebuilt(kernel, w0, ids, sums, exponent):
     out = torch.full_like(w0, math.nan)
-    rebuild(kernel, w0, out, np.array(ids, np.uint64), np.array(sums, np.int64), exponent)
+    kernel.rebuild(out, w0, np.array(ids, np.uint64), np.array(sums, np.int64), exponent)
     return out
 
 
@@ -108,6 +108,45 @@ def test_the_order_of_seeds_cannot_change_a_bit(kernel, accumulator, order):
     assert weights_digest(again) == weights_digest(out)
 
 
+@given(
+    kernel=backends,
+    dtype=dtypes,
+    ids=st.lists(seeds, max_size=70),
+    replicas=st.integers(1, 9),
+    largest=st.sampled_from([1, 2**30, 2**39, SUM_BOUND]),
+    start=st.one_of(st.integers(0, 5000), st.integers(0, 2**62 - 20000)),
+    length=st.integers(0, 5000),
+)
+@quick
+def test_several_accumulators_at_once_are_one_after_the_other(
+    kernel, dtype, ids, replicas, largest, start, length
+):
+    generator = np.random.default_rng(len(ids))
+    sums = generator.integers(-largest, largest, (replicas, len(ids)), endpoint=True)
+    # Some seeds serve no accumulator, and some not all of them.
+    sums[:, ::5] = 0
+    sums[: replicas // 2, ::3] = 0
+    w0 = some_weights(length, dtype)
+    outs = torch.full((replicas, length), math.nan, dtype=dtype)
+    kernel.rebuild_many(outs, w0, np.array(ids, np.uint64), sums, -50, start)
+    for out, row in zip(outs, sums, strict=True):
+        expected = torch.empty_like(w0)
+        kernel.rebuild(expected, w0, np.array(ids, np.uint64), row, -50, start)
+        assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_several_accumulators_of_more_seeds_than_a_group(name):
+    generator = np.random.default_rng(3)
+    ids = generator.integers(0, 2**64, GROUP + 40, dtype=np.uint64)
+    sums = generator.integers(-SUM_BOUND, SUM_BOUND, (5, len(ids)), endpoint=True)
+    sums[0], sums[1] = SUM_BOUND, -SUM_BOUND
+    w0, outs = some_weights(140), torch.empty(5, 140)
+    BACKENDS[f"{name}-cpu-1"].rebuild_many(outs, w0, ids, sums, -75)
+    for out, row in zip(outs, sums, strict=True):
+        assert torch.equal(out, reference.rebuild(KNOWN[name], w0, ids, row, -75))
+
+
 def exact_sums(distribution, ids, sums, count):
     """Return S of the first weights as Python's integers."""
     total = np.zeros(count, dtype=object)
@@ -154,7 +193,7 @@ def test_the_largest_sums_that_all_point_one_way(name):
     bound=st.sampled_from([1, LARGEST]),
 )
 def test_limbs_make_up_the_sums_and_leave_room(sums, bound):
-    limbs = split(np.array(sums, dtype=np.int64), bound)
+    (limbs,) = split(np.array([sums], dtype=np.int64), bound)
     assert sum(limbs[n] << 26 * n for n in range(len(limbs))).tolist() == sums
     if len(limbs) == 1:
         assert sum(map(abs, sums)) * bound < 2**53
@@ -205,6 +244,41 @@ def test_what_is_refused_changes_nothing(kernel, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         kernel.rebuild(*arguments)
     assert W.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("at", [0, 4999, 8191])
+@every_backend
+def test_a_w0_that_is_not_finite_is_refused(kernel, value, dtype, at):
+    w0, out = some_weights(8192, dtype), torch.zeros(8192, dtype=dtype)
+    w0[at] = value
+    with pytest.raises(ValueError, match=f"weight {at + 7} of w0 is {value}"):
+        kernel.rebuild(out, w0, IDS, SUMS, -24, 7)
+    assert out.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@every_backend
+def test_the_largest_finite_weights_are_no_mistake(kernel, dtype):
+    w0 = torch.tensor([torch.finfo(dtype).max, torch.finfo(dtype).min, 5e-8, -0.0], dtype=dtype)
+    assert weights_digest(rebuilt(kernel, w0, [1], [0], -24)) == weights_digest(w0)
+
+
+REFUSED_MANY = [
+    ((torch.zeros(2, 10), W, IDS, SUMS[None], -24), "2 sums for each seed"),
+    ((torch.zeros(2, 9), W, IDS, np.ones((2, 2), np.int64), -24), "of 9"),
+    ((torch.zeros(10, 2).T, W, IDS, np.ones((2, 2), np.int64), -24), "strides"),
+    ((torch.zeros(20), W, IDS, np.ones((2, 2), np.int64), -24), "of 20"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED_MANY, ids=[m for _, m in REFUSED_MANY])
+@every_backend
+def test_what_is_refused_for_several_changes_nothing(kernel, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        kernel.rebuild_many(*arguments)
+    assert arguments[0].count_nonzero() == 0
 
 
 def test_digests_are_golden():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from runs import SYNTHETIC, Options, lines, links, run, without_costs
+from training import whole
 
 import peer.setup
 import sim
@@ -87,7 +88,9 @@ def test_all_peers_agree_and_their_model_is_the_rebuild(finished: dict[str, Any]
     global_model = peer.setup.build_global_model(folder.experiment(), remember=False, threads=1)
     exponent = held.units.exponent - held.units.fraction_bits
     seeds = candidate_seeds(0, 32)
-    model = reference.rebuild(reference.GAUSSIAN, global_model.w0, seeds, held.sums, exponent)
+    model = reference.rebuild(
+        reference.GAUSSIAN, whole(global_model.w0), seeds, held.sums, exponent
+    )
     assert weights_digest(model) == digests["model"][0]
     assert held.counts.sum() == 4 * 3 * 3
 

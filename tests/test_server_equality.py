@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training import whole
 
 from peer import seeds
 from peer.accumulator import Accumulator
@@ -64,7 +65,7 @@ def server(run: Experiment) -> tuple[str, str]:
     z, unit = DISTRIBUTIONS[run.perturbation], exponent - units.fraction_bits
     candidates = seeds.candidate_seeds(run.seed, k)
     return end.digest(), weights_digest(
-        reference.rebuild(z, global_model.w0, candidates, end.sums, unit)
+        reference.rebuild(z, whole(global_model.w0), candidates, end.sums, unit)
     )
 
 

@@ -17,46 +17,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import SYNTHETIC, Options, lines, run, without_costs
+from training import CUT, DISTRIBUTIONS, STEP, accumulator, global_model_of
 
 from peer import side_by_side
 from peer.accumulator import Accumulator
 from peer.config import experiment_from
-from peer.data.encode import Encoded, encode
-from peer.data.rows import load_rows
+from peer.data.encode import Encoded
 from peer.errors import UserError
 from peer.evaluation import mean_loss
-from peer.global_model import GlobalModel
-from peer.model import FlatModel, load_model, load_tokenizer
-from peer.perturbation import DISTRIBUTIONS, perturbation
-from peer.seeds import candidate_seeds
+from peer.model import FlatModel
 from peer.setup import build_trainer, prepare
 from peer.side_by_side import SideBySideTrainer, _batches
 from peer.stacked import Rows
 from peer.trainer import LocalRound, SyntheticTrainer
-from peer.units import Units
 from peer.zeroth_order import Step, ZerothOrderTrainer
 from sim.estimate import estimate
 
-K = 16
-SEEDS = candidate_seeds(5, K)
-STEP = Step(epsilon=1e-2, learning_rate=1e-2, gradient_bound=1024.0, batch_size=2)
 SHARDS = {0: np.arange(0, 20), 3: np.arange(20, 27), 4: np.arange(30, 31), 9: np.arange(40, 70)}
 DRAWN = {0: [3, 0, 3, 15], 3: [7, 1, 2, 3], 4: [0, 3, 5, 5], 9: [9, 8, 15, 3]}
 """The seed indices of each peer's local round; some take one seed at one step."""
-
-
-@pytest.fixture(scope="module")
-def encoded(tiny_model: Path, tiny_data: Path) -> Encoded:
-    return encode(load_rows(str(tiny_data)).rows, load_tokenizer(str(tiny_model)), 128)
-
-
-def cut_at(*sums: int) -> Accumulator:
-    empty = Accumulator.empty(K, Units(exponent=-10, fraction_bits=24, magnitude_bits=24))
-    empty.sums[: len(sums)] = sums
-    return empty
-
-
-CUT = cut_at(2**24, -(2**22), 0, 12345678, 3)
 
 
 class Trainers:
@@ -71,14 +50,7 @@ class Trainers:
         distribution: str = "gaussian",
         dtype: str = "float32",
     ) -> None:
-        models = [
-            GlobalModel(
-                load_model(str(folder), dtype, torch.device("cpu")),
-                perturbation(distribution, "cpu", 1),
-                SEEDS,
-            )
-            for _ in range(2)
-        ]
+        models = [global_model_of(folder, distribution, dtype) for _ in range(2)]
         self.plain = ZerothOrderTrainer(models[0], encoded, SHARDS, 11, step)
         self.beside = SideBySideTrainer(models[1], encoded, SHARDS, 11, step, most)
 
@@ -238,7 +210,7 @@ def test_only_those_of_one_round_and_cut_train_together(
         (0, 2, CUT),
         (3, 2, CUT.copy()),
         (4, 3, CUT),
-        (9, 2, cut_at(1)),
+        (9, 2, accumulator([1])),
     ]
     for peer, round_, cut in jobs:
         trainer.announce(peer, round_, cut, drawn)
@@ -262,7 +234,7 @@ def test_a_job_that_nobody_announced_is_done(
 
 @pytest.mark.parametrize(
     "asked",
-    [(3, 2, CUT, [7, 1, 2, 4]), (3, 3, CUT, DRAWN[3]), (3, 2, cut_at(2**23), DRAWN[3])],
+    [(3, 2, CUT, [7, 1, 2, 4]), (3, 3, CUT, DRAWN[3]), (3, 2, accumulator([2**23]), DRAWN[3])],
     ids=["indices", "round", "cut"],
 )
 def test_a_history_made_for_something_else_is_not_given(

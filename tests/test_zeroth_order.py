@@ -1,4 +1,4 @@
-"""Local steps to the bit (C10), training that starts from a rebuild (C4), and evaluation."""
+"""Local steps to the bit (C10), and training that starts from a rebuild (C4)."""
 
 from __future__ import annotations
 
@@ -10,65 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
+from training import (
+    CUT,
+    DISTRIBUTIONS,
+    SEEDS,
+    STEP,
+    UNITS,
+    K,
+    accumulator,
+    global_model_of,
+    trainer_of,
+    whole,
+)
 
-from peer import evaluation, zeroth_order
-from peer.accumulator import Accumulator
-from peer.data.encode import Encoded, batch, encode
+from peer import zeroth_order
+from peer.data.encode import Encoded, batch
 from peer.data.order import rows_for
-from peer.data.rows import load_rows
 from peer.evaluation import evaluate, mean_loss
 from peer.global_model import GlobalModel
-from peer.model import FlatModel, load_model, load_tokenizer
-from peer.perturbation import perturbation, reference
+from peer.model import FlatModel
+from peer.perturbation import reference
 from peer.rebuild import weights_digest
-from peer.seeds import candidate_seeds
-from peer.units import Units
 from peer.zeroth_order import Step, ZerothOrderTrainer
 
-K = 16
-UNITS = Units(exponent=-10, fraction_bits=24, magnitude_bits=24)
-SEEDS = candidate_seeds(5, K)
-DISTRIBUTIONS = {"gaussian": reference.GAUSSIAN, "rademacher": reference.RADEMACHER}
-STEP = Step(epsilon=1e-2, learning_rate=1e-2, gradient_bound=1024.0, batch_size=2)
-DTYPES = ("float32", "bfloat16", "float16")
-
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def encoded(tiny_model: Path, tiny_data: Path) -> Encoded:
-    return encode(load_rows(str(tiny_data)).rows, load_tokenizer(str(tiny_model)), 128)
-
-
-@pytest.fixture(scope="module", params=DTYPES)
-def dtype(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def global_model_of(
-    folder: Path, distribution: str = "gaussian", dtype: str = "float32", *, remember: bool = False
-) -> GlobalModel:
-    model = load_model(str(folder), dtype, torch.device("cpu"))
-    return GlobalModel(model, perturbation(distribution, "cpu", 1), SEEDS, remember=remember)
-
-
-def accumulator(sums: list[int]) -> Accumulator:
-    empty = Accumulator.empty(K, UNITS)
-    empty.sums[: len(sums)] = sums
-    return empty
-
-
-CUT = accumulator([2**24, -(2**22), 0, 12345678, 3])
-
-
-def trainer_of(
-    global_model: GlobalModel, encoded: Encoded, step: Step = STEP
-) -> ZerothOrderTrainer:
-    shards = {0: np.arange(0, 20), 3: np.arange(20, 27)}
-    return ZerothOrderTrainer(global_model, encoded, shards, root_seed=11, step=step)
 
 
 def losses_at(model: FlatModel, weights: torch.Tensor, rows: Rows) -> float:
@@ -92,7 +58,7 @@ def by_definition(
     z, model = DISTRIBUTIONS[distribution], global_model.model
     eps = float(np.float32(step.epsilon))
     exponent = UNITS.exponent - UNITS.fraction_bits
-    w = reference.rebuild(z, global_model.w0, SEEDS, CUT.sums, exponent)
+    w = reference.rebuild(z, whole(global_model.w0), SEEDS, CUT.sums, exponent)
     order = rows_for(11, peer, round_, len(indices), step.batch_size, len(shard))
     gradients = []
     for index, places in zip(indices, order, strict=True):
@@ -277,85 +243,6 @@ def test_the_gradients_hang_on_peer_round_cut_and_seeds(tiny_model: Path, encode
     assert len(found) == len(calls)
 
 
-sums_of_a_run = st.lists(
-    st.integers(-(2**51) + 1, 2**51 - 1) | st.integers(-(2**26), 2**26), min_size=K, max_size=K
-)
-
-
-@given(
-    cuts=st.lists(sums_of_a_run, min_size=1, max_size=4),
-    distribution=st.sampled_from([*DISTRIBUTIONS]),
-)
-@settings(deadline=None, max_examples=8)
-def test_going_to_a_cut_is_the_reference_rebuild(
-    cuts: list[list[int]], distribution: str, dtype: str, tiny_model: Path
-) -> None:
-    plain = global_model_of(tiny_model, distribution, dtype)
-    keeping = global_model_of(tiny_model, distribution, dtype, remember=True)
-    part = slice(1000, 1300)
-    for sums in (*cuts, cuts[0], cuts[0]):
-        cut = accumulator(sums)
-        for global_model in (plain, keeping):
-            global_model.go_to(cut)
-            exact = reference.rebuild(
-                DISTRIBUTIONS[distribution],
-                global_model.w0[part],
-                SEEDS,
-                cut.sums,
-                UNITS.exponent - UNITS.fraction_bits,
-                start=part.start,
-            )
-            assert weights_digest(global_model.model.weights[part]) == weights_digest(exact)
-            # What local steps leave behind must not be what is remembered.
-            global_model.model.weights.add_(1.0)
-        assert plain.digest(cut) == keeping.digest(cut)
-
-
-def test_remembering_changes_no_bit_and_notices_a_cut_that_grew(
-    tiny_model: Path, encoded: Encoded
-) -> None:
-    plain, keeping = (global_model_of(tiny_model, remember=each) for each in (False, True))
-    cut = CUT.copy()
-    for _ in range(3):
-        for peer in (0, 3):
-            some, others = (
-                trainer_of(global_model, encoded).train(peer, 0, cut, np.array([1, 5]))
-                for global_model in (plain, keeping)
-            )
-            assert some.gradients.tobytes() == others.gradients.tobytes()
-            assert torch.equal(plain.model.weights, keeping.model.weights)
-        cut.add(np.array([3, 5]), np.array([0.5, -4.0], dtype=np.float32), 1.5)
-    assert plain.digest(cut) == keeping.digest(cut) != keeping.digest(CUT)
-
-
-def test_the_pre_trained_weights_stay_as_they_were_loaded(
-    tiny_model: Path, encoded: Encoded
-) -> None:
-    fresh = load_model(str(tiny_model), "float32", torch.device("cpu"))
-    for remember in (False, True):
-        global_model = global_model_of(tiny_model, remember=remember)
-        empty = accumulator([])
-        trainer_of(global_model, encoded).train(0, 0, empty, np.array([1, 2]))
-        global_model.go_to(CUT)
-        trainer_of(global_model, encoded).train(0, 1, CUT, np.array([3]))
-        assert torch.equal(global_model.w0, fresh.weights)
-        assert global_model.digest(empty) == weights_digest(fresh.weights)
-
-
-def test_digests_are_equal_when_accumulators_are_and_the_rebuild_says_which(
-    tiny_model: Path,
-) -> None:
-    global_model = global_model_of(tiny_model)
-    assert (
-        global_model.digest(CUT)
-        == global_model.digest(CUT.copy())
-        == weights_digest(global_model.model.weights)
-    )
-    other = CUT.copy()
-    other.sums[2] = 2**20
-    assert global_model.digest(other) != global_model.digest(CUT)
-
-
 def large_tensors(least: int) -> int:
     """How many storages of at least so many bytes are alive."""
     gc.collect()
@@ -370,7 +257,7 @@ def test_training_keeps_no_graph_no_gradients_and_no_further_copy(
     global_model = global_model_of(tiny_model, remember=True)
     trainer = trainer_of(global_model, encoded)
     trainer.train(0, 0, CUT, np.array([1]))
-    size = global_model.w0.nbytes
+    size = global_model.model.weights.nbytes
     alive, seen = large_tensors(size), []
 
     def watched(model: FlatModel, rows: Rows) -> float:
@@ -384,68 +271,6 @@ def test_training_keeps_no_graph_no_gradients_and_no_further_copy(
     parameters = list(global_model.model.module.parameters())
     assert not any(p.requires_grad or p.grad is not None for p in parameters)
     assert not global_model.model.weights.requires_grad
-
-
-def test_evaluation_is_the_mean_over_all_response_tokens(
-    tiny_model: Path, encoded: Encoded
-) -> None:
-    model = load_model(str(tiny_model), "float32", torch.device("cpu"))
-    rows = np.array([5, 0, 33, 12, 70, 71, 8])
-    total, tokens = 0.0, 0
-    for row in rows:
-        losses, counts = model.losses(*batch(encoded, [row], 0))
-        total += float(losses[0])
-        tokens += int(counts[0])
-    assert tokens == sum(np.diff(encoded.offsets)[rows] - encoded.prompt_lengths[rows])
-    loss = evaluate(model, encoded, rows)
-    assert loss == pytest.approx(total / tokens, rel=1e-6)
-    assert loss != pytest.approx(
-        np.mean([evaluate(model, encoded, rows[i : i + 1]) for i in range(7)])
-    )
-    assert evaluate(model, encoded, rows[::-1].copy()) == pytest.approx(loss, rel=1e-6)
-
-
-@given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=30), limit=st.integers(1, 200))
-@settings(deadline=None)
-def test_evaluation_takes_every_row_once_in_batches_of_a_limited_size(
-    lengths: list[int], limit: int
-) -> None:
-    n = len(lengths)
-    offsets = np.cumsum([0, *lengths])
-    zeros = np.zeros(n, dtype=np.int32)
-    # A row's tokens are all its own number.
-    tokens = np.repeat(np.arange(n, dtype=np.int32), lengths)
-    ones = np.ones(n, dtype=np.int32)
-    rows = Encoded(tokens, offsets, ones, zeros, ("",), zeros, ("",), 0)
-    met = []
-
-    class Counting:
-        def losses(
-            self, input_ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            assert input_ids.numel() <= limit or len(input_ids) == 1
-            assert mask.sum() > 0
-            met.extend(input_ids[:, 0].tolist())
-            counts = (labels[:, 1:] != -100).sum(dim=1)
-            return counts.double() * (input_ids[:, 0] + 1), counts
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "EVALUATION_TOKENS", limit)
-        loss = evaluate(Counting(), rows, np.arange(n))  # type: ignore[arg-type]
-    assert sorted(met) == list(range(n))
-    weights = np.array(lengths) - 1
-    assert loss == pytest.approx(float(weights @ (np.arange(n) + 1)) / weights.sum())
-
-
-def test_evaluating_at_a_cut_rebuilds_first(tiny_model: Path, encoded: Encoded) -> None:
-    global_model = global_model_of(tiny_model)
-    rows = np.arange(6)
-    global_model.model.weights.fill_(math.nan)
-    at_start = global_model.evaluate(accumulator([]), encoded, rows)
-    assert at_start == evaluate(
-        load_model(str(tiny_model), "float32", torch.device("cpu")), encoded, rows
-    )
-    assert global_model.evaluate(CUT, encoded, rows) != at_start
 
 
 @pytest.mark.slow

@@ -153,7 +153,8 @@ class CpuPerturbation(Perturbation):
         padded = np.pad(seeds, (0, padding))
         rows = np.pad(sums, ((0, -replicas % at_once), (0, padding)))
         # (slab, replica, seed) -> (slab, seed, replica)
-        slabs = np.ascontiguousarray(rows.reshape(-1, at_once, len(padded)).transpose(0, 2, 1))
+        shape = (len(rows) // at_once, at_once, len(padded))
+        slabs = np.ascontiguousarray(rows.reshape(shape).transpose(0, 2, 1))
 
         def work(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
             cpu_rademacher.rebuild_many(padded, slabs, scale, start, w0, outs)

@@ -1,0 +1,50 @@
+"""`kseed bench`: what a rebuild, a local step and a round's memory cost on this machine.
+
+Every figure stands beside two others that are measured with it: what the published program's way of
+doing the same costs, and a limit. All works of a bench take turns, so that whatever else goes on
+hits each of them, and how much else did go on is measured too (`load`).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sim.bench.options import BENCHES, BenchOptions
+
+__all__ = ["BENCHES", "BenchOptions", "bench"]
+
+LOG = logging.getLogger("kseed")
+
+
+def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
+    """Measure, and return what `kseed bench --json` prints.
+
+    Args:
+        name: one of `BENCHES`, or None for all of them, each then under its name.
+        options: what to measure.
+
+    Returns:
+        The fields of a bench are in its module's docstring. Those that depend on the distribution
+        are at the top for one of them: the one asked for, or else the default of an experiment.
+        "results" has them for each distribution that was measured, by its name.
+
+    Raises:
+        UserError: this cannot be measured here.
+    """
+    from sim.bench import load, memory, rebuild, step
+
+    measure = {
+        "rebuild": rebuild.bench_rebuild,
+        "step": step.bench_step,
+        "memory": memory.bench_memory,
+    }
+    names = BENCHES if name is None else (name,)
+    if "memory" in names:
+        memory.check_system(options)
+    reports = {}
+    for each in names:
+        reports[each] = measure[each](options)
+        if reports[each]["quiet"] is False:
+            LOG.warning("%s", load.warning(reports[each]))
+    return reports if name is None else reports[name]
