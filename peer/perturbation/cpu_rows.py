@@ -6,6 +6,7 @@ Nothing is checked: indices must lie inside, and arrays be C-contiguous.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from llvmlite import ir
@@ -32,7 +33,10 @@ _DOUBLE: Final = ir.DoubleType()
 _EXACT: Final = ("contract",)
 
 
-class _Numbers(types.Type):  # type: ignore[misc]
+_intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
+
+
+class _Numbers(types.Type):
     """Sixteen float64 side by side."""
 
     def __init__(self) -> None:
@@ -69,7 +73,7 @@ def _constant(number: int, count: int) -> Any:
     return ir.Constant(ir.VectorType(_I32, count), [number] * count)
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def add_four_rows(
     typing_context: Any, sums: Any, i: Any, table: Any, a: Any, b: Any, c: Any, d: Any
 ) -> tuple[Any, Any]:
@@ -95,7 +99,7 @@ def add_four_rows(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def add_signs(typing_context: Any, values: Any, at: Any, word: Any, minus: Any) -> tuple[Any, Any]:
     """Add to each of values[at : at + 32] the number whose bits are minus, or its negative.
 
@@ -119,7 +123,7 @@ def add_signs(typing_context: Any, values: Any, at: Any, word: Any, minus: Any) 
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def coordinates(
     typing_context: Any, words: Any, found: Any, at: Any, lift: Any, drop: Any
 ) -> tuple[Any, Any]:
@@ -147,7 +151,7 @@ def coordinates(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def keep(typing_context: Any, z: Any, at: Any, numbers: Any) -> tuple[Any, Any]:
     """Set z[at : at + 16], float64, to sixteen numbers; at is int64."""
     del typing_context, at
@@ -162,7 +166,7 @@ def keep(typing_context: Any, z: Any, at: Any, numbers: Any) -> tuple[Any, Any]:
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def take(typing_context: Any, z: Any, at: Any) -> tuple[Any, Any]:
     """Return z[at : at + 16], float64; at is int64."""
     del typing_context, at
@@ -170,13 +174,14 @@ def take(typing_context: Any, z: Any, at: Any) -> tuple[Any, Any]:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.VectorType(_DOUBLE, NUMBERS)
-        from_ = _pointer(context, builder, signature.args[0], *arguments, _DOUBLE, kind)
+        z, at = arguments
+        from_ = _pointer(context, builder, signature.args[0], z, at, _DOUBLE, kind)
         return builder.load(from_, align=8)
 
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def plus_scaled(typing_context: Any, sums: Any, a: Any, numbers: Any) -> tuple[Any, Any]:
     """Return sixteen sums and a times sixteen numbers; a is float64, the product exact."""
     del typing_context, a
@@ -191,7 +196,7 @@ def plus_scaled(typing_context: Any, sums: Any, a: Any, numbers: Any) -> tuple[A
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def add_scaled(
     typing_context: Any, values: Any, at: Any, scale: Any, numbers: Any
 ) -> tuple[Any, Any]:
