@@ -48,6 +48,7 @@ OTHER_VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "side_by_side": 2,
 }
 
 
