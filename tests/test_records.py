@@ -36,7 +36,7 @@ OTHER_VALUES: dict[str, Any] = {
     "participation": 0.5,
     "method": "fedkseed-pro",
     "trainer": "synthetic",
-    "perturbation": "rademacher",
+    "perturbation": "gaussian",
     "gradient_bytes": 2,
     "gradient_bound": 512.0,
     "model": "other/model",

@@ -81,7 +81,7 @@ CHANGES: dict[str, Any] = {
     "participation": 0.5,
     "method": "fedkseed-pro",
     "trainer": "synthetic",
-    "perturbation": "rademacher",
+    "perturbation": "gaussian",
     "gossip": None,
     "gradient_bytes": 2,
     "gradient_bound": 512.0,
