@@ -105,7 +105,7 @@ class Chronicle:
         if global_model is None:
             return []
         began = time.perf_counter()
-        digests = [global_model.digest(accumulator) for accumulator in accumulators]
+        digests = global_model.digests(accumulators)
         self._rebuild += time.perf_counter() - began
         return digests
 

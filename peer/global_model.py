@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from peer.evaluation import evaluate
 from peer.model import FlatModel
 from peer.perturbation import Perturbation
 from peer.pretrained import Pretrained
-from peer.rebuild import rebuild, weights_digest
+from peer.rebuild import rebuild, rebuilt_digests, weights_digest
 
 
 class GlobalModel:
@@ -65,6 +66,21 @@ class GlobalModel:
         """Return the digest of the weights at an accumulator."""
         self.go_to(cut)
         return weights_digest(self.model.weights)
+
+    def digests(self, cuts: Sequence[Accumulator]) -> list[str]:
+        """Return the digest of the weights at each of several accumulators of one run.
+
+        Those that differ are rebuilt side by side; the model stays where it is.
+        """
+        by_content = {cut.digest(): cut for cut in cuts}
+        if not by_content:
+            return []
+        units = next(iter(by_content.values())).units
+        sums = np.stack([cut.sums for cut in by_content.values()])
+        exponent = units.exponent - units.fraction_bits
+        made = rebuilt_digests(self.kernel, self.w0, self.seeds, sums, exponent)
+        digest_of = dict(zip(by_content, made, strict=True))
+        return [digest_of[cut.digest()] for cut in cuts]
 
     def evaluate(self, cut: Accumulator, encoded: Encoded, rows: NDArray[np.int64]) -> float:
         """Return the mean loss at an accumulator over the response tokens of rows, in nats."""

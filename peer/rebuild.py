@@ -61,13 +61,57 @@ def rebuild(
         kernel.rebuild(part, weights, seeds, sums, exponent, start)
 
 
+def rebuilt_digests(
+    kernel: Perturbation,
+    w0: Pretrained,
+    seeds: NDArray[np.uint64],
+    sums: NDArray[np.int64],
+    exponent: int,
+) -> list[str]:
+    """Return the digest of the weights that each of several accumulators stands for.
+
+    They are rebuilt side by side, a piece of the model at a time: each z is made once for all, and
+    no accumulator needs a model of its own.
+
+    Args:
+        kernel: as for `rebuild`, and so are w0, seeds and exponent.
+        w0: pre-trained weights, d of them.
+        seeds: shape (K,).
+        sums: int64, shape (P, K).
+        exponent: that of the accumulators' units.
+
+    Raises:
+        UserError: as `rebuild`.
+    """
+    w0.check()
+    hashers = [_hasher(w0.dtype) for _ in sums]
+    size = max(1, _CHUNK // max(1, len(sums)))
+    outs = torch.empty(0, dtype=w0.dtype, device=kernel.device)
+    for start, weights in w0.segments:
+        for at in range(0, len(weights), size):
+            part = weights[at : at + size].to(kernel.device, w0.dtype)
+            if outs.shape != (len(sums), len(part)):
+                outs = torch.empty(len(sums), len(part), dtype=w0.dtype, device=kernel.device)
+            kernel.rebuild_many(outs, part, seeds, sums, exponent, start + at)
+            for hasher, out in zip(hashers, outs, strict=True):
+                _update(hasher, out)
+    return [hasher.hexdigest() for hasher in hashers]
+
+
 def weights_digest(flat: torch.Tensor) -> str:
     """Return 32 hexadecimal digits over the type and the bits of weights, shape (d,).
 
     Equal digests mean equal weights, to the bit, on whatever device they lie.
     """
-    hasher = hashlib.blake2b(str(flat.dtype).encode(), digest_size=16)
+    hasher = _hasher(flat.dtype)
     for at in range(0, len(flat), _CHUNK):
-        chunk = flat.detach()[at : at + _CHUNK].cpu().contiguous()
-        hasher.update(chunk.view(torch.uint8).numpy().data)
+        _update(hasher, flat[at : at + _CHUNK])
     return hasher.hexdigest()
+
+
+def _hasher(dtype: torch.dtype) -> hashlib.blake2b:
+    return hashlib.blake2b(str(dtype).encode(), digest_size=16)
+
+
+def _update(hasher: hashlib.blake2b, weights: torch.Tensor) -> None:
+    hasher.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().data)

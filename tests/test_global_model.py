@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from training import (
     whole,
 )
 
+from peer import rebuild
 from peer.data.encode import Encoded
 from peer.evaluation import evaluate
 from peer.model import load_model
@@ -115,3 +117,18 @@ def test_evaluating_at_a_cut_rebuilds_first(tiny_model: Path, encoded: Encoded) 
         load_model(str(tiny_model), "float32", torch.device("cpu")), encoded, rows
     )
     assert global_model.evaluate(CUT, encoded, rows) != at_start
+
+
+@given(cuts=st.lists(sums_of_a_run, max_size=4), distribution=st.sampled_from([*DISTRIBUTIONS]))
+@settings(deadline=None, max_examples=8)
+def test_digests_side_by_side_are_those_one_after_the_other(
+    cuts: list[list[int]], distribution: str, dtype: str, tiny_model: Path
+) -> None:
+    global_model = global_model_of(tiny_model, distribution, dtype)
+    before = global_model.model.weights.clone()
+    accumulators = [accumulator(sums) for sums in (*cuts, *cuts[:1])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild, "_CHUNK", 7000)
+        made = global_model.digests(accumulators)
+    assert torch.equal(global_model.model.weights, before)
+    assert made == [global_model.digest(cut) for cut in accumulators]

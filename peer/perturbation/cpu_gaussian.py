@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.perturbation.cpu_exact import fold, write
+from peer.perturbation.cpu_rows import NUMBERS, add_scaled, coordinates, keep, plus_scaled, take
 from peer.perturbation.cpu_words import fill_words, kernel
 from peer.perturbation.limbs import GROUP, LIMB_BITS
 from peer.perturbation.reference import GAUSSIAN
@@ -28,13 +29,41 @@ _TAG: Final = GAUSSIAN.tag
 _LANES: Final = 32
 _BLOCK: Final = 256
 _WIDTH: Final = TILE // 16
+_FEW: Final = 2
+"""Up to so many rows of coefficients, numbers are made anew for each rather than kept."""
+
 _LIMB: Final = 2.0**LIMB_BITS
 _POINT: Final = np.uint32(0x3FFF)
+_0: Final = np.uint32(0)
 _1: Final = np.uint32(1)
 _16: Final = np.uint32(16)
 _17: Final = np.uint32(17)
-_TOP: Final = np.int32(31)
-_LOW: Final = np.uint32(0xFFFF)
+
+
+@kernel
+def _look_up(
+    points: NDArray[np.uint32],
+    seed: np.uint64,
+    superblock: int,
+    words: NDArray[np.uint32],
+    found: NDArray[np.uint32],
+) -> None:
+    """Set words to the blocks of some superblocks from one, and found to their points.
+
+    Args:
+        points: the table, shape (16384,), x in the lower half of a number and y in the upper.
+        seed: of the perturbation.
+        superblock: the first.
+        words: shape (4, lanes of all superblocks).
+        found: shape (8, lanes): rows 2 k and 2 k + 1 belong to the halves of word k.
+    """
+    fill_words(seed, _TAG, superblock * _LANES, words)
+    for k in range(4):
+        word, low, high = words[k], found[2 * k], found[2 * k + 1]
+        for i in range(word.shape[0]):
+            bits = word[i]
+            low[i] = points[bits & _POINT]
+            high[i] = points[(bits >> _16) & _POINT]
 
 
 @kernel
@@ -43,40 +72,23 @@ def _fill(
     seed: np.uint64,
     superblock: int,
     words: NDArray[np.uint32],
-    looked_up: NDArray[np.uint32],
+    found: NDArray[np.uint32],
     z: NDArray[np.float64],
 ) -> None:
     """Set z to the superblocks from one, in units, in the order in which words make them.
 
-    Args:
-        points: the table, shape (16384,), x in the lower half of a number and y in the upper.
-        seed: of the perturbation.
-        superblock: the first.
-        words: scratch, shape (4, lanes of all superblocks).
-        looked_up: scratch, shape (2, lanes).
-        z: shape (16, lanes): row h, column 32 * s + lane for what `reference` calls h, s and lane.
+    The first arguments are those of `_look_up`, words and found being scratch. z has shape
+    (16, lanes): row h, column 32 * s + lane for what `reference` calls h, s and lane.
     """
-    fill_words(seed, _TAG, superblock * _LANES, words)
-    low, high = looked_up[0], looked_up[1]
+    _look_up(points, seed, superblock, words, found)
     for k in range(4):
-        word = words[k]
-        for i in range(word.shape[0]):
-            bits = word[i]
-            low[i] = points[bits & _POINT]
-            high[i] = points[(bits >> _16) & _POINT]
-        # Shifting a bit to the top and down again makes a mask of it.
-        x, y = z[4 * k], z[4 * k + 1]
-        for i in range(word.shape[0]):
-            minus_x = np.int32(np.int32(word[i] << _17) >> _TOP)
-            minus_y = np.int32(np.int32(word[i] << _16) >> _TOP)
-            x[i] = np.int32((np.int32(low[i] & _LOW) ^ minus_x) - minus_x)
-            y[i] = np.int32((np.int32(low[i] >> _16) ^ minus_y) - minus_y)
-        x, y = z[4 * k + 2], z[4 * k + 3]
-        for i in range(word.shape[0]):
-            minus_x = np.int32(np.int32(word[i] << _1) >> _TOP)
-            minus_y = np.int32(np.int32(word[i]) >> _TOP)
-            x[i] = np.int32((np.int32(high[i] & _LOW) ^ minus_x) - minus_x)
-            y[i] = np.int32((np.int32(high[i] >> _16) ^ minus_y) - minus_y)
+        word, low, high = words[k], found[2 * k], found[2 * k + 1]
+        x_low, y_low, x_high, y_high = z[4 * k], z[4 * k + 1], z[4 * k + 2], z[4 * k + 3]
+        for i in range(0, word.shape[0], NUMBERS):
+            keep(x_low, i, coordinates(word, low, i, _17, _0))
+            keep(y_low, i, coordinates(word, low, i, _16, _16))
+            keep(x_high, i, coordinates(word, high, i, _1, _0))
+            keep(y_high, i, coordinates(word, high, i, _0, _16))
 
 
 @kernel
@@ -95,11 +107,11 @@ def _order(z: NDArray[np.float64], ordered: NDArray[np.float64]) -> None:
 def units(points: NDArray[np.uint32], seed: np.uint64, start: int, out: NDArray[np.int16]) -> None:
     """Set out, shape (n,), to the numbers of a perturbation from start, in units."""
     stop = start + out.shape[0]
-    words, looked_up = np.empty((4, _WIDTH), np.uint32), np.empty((2, _WIDTH), np.uint32)
+    words, found = np.empty((4, _WIDTH), np.uint32), np.empty((8, _WIDTH), np.uint32)
     made, z = np.empty((16, _WIDTH)), np.empty(TILE)
     for base in range(start - start % PERIOD, stop, TILE):
         first, last = max(base, start), min(base + TILE, stop)
-        _fill(points, seed, base // PERIOD, words, looked_up, made)
+        _fill(points, seed, base // PERIOD, words, found, made)
         _order(made, z)
         out[first - start : last - start] = z[first - base : last - base]
 
@@ -117,18 +129,37 @@ def passes(
     values are weights from start; seeds and scales have shape (passes,).
     """
     stop = start + values.shape[0]
-    words, looked_up = np.empty((4, _WIDTH), np.uint32), np.empty((2, _WIDTH), np.uint32)
-    made, z = np.empty((16, _WIDTH)), np.empty(TILE)
+    words, found = np.empty((4, _WIDTH), np.uint32), np.empty((8, _WIDTH), np.uint32)
+    edge = np.empty(TILE, np.float32)
     for base in range(start - start % PERIOD, stop, TILE):
         first, last = max(base, start), min(base + TILE, stop)
-        w, z_w = values[first - start : last - start], z[first - base : last - base]
+        w = values[first - start : last - start]
+        whole = last - first == TILE
+        tile = w if whole else edge
+        if not whole:
+            edge[first - base : last - base] = w
         for j in range(seeds.shape[0]):
             if j == 0 or seeds[j] != seeds[j - 1]:
-                _fill(points, seeds[j], base // PERIOD, words, looked_up, made)
-                _order(made, z)
-            scale = scales[j]
-            for i in range(w.shape[0]):
-                w[i] = np.float32(np.float64(w[i]) + scale * z_w[i])
+                _look_up(points, seeds[j], base // PERIOD, words, found)
+            _add(words, found, scales[j], tile)
+        if not whole:
+            w[:] = edge[first - base : last - base]
+
+
+@kernel
+def _add(
+    words: NDArray[np.uint32], found: NDArray[np.uint32], scale: float, tile: NDArray[np.float32]
+) -> None:
+    """Add scale times the numbers of `_look_up` to a tile of weights."""
+    for s in range(words.shape[1] // _LANES):
+        for k in range(4):
+            word, low, high = words[k], found[2 * k], found[2 * k + 1]
+            for i in range(s * _LANES, (s + 1) * _LANES, NUMBERS):
+                at = s * PERIOD + 4 * k * _LANES + i - s * _LANES
+                add_scaled(tile, at, scale, coordinates(word, low, i, _17, _0))
+                add_scaled(tile, at + _LANES, scale, coordinates(word, low, i, _16, _16))
+                add_scaled(tile, at + 2 * _LANES, scale, coordinates(word, high, i, _1, _0))
+                add_scaled(tile, at + 3 * _LANES, scale, coordinates(word, high, i, _0, _16))
 
 
 @kernel
@@ -154,9 +185,10 @@ def rebuild(
     """
     stop = start + w0.shape[0]
     replicas, limb_count = limbs.shape[0], limbs.shape[1]
-    words, looked_up = np.empty((4, _WIDTH), np.uint32), np.empty((2, _WIDTH), np.uint32)
+    words, found = np.empty((4, 4, _WIDTH), np.uint32), np.empty((4, 8, _WIDTH), np.uint32)
     made = np.empty((SEEDS_AT_ONCE, 16, _WIDTH))
     z = made.reshape((SEEDS_AT_ONCE, TILE))
+    few = replicas * limb_count <= _FEW
     partial = np.empty((replicas, limb_count, TILE))
     total, rest = np.empty((replicas, TILE)), np.empty((replicas, TILE))
     ordered = np.empty(TILE)
@@ -166,8 +198,17 @@ def rebuild(
         for group in range(0, seeds.shape[0], GROUP):
             partial[:] = 0.0
             for j in range(group, min(group + GROUP, seeds.shape[0]), SEEDS_AT_ONCE):
+                if few:
+                    for four in range(j, j + SEEDS_AT_ONCE, 4):
+                        for s in range(4):
+                            _look_up(points, seeds[four + s], base // PERIOD, words[s], found[s])
+                        for p in range(replicas):
+                            for n in range(limb_count):
+                                sums = partial[p, n].reshape((16, _WIDTH))
+                                _add_four(words, found, limbs[p, n, four:], sums)
+                    continue
                 for s in range(SEEDS_AT_ONCE):
-                    _fill(points, seeds[j + s], base // PERIOD, words, looked_up, made[s])
+                    _fill(points, seeds[j + s], base // PERIOD, words[0], found[0], made[s])
                 for block in range(0, TILE, _BLOCK):
                     for p in range(replicas):
                         for n in range(limb_count):
@@ -184,15 +225,47 @@ def rebuild(
 
 
 @kernel
+def _add_four(
+    words: NDArray[np.uint32],
+    found: NDArray[np.uint32],
+    a: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add a[:4] times the numbers of four `_look_up`s to sums, in the order of `_fill`."""
+    a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    for k in range(4):
+        w0, w1, w2, w3 = words[0, k], words[1, k], words[2, k], words[3, k]
+        for half in range(2):
+            f = 2 * k + half
+            f0, f1, f2, f3 = found[0, f], found[1, f], found[2, f], found[3, f]
+            for axis in range(2):
+                lift = np.uint32(17 - 16 * half - axis)
+                drop = np.uint32(16 * axis)
+                row = sums[2 * f + axis]
+                for i in range(0, row.shape[0], NUMBERS):
+                    total = take(row, i)
+                    total = plus_scaled(total, a0, coordinates(w0, f0, i, lift, drop))
+                    total = plus_scaled(total, a1, coordinates(w1, f1, i, lift, drop))
+                    total = plus_scaled(total, a2, coordinates(w2, f2, i, lift, drop))
+                    total = plus_scaled(total, a3, coordinates(w3, f3, i, lift, drop))
+                    keep(row, i, total)
+
+
+@kernel
 def _add_eight(
     sums: NDArray[np.float64], a: NDArray[np.float64], z: NDArray[np.float64], at: int
 ) -> None:
     """Add a[:8] times z, shape (8, n), to sums, shape (n,), in the block that begins at `at`."""
-    to = at + _BLOCK
-    z0, z1, z2, z3 = z[0, at:to], z[1, at:to], z[2, at:to], z[3, at:to]
-    z4, z5, z6, z7 = z[4, at:to], z[5, at:to], z[6, at:to], z[7, at:to]
+    z0, z1, z2, z3, z4, z5, z6, z7 = z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7]
     a0, a1, a2, a3, a4, a5, a6, a7 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]
-    block = sums[at:to]
-    for i in range(_BLOCK):
-        low = block[i] + a0 * z0[i] + a1 * z1[i] + a2 * z2[i] + a3 * z3[i]
-        block[i] = low + a4 * z4[i] + a5 * z5[i] + a6 * z6[i] + a7 * z7[i]
+    for i in range(at, at + _BLOCK, NUMBERS):
+        total = take(sums, i)
+        total = plus_scaled(total, a0, take(z0, i))
+        total = plus_scaled(total, a1, take(z1, i))
+        total = plus_scaled(total, a2, take(z2, i))
+        total = plus_scaled(total, a3, take(z3, i))
+        total = plus_scaled(total, a4, take(z4, i))
+        total = plus_scaled(total, a5, take(z5, i))
+        total = plus_scaled(total, a6, take(z6, i))
+        total = plus_scaled(total, a7, take(z7, i))
+        keep(sums, i, total)

@@ -36,7 +36,7 @@ SEEDS_AT_ONCE_OF_MANY: Final = 32
 """As SEEDS_AT_ONCE, for several accumulators."""
 
 _TAG: Final = RADEMACHER.tag
-_TILE_OF_MANY: Final = 2048
+_TILE_OF_MANY: Final = 4096
 _LIMB: Final = 2.0**LIMB_BITS
 _LIMB_MASK: Final = 2**LIMB_BITS - 1
 _PATTERNS: Final = 256

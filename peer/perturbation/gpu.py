@@ -1,0 +1,200 @@
+"""The perturbations on a GPU: what the kernels of `gpu_kernels` are given, and in what portions.
+
+Importing this module imports Triton, so `peer.perturbation` does it only when a GPU is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peer.perturbation import gpu_kernels
+from peer.perturbation.base import Pass, Perturbation
+from peer.perturbation.reference import GAUSSIAN, Distribution
+from peer.perturbation.table import point_table
+
+GROUP: Final = 65536
+"""Seeds whose products a rebuild sums in 32 bits."""
+
+_DIGITS: Final = 8
+"""Digits of a sum in base 256: seven, and room for the bytes of z to move one."""
+
+_FEWEST_SEEDS: Final = 32
+"""Seeds that a tensor core multiplies at once."""
+
+_BITS: Final = {torch.bfloat16: torch.int16}
+"""Types whose bits the kernels take, and as what."""
+
+_COMPILATION: Final = {"num_stages": 1, "enable_fp_fusion": False}
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How weights and seeds are cut for a kernel; all are powers of two, and none changes a bit.
+
+    Attributes:
+        walk: blocks of Philox in a tile of units or passes, at least 32.
+        step: blocks times seeds in a step of a rebuild, at least 32.
+        products: numbers that a rebuild sums in 32 bits at once, at least 1024 * replicas.
+        replicas: accumulators of one rebuild of several; more take the seeds anew.
+    """
+
+    walk: int
+    step: int
+    products: int
+    replicas: int
+
+
+# Four numbers of a block, or one block of signs, for each of 256 threads; products in 64 of their
+# registers. What fits was read from the code for compute capabilities 8.0 and 9.0.
+_TILINGS: Final = {
+    "gaussian": Tiling(walk=128, step=1024, products=2**14, replicas=8),
+    "rademacher": Tiling(walk=32, step=256, products=2**14, replicas=16),
+}
+
+
+class GpuPerturbation(Perturbation):
+    """The perturbations of one distribution on a GPU that Triton compiles for.
+
+    Where Triton interprets its kernels (TRITON_INTERPRET=1) the device may be a CPU.
+    """
+
+    def __init__(
+        self, distribution: Distribution, device: torch.device, tiling: Tiling | None = None
+    ) -> None:
+        super().__init__(distribution, device)
+        self._is_gaussian = distribution is GAUSSIAN
+        self._tiling = tiling or _TILINGS[distribution.name]
+        points = point_table().astype(np.int32)
+        self._table = torch.from_numpy(points[:, 0] | points[:, 1] << 16).to(device)
+        self._period = 512 if self._is_gaussian else 128
+
+    def _units(self, seed: int, start: int, stop: int) -> torch.Tensor:
+        out = torch.empty(stop - start, dtype=torch.int16, device=self.device)
+        self._walk(gpu_kernels.units, out, self._seeds([seed]), start=start, n=len(out))
+        return out
+
+    def _passes(self, weights: torch.Tensor, passes: list[Pass], start: int) -> None:
+        self._walk(
+            gpu_kernels.passes,
+            weights,
+            self._seeds([seed for seed, _ in passes]),
+            self._send(np.array([coefficient for _, coefficient in passes], np.float32)),
+            len(passes),
+            start=start,
+            n=len(weights),
+        )
+
+    def _walk(
+        self, kernel: Any, weights: torch.Tensor, *arguments: Any, start: int, n: int
+    ) -> None:
+        """Run a kernel of tiles that are one seed's at a time."""
+        blocks = self._tiling.walk
+        with torch.cuda.device_of(weights):
+            kernel[self._grid(start, n, blocks)](
+                _bits(weights),
+                self._table,
+                *arguments,
+                start,
+                n,
+                self._is_gaussian,
+                blocks,
+                num_warps=4,
+                **_COMPILATION,
+            )
+
+    def _rebuild(
+        self,
+        outs: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        scale: float,
+        start: int,
+    ) -> None:
+        for at in range(0, len(outs), self._tiling.replicas):
+            some = slice(at, at + self._tiling.replicas)
+            self._rebuild_some(outs[some], w0, seeds, sums[some], scale, start)
+
+    def _rebuild_some(
+        self,
+        outs: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        scale: float,
+        start: int,
+    ) -> None:
+        columns = _DIGITS << (len(outs) - 1).bit_length()
+        products, step = self._tiling.products, self._tiling.step
+        blocks = products // (columns * self.distribution.weights_per_block)
+        blocks = min(blocks, step // _FEWEST_SEEDS)
+        at_once = step // blocks
+        padding = -len(seeds) % at_once
+        seeds = np.pad(seeds, (0, padding))
+        sums = np.pad(sums, ((0, columns // _DIGITS - len(sums)), (0, padding)))
+        digits = _digits(sums)
+        groups = -(-len(seeds) // GROUP)
+        ends = np.arange(GROUP, groups * GROUP, GROUP)
+        digit_sums = [
+            part.sum(axis=-1, dtype=np.int32).ravel() for part in np.split(digits, ends, axis=-1)
+        ]
+        parts = [digits, _moved(digits)] if self._is_gaussian else [digits]
+        # (part, replica, digit, step, seed) -> (step, part, column, seed)
+        steps = np.stack(parts).reshape(len(parts), columns, -1, at_once).transpose(2, 0, 1, 3)
+        with torch.cuda.device_of(outs):
+            gpu_kernels.rebuild[self._grid(start, len(w0), blocks)](
+                _bits(outs),
+                _bits(w0),
+                self._table,
+                self._seeds(seeds),
+                self._send(steps),
+                self._send(np.array(digit_sums)),
+                self._send(np.array([scale])),
+                len(seeds),
+                len(outs),
+                start,
+                len(w0),
+                self._is_gaussian,
+                blocks,
+                at_once,
+                columns,
+                groups,
+                GROUP,
+                num_warps=8,
+                **_COMPILATION,
+            )
+
+    def _grid(self, start: int, n: int, blocks: int) -> tuple[int]:
+        """Return how many tiles of some blocks reach from the period of the start to the end."""
+        tile = blocks * self.distribution.weights_per_block
+        return (-(-(start % self._period + n) // tile),)
+
+    def _seeds(self, seeds: list[int] | NDArray[np.uint64]) -> torch.Tensor:
+        return self._send(np.array(seeds, np.uint64).view(np.int64))
+
+    def _send(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _bits(weights: torch.Tensor) -> torch.Tensor:
+    """Return weights as the kernels take them."""
+    return weights.view(_BITS.get(weights.dtype, weights.dtype))
+
+
+def _digits(sums: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return the digits of sums, shape (P, K), in base 256, from -128 to 127: shape (P, 8, K)."""
+    digits = np.empty((len(sums), _DIGITS, sums.shape[1]), np.int8)
+    for m in range(_DIGITS):
+        digits[:, m] = sums.astype(np.int8)
+        sums = (sums - digits[:, m]) >> 8
+    return digits
+
+
+def _moved(digits: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return 256 times what digits, shape (P, 8, K), stand for; the last of them are 0."""
+    return np.concatenate([digits[:, -1:], digits[:, :-1]], axis=1)

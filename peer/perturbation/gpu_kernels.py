@@ -1,0 +1,403 @@
+"""The kernels of a GPU, in Triton: Philox, both distributions, passes and rebuilds (see `gpu`).
+
+How the kernels of this package are written:
+- A tile of weights stays in registers while all passes, or all seeds, go over it, so each weight
+  crosses memory once.
+- A rebuild is a product of integer matrices, weights by seeds times seeds by digits: the numbers z,
+  cut in bytes, times the digits of the sums in base 256. It runs on tensor cores, with 8-bit
+  factors and 32-bit sums, and is exact in any order.
+- Shapes grow by `tl.join`, which pairs numbers of one thread, and shrink by permuting and
+  reshaping, which only renames them: no number changes its thread on the way.
+- Scalars come in tensors, because Triton passes Python's floats as float32. Whatever is as long as
+  a model is counted in int64.
+- bfloat16 weights come as their bits, in int16, because Triton's interpreter does not round to
+  bfloat16 as a GPU does.
+- There is no multiply-add to fuse but the sums of `passes` and the last line of `rebuild`; they are
+  compiled without fusion, and tests look at the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import triton
+import triton.language as tl
+
+from peer.perturbation.reference import GAUSSIAN, RADEMACHER
+from peer.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+
+_jit: Callable[[Callable[..., Any]], Any] = triton.jit
+
+# Lengths and places vary from call to call: none is worth a compilation of its own.
+_kernel: Callable[[Callable[..., Any]], Any] = triton.jit(
+    do_not_specialize=["count", "replicas", "start", "n"]
+)
+
+_M0: Final = tl.constexpr(MULTIPLIER_0)
+_M1: Final = tl.constexpr(MULTIPLIER_1)
+_W0: Final = tl.constexpr(WEYL_0)
+_W1: Final = tl.constexpr(WEYL_1)
+_ROUNDS: Final = tl.constexpr(ROUNDS)
+_GAUSSIAN: Final = tl.constexpr(GAUSSIAN.tag)
+_RADEMACHER: Final = tl.constexpr(RADEMACHER.tag)
+_GAUSSIAN_UNIT: Final = tl.constexpr(2.0**-GAUSSIAN.unit_bits)
+
+
+@_jit
+def _words(seed: tl.tensor, block: tl.tensor, tag: tl.constexpr) -> tl.tensor:
+    """Return words 0 to 3, uint32, of blocks of Philox; seed and block are int64 and broadcast."""
+    c0, c1 = block.to(tl.uint32), (block >> 32).to(tl.uint32)
+    c2, c3 = tl.full(c0.shape, tag, tl.uint32), tl.full(c0.shape, 0, tl.uint32)
+    k0, k1 = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
+    for _ in tl.static_range(_ROUNDS):
+        high_0, high_1 = tl.umulhi(c0, _M0), tl.umulhi(c2, _M1)
+        low_0, low_1 = c0 * _M0, c2 * _M1
+        c0, c1, c2, c3 = high_1 ^ c1 ^ k0, low_1, high_0 ^ c3 ^ k1, low_0
+        k0, k1 = k0 + _W0, k1 + _W1
+    return c0, c1, c2, c3
+
+
+@_jit
+def _points(table: tl.tensor, bits: tl.tensor) -> tl.tensor:
+    """Return x and y of the points that the low 16 bits choose: int32, shape (..., axis)."""
+    point = tl.load(table + (bits & 0x3FFF).to(tl.int32))
+    x, y = point & 0xFFFF, point >> 16
+    return tl.join(
+        tl.where((bits & 0x4000) != 0, -x, x),
+        tl.where((bits & 0x8000) != 0, -y, y),
+    )
+
+
+@_jit
+def _gaussian(table: tl.tensor, seed: tl.tensor, block: tl.tensor) -> tl.tensor:
+    """Return the 16 numbers of each block: int32, shape (..., axis, half, word // 2, word % 2)."""
+    w0, w1, w2, w3 = _words(seed, block, _GAUSSIAN)
+    z0 = tl.join(_points(table, w0), _points(table, w0 >> 16))
+    z1 = tl.join(_points(table, w1), _points(table, w1 >> 16))
+    z2 = tl.join(_points(table, w2), _points(table, w2 >> 16))
+    z3 = tl.join(_points(table, w3), _points(table, w3 >> 16))
+    return tl.join(tl.join(z0, z2), tl.join(z1, z3))
+
+
+@_jit
+def _rademacher(seed: tl.tensor, block: tl.tensor) -> tl.tensor:
+    """Return the words of each block: uint32, shape (..., word // 2, word % 2)."""
+    w0, w1, w2, w3 = _words(seed, block, _RADEMACHER)
+    return tl.join(tl.join(w0, w2), tl.join(w1, w3))
+
+
+@_jit
+def _numbers(
+    table: tl.tensor,
+    seed: tl.tensor,
+    first: tl.tensor,
+    gaussian: tl.constexpr,
+    blocks: tl.constexpr,
+) -> tl.tensor:
+    """Return the numbers of a tile that starts at weight `first`, in the shape of `_places`.
+
+    Gaussian numbers in units, int32; signs as uint32 whose top bit is set for +1.
+    """
+    if gaussian:
+        z = _gaussian(table, seed, first // 16 + tl.arange(0, blocks))
+        z = tl.reshape(tl.permute(z, (3, 4, 2, 1, 0)), (16, blocks))
+    else:
+        words = _rademacher(seed, first // 128 + tl.arange(0, blocks))
+        z = tl.reshape(words, (4 * blocks, 1)) << (31 - tl.arange(0, 32)[None, :])
+    return z
+
+
+@_jit
+def _places(gaussian: tl.constexpr, blocks: tl.constexpr) -> tl.tensor:
+    """Return where in its tile each number of `_numbers` belongs, int32.
+
+    Its shape is (16, blocks), by h and lane, for Gaussian numbers, (4 * blocks, 32), by word and
+    bit, for signs: along the last axis weights lie side by side in memory.
+    """
+    if gaussian:
+        block = tl.arange(0, blocks)[None, :]
+        places = block // 32 * 512 + tl.arange(0, 16)[:, None] * 32 + block % 32
+    else:
+        places = tl.arange(0, 4 * blocks)[:, None] * 32 + tl.arange(0, 32)[None, :]
+    return places
+
+
+@_jit
+def _tile(
+    start: tl.tensor, n: tl.tensor, gaussian: tl.constexpr, blocks: tl.constexpr
+) -> tl.tensor:
+    """Return this program's first weight in the model, and the range of its places that count.
+
+    Places count that are among the weights start to start + n.
+    """
+    size: tl.constexpr = blocks * (16 if gaussian else 128)
+    start = start.to(tl.int64)
+    first = start - start % (512 if gaussian else 128) + tl.program_id(0).to(tl.int64) * size
+    low = tl.maximum(start - first, 0).to(tl.int32)
+    high = tl.minimum(start + n - first, size).to(tl.int32)
+    return first, low, high
+
+
+@_jit
+def _widen(w: tl.tensor) -> tl.tensor:
+    """Return weights as they are stored in float32, which holds them."""
+    if w.dtype == tl.int16:
+        wide = (w.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    else:
+        wide = w.to(tl.float32)
+    return wide
+
+
+@_jit
+def _round(value: tl.tensor, stored: tl.constexpr) -> tl.tensor:
+    """Return numbers, float32, rounded half to even to those that the stored type holds."""
+    if stored == tl.int16:
+        bits = value.to(tl.int32, bitcast=True)
+        rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) & -0x10000
+        # The carry of a NaN could run into its sign.
+        is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+        value = tl.where(is_nan, 0x7FC00000, rounded).to(tl.float32, bitcast=True)
+    else:
+        value = value.to(stored).to(tl.float32)
+    return value
+
+
+@_jit
+def _narrow(value: tl.tensor, stored: tl.constexpr) -> tl.tensor:
+    """Return numbers that `_round` gave as they are stored."""
+    if stored == tl.int16:
+        narrow = (value.to(tl.int32, bitcast=True) >> 16).to(tl.int16)
+    else:
+        narrow = value.to(stored)
+    return narrow
+
+
+@_kernel
+def units(
+    out: tl.tensor,
+    table: tl.tensor,
+    seed: tl.tensor,
+    start: tl.tensor,
+    n: tl.tensor,
+    gaussian: tl.constexpr,
+    blocks: tl.constexpr,
+) -> None:
+    """Set out, int16 of shape (n,), to the numbers of a perturbation from start, in units.
+
+    Args:
+        out: where to.
+        table: the points, int32 of shape (16384,), x in the lower half of each and y in the upper.
+        seed: int64 of shape (1,).
+        start: index of the first number.
+        n: how many.
+        gaussian: which distribution.
+        blocks: blocks of Philox in a tile, a multiple of 32 for Gaussian numbers.
+    """
+    first, low, high = _tile(start, n, gaussian, blocks)
+    places = _places(gaussian, blocks)
+    z = _numbers(table, tl.load(seed), first, gaussian, blocks)
+    if not gaussian:
+        z = 2 * (z >> 31).to(tl.int32) - 1
+    inside = (places >= low) & (places < high)
+    tl.store(out + (first - start) + places, z.to(tl.int16), mask=inside)
+
+
+@_kernel
+def passes(
+    weights: tl.tensor,
+    table: tl.tensor,
+    seeds: tl.tensor,
+    coefficients: tl.tensor,
+    count: tl.tensor,
+    start: tl.tensor,
+    n: tl.tensor,
+    gaussian: tl.constexpr,
+    blocks: tl.constexpr,
+) -> None:
+    """Take passes over weights, shape (n,), one after the other.
+
+    A sign needs no float64: one addition in float32 gives what `reference` asks for, a sum in
+    float64 that is cast to float32, because a sum of two numbers of p bits may be rounded to
+    2 p + 2 bits first without harm (Figueroa, 1995).
+
+    Args:
+        weights: float32, float16, or the bits of bfloat16.
+        table: see `units`.
+        seeds: int64 of shape (count,).
+        coefficients: float32 of shape (count,).
+        count: how many passes, at least 1.
+        start: index of the first weight.
+        n: how many weights.
+        gaussian: which distribution.
+        blocks: see `units`.
+    """
+    first, low, high = _tile(start, n, gaussian, blocks)
+    places = _places(gaussian, blocks)
+    here = weights + (first - start) + places
+    # To keep the predicates of a mask costs more than a pass, and nearly all tiles need none.
+    whole = high - low == blocks * (16 if gaussian else 128)
+    if whole:
+        w = _widen(tl.load(here))
+    else:
+        w = _widen(tl.load(here, mask=(places >= low) & (places < high), other=0))
+    seed = tl.load(seeds)
+    z = _numbers(table, seed, first, gaussian, blocks)
+    for j in range(count):
+        next_seed = tl.load(seeds + j)
+        if next_seed != seed:
+            seed = next_seed
+            z = _numbers(table, seed, first, gaussian, blocks)
+        c = tl.load(coefficients + j)
+        if gaussian:
+            step = c.to(tl.float64) * _GAUSSIAN_UNIT * z.to(tl.float64)
+            w = (w.to(tl.float64) + step).to(tl.float32)
+        else:
+            # -c, whose sign a set bit turns.
+            step = (-c).to(tl.uint32, bitcast=True) ^ (z & 0x80000000)
+            w += step.to(tl.float32, bitcast=True)
+        # Each pass ends with weights of their own type.
+        w = _round(w, weights.dtype.element_ty)
+    narrow = _narrow(w, weights.dtype.element_ty)
+    if whole:
+        tl.store(here, narrow)
+    else:
+        tl.store(here, narrow, mask=(places >= low) & (places < high))
+
+
+@_kernel
+def rebuild(
+    outs: tl.tensor,
+    w0: tl.tensor,
+    table: tl.tensor,
+    seeds: tl.tensor,
+    digits: tl.tensor,
+    digit_sums: tl.tensor,
+    scale: tl.tensor,
+    count: tl.tensor,
+    replicas: tl.tensor,
+    start: tl.tensor,
+    n: tl.tensor,
+    gaussian: tl.constexpr,
+    blocks: tl.constexpr,
+    at_once: tl.constexpr,
+    columns: tl.constexpr,
+    groups: tl.constexpr,
+    group: tl.constexpr,
+) -> None:
+    """Set each row of outs, shape (replicas, n), to w0 - scale * S.
+
+    S = sum_j a_j z_j. Let a = sum_m digit_m 256**m with digits from -128 to 127, and z = low +
+    256 high alike. Then S = sum_m D_m 256**m with
+
+        D_m = sum_j digit_m(j) low(j) + digit_(m-1)(j) high(j)
+
+    a product of two matrices of bytes, in which nothing passes 2**31 for 65536 seeds. A sign is
+    2 bit - 1, so D_m is twice the product with the bits, less the sum of the digits.
+
+    Args:
+        outs: like w0; may be w0 itself.
+        w0: float32, float16 or the bits of bfloat16, shape (n,).
+        table: see `units`.
+        seeds: int64 of shape (count,).
+        digits: int8 of shape (count / at_once, parts, columns, at_once). Column 8 p + m of part 0
+            is digit m of accumulator p. Part 1, for Gaussian numbers alone, is moved by one digit.
+        digit_sums: of part 0 over each group, int32 of shape (groups, columns).
+        scale: what one unit of S is worth, float64 of shape (1,).
+        count: how many seeds, a multiple of at_once.
+        replicas: how many rows.
+        start: index of the first weight.
+        n: how many weights.
+        gaussian: which distribution.
+        blocks: blocks of Philox in a tile.
+        at_once: seeds in a step; a multiple of 32.
+        columns: 8 times a power of two, at least 8 * replicas.
+        groups: how many groups of seeds there are, count / group rounded up.
+        group: seeds whose products are summed in 32 bits: a multiple of at_once, at most 65536.
+    """
+    rows: tl.constexpr = blocks * (16 if gaussian else 128)
+    parts: tl.constexpr = 2 if gaussian else 1
+    start = start.to(tl.int64)
+    first = start - start % (512 if gaussian else 128)
+    block = tl.program_id(0).to(tl.int64) * blocks + tl.arange(0, blocks)
+    if gaussian:
+        places = (block // 32 * 512 + block % 32)[:, None] + tl.arange(0, 16)[None, :] * 32
+        block += first // 16
+    else:
+        places = block[:, None] * 128 + tl.arange(0, 128)[None, :]
+        block += first // 128
+    places = tl.reshape(places, (rows,)) + (first - start)
+    inside = (places >= 0) & (places < n)
+    # Long before anything is written, which may be written to the same place.
+    before = _widen(tl.load(w0 + places, mask=inside, other=0)).to(tl.float64)
+
+    of_step = tl.arange(0, columns)[:, None] * at_once + tl.arange(0, at_once)[None, :]
+    power = 16 * tl.arange(0, 2)[None, None, None, :]
+    halves = tl.zeros((rows, columns // 8, 2), tl.int64)
+    for g in range(groups):
+        products = tl.zeros((rows, columns), tl.int32)
+        for _ in range(g * group, tl.minimum(count, (g + 1) * group), at_once):
+            factor = tl.trans(tl.load(digits + of_step))
+            if gaussian:
+                z = _gaussian_of_seeds(table, seeds, block, blocks, at_once)
+                moved = tl.trans(tl.load(digits + columns * at_once + of_step))
+                products = tl.dot(z.to(tl.int8), factor, products, out_dtype=tl.int32)
+                high = ((z + 128) >> 8).to(tl.int8)
+                products = tl.dot(high, moved, products, out_dtype=tl.int32)
+            else:
+                z = _bits_of_seeds(seeds, block, blocks, at_once)
+                products = tl.dot(z, factor, products, out_dtype=tl.int32)
+            seeds += at_once
+            digits += parts * columns * at_once
+        if not gaussian:
+            sums = tl.load(digit_sums + g * columns + tl.arange(0, columns))
+            products = 2 * products - sums[None, :]
+        even, odd = tl.split(tl.reshape(products, (rows, columns // 8, 2, 2, 2)))
+        pairs = even.to(tl.int64) + (odd.to(tl.int64) << 8)
+        halves += tl.sum(pairs << power, axis=3)
+
+    # S = low + 2**32 high = middle + 2**52 top, where float64 holds both: one addition rounds once.
+    low, high = tl.split(halves)
+    high += low >> 32
+    middle = (low & 0xFFFFFFFF) | ((high & 0xFFFFF) << 32)
+    total = (high >> 20).to(tl.float64) * 4503599627370496.0 + middle.to(tl.float64)
+    after = before[:, None] - tl.load(scale) * total
+    p = tl.arange(0, columns // 8)[None, :]
+    there = outs + p.to(tl.int64) * n + places[:, None]
+    after = _round(after.to(tl.float32), outs.dtype.element_ty)
+    kept = inside[:, None] & (p < replicas)
+    tl.store(there, _narrow(after, outs.dtype.element_ty), mask=kept)
+
+
+@_jit
+def _gaussian_of_seeds(
+    table: tl.tensor,
+    seeds: tl.tensor,
+    block: tl.tensor,
+    blocks: tl.constexpr,
+    at_once: tl.constexpr,
+) -> tl.tensor:
+    """Return the numbers of at_once seeds: int32, shape (16 * blocks, at_once).
+
+    Four seeds side by side come from one thread, so that bytes are stored by fours.
+    """
+    fours = seeds + 4 * tl.arange(0, at_once // 4)[None, :]
+    block = block[:, None]
+    z0 = _gaussian(table, tl.load(fours), block)
+    z1 = _gaussian(table, tl.load(fours + 1), block)
+    z2 = _gaussian(table, tl.load(fours + 2), block)
+    z3 = _gaussian(table, tl.load(fours + 3), block)
+    z = tl.join(tl.join(z0, z2), tl.join(z1, z3))
+    return tl.reshape(tl.permute(z, (0, 4, 5, 3, 2, 1, 6, 7)), (16 * blocks, at_once))
+
+
+@_jit
+def _bits_of_seeds(
+    seeds: tl.tensor, block: tl.tensor, blocks: tl.constexpr, at_once: tl.constexpr
+) -> tl.tensor:
+    """Return the bits of at_once seeds: int8, shape (128 * blocks, at_once)."""
+    seed = tl.load(seeds + tl.arange(0, at_once))[None, :]
+    words = _rademacher(seed, block[:, None])
+    words = tl.reshape(tl.permute(words, (0, 2, 3, 1)), (4 * blocks, 1, at_once))
+    bits = (words >> tl.arange(0, 32)[None, :, None]) & 1
+    return tl.reshape(bits.to(tl.int8), (128 * blocks, at_once))
