@@ -348,6 +348,19 @@ def test_a_quick_work_is_called_many_times_in_a_row() -> None:
     assert len(samples["a"]) == 2
 
 
+def test_a_limit_is_the_best_that_was_seen() -> None:
+    copy, triad = limits.ARRAY_BYTES * 2, limits.ARRAY_BYTES * 3
+    slow, quick = {"copy": [2.0, 4.0], "triad": [4.0, 9.0]}, {"copy": [2.0], "triad": [1.0, 5.0]}
+    assert limits.bandwidth(slow) == copy / 2
+    assert limits.bandwidth(quick) == triad
+    assert limits.philox_seconds_per_block(slow, threads=2) is None
+    once = limits.philox_seconds_per_block({"philox": [3.0, 1.0]}, threads=1)
+    twice = limits.philox_seconds_per_block({"philox": [3.0, 1.0]}, threads=2)
+    assert once is not None
+    assert twice == once / 2
+    assert limits.philox_works(torch.device("cuda")) == {}
+
+
 STAT = """cpu  100 20 30 4000 500 6 7 8 50 60
 cpu0 50 10 15 2000 250 3 3 4 25 30
 cpu1 50 10 15 2000 250 3 4 4 25 30

@@ -31,6 +31,7 @@ but resident_bytes are those that torch has allocated there.
 
 from __future__ import annotations
 
+import signal
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -129,7 +130,9 @@ def _make_model(parameters: int, options: BenchOptions, folder: Path) -> int:
 
 def _in_a_process(program: Program, tiny: Path, folder: Path) -> Bytes:
     try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        # Ctrl-C reaches the process as well, and should end it without a word.
+        quietly = (signal.SIGINT, signal.SIG_DFL)
+        with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, quietly) as pool:
             return pool.submit(run, program, tiny, folder).result()
     except BrokenProcessPool:
         raise RunFailed(

@@ -69,7 +69,7 @@ def _heading(report: Mapping[str, Any]) -> Iterator[str]:
         f"K = {report['candidate_seeds']:,}, medians of {report['repeats']}"
     )
     yield (
-        f"{where}, {machine['threads']} threads on {machine['cores']} cores, "
+        f"{where}, {_threads(machine['threads'])} on {machine['cores']} cores, "
         f"torch {machine['torch']}, numba {machine['numba']}"
     )
 
@@ -101,7 +101,7 @@ def _step(_: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[_Figure]:
     here, reference = result["seconds"], result["reference_seconds"]
     forwards, losses = result["two_forwards_seconds"], result["two_losses_seconds"]
     yield _Figure("local step", here, reference, forwards, "two forward passes")
-    yield _Figure("", here, reference, losses, "the same with their loss")
+    yield _Figure("local step", here, reference, losses, "two with their loss")
 
 
 def _memory(_: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[_Figure]:
@@ -125,13 +125,16 @@ def _notes(report: Mapping[str, Any]) -> Iterator[str]:
         for distribution, result in report["results"].items():
             each = result["nanoseconds_per_weight_and_seed"]
             yield f"A rebuild with {distribution} takes {each:.4f} ns for each weight and seed."
-        threads = report["reference_threads"]
         yield (
             f"The published loop was timed over {report['reference_seeds']} seeds"
-            f" and scaled to all of them; {threads} thread{'s' * (threads > 1)} did it best."
+            f" and scaled to all of them; {_threads(report['reference_threads'])} did it best."
         )
     if report["quiet"] is False:
         yield warning(report)
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number:,} threads"
 
 
 def _seconds_in_words(seconds: float) -> str:

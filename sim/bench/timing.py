@@ -36,7 +36,7 @@ def measure(
         for name, work in works.items():
             work()
             once = seconds_of(work, 1, device)
-            calls[name] = max(1, min(_MOST_CALLS, math.ceil(LEAST_SECONDS / once)))
+            calls[name] = max(1, min(_MOST_CALLS, math.ceil(LEAST_SECONDS / max(once, 1e-9))))
             progress.advance()
         for _ in range(repeats):
             for name, work in works.items():
