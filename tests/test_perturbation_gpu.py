@@ -229,9 +229,10 @@ def test_what_is_refused_changes_nothing():
     weights = there(torch.zeros(10))
     with pytest.raises(ValueError, match="coefficient nan "):
         KERNELS["gaussian"].passes_(weights, [(1, 1.0), (2, math.nan)])
+    w0 = there(torch.tensor([0.0, 1.0, math.inf]))
+    seed, sums = random_seeds(1), np.array([1])
     with pytest.raises(ValueError, match="weight 2 of w0 is inf"):
-        w0 = there(torch.tensor([0.0, 1.0, math.inf]))
-        KERNELS["gaussian"].rebuild(weights[:3], w0, random_seeds(1), np.array([1]), -24)
+        KERNELS["gaussian"].rebuild(weights[:3], w0, seed, sums, -24)
     assert weights.count_nonzero() == 0
 
 

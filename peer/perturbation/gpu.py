@@ -106,7 +106,7 @@ class GpuPerturbation(Perturbation):
     ) -> None:
         """Run a kernel of tiles that are one seed's at a time."""
         blocks = self._tiling.walk
-        with torch.cuda.device_of(weights):
+        with _device_of(weights):
             kernel[self._grid(start, n, blocks)](
                 _bits(weights),
                 self._table,
@@ -157,7 +157,7 @@ class GpuPerturbation(Perturbation):
         parts = [digits, _moved(digits)] if self._is_gaussian else [digits]
         # (part, replica, digit, step, seed) -> (step, part, column, seed)
         steps = np.stack(parts).reshape(len(parts), columns, -1, at_once).transpose(2, 0, 1, 3)
-        with torch.cuda.device_of(outs):
+        with _device_of(outs):
             gpu_kernels.rebuild[self._grid(start, len(w0), blocks)](
                 _bits(outs),
                 _bits(w0),
