@@ -27,6 +27,8 @@ _DIGITS: Final = 8
 _FEWEST_SEEDS: Final = 32
 """Seeds that a tensor core multiplies at once."""
 
+_device_of: Any = torch.cuda.device_of
+
 _BITS: Final = {torch.bfloat16: torch.int16}
 """Types whose bits the kernels take, and as what."""
 
