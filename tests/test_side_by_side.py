@@ -342,6 +342,37 @@ def test_a_longer_run_goes_on_to_the_same_end(tiny_options: Options, tmp_path: P
     assert resumed["digests"] == whole["digests"]
 
 
+def test_a_run_killed_within_a_round_is_gone_on_with(
+    finished: dict[str, Any],
+    tiny_options: Options,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, taken = SideBySideTrainer.train, 0
+
+    def fragile(trainer: SideBySideTrainer, *job: Any) -> LocalRound:
+        nonlocal taken
+        if taken == 6:
+            raise KeyboardInterrupt
+        taken += 1
+        return train(trainer, *job)
+
+    with monkeypatch.context() as here:
+        here.setattr(SideBySideTrainer, "train", fragile)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, tiny_options, side_by_side=4)
+    made: dict[str, Any] = {}
+    again = {"side_by_side": 4, "resume": True}
+    seen = calls(monkeypatch, lambda: made.update(run(tmp_path, tiny_options, **again)))
+    # Of round 1 two histories were on disk, and are not made again.
+    assert seen == [2] * 3 + [4] * 3
+    assert made["digests"]["all_equal"]
+    assert made["entries"] == finished["entries"]
+    assert made["eval_loss"]["per_round"] == pytest.approx(
+        finished["eval_loss"]["per_round"], rel=1e-5
+    )
+
+
 def test_a_run_is_resumed_with_as_many_side_by_side(
     finished: dict[str, Any], tiny_options: Options
 ) -> None:
