@@ -89,7 +89,7 @@ def test_all_peers_agree_and_their_model_is_the_rebuild(finished: dict[str, Any]
     exponent = held.units.exponent - held.units.fraction_bits
     seeds = candidate_seeds(0, 32)
     model = reference.rebuild(
-        reference.GAUSSIAN, whole(global_model.w0), seeds, held.sums, exponent
+        reference.RADEMACHER, whole(global_model.w0), seeds, held.sums, exponent
     )
     assert weights_digest(model) == digests["model"][0]
     assert held.counts.sum() == 4 * 3 * 3
