@@ -35,7 +35,7 @@ every_backend = pytest.mark.parametrize("kernel", BACKENDS.values(), ids=BACKEND
 backends = st.sampled_from(sorted(BACKENDS)).map(BACKENDS.__getitem__)
 dtypes = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 seeds = st.integers(0, 2**64 - 1)
-quick = settings(deadline=None, max_examples=40)
+quick = settings(deadline=None, max_examples=20)
 
 
 @pytest.fixture(autouse=True, scope="module")
