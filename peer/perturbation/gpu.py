@@ -27,8 +27,6 @@ _DIGITS: Final = 8
 _FEWEST_SEEDS: Final = 32
 """Seeds that a tensor core multiplies at once."""
 
-_device_of: Any = torch.cuda.device_of
-
 _BITS: Final = {torch.bfloat16: torch.int16}
 """Types whose bits the kernels take, and as what."""
 
@@ -38,6 +36,9 @@ WALKING: Final = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": False}
 REBUILDING: Final = WALKING | {"num_warps": 8}
 """How kernels are compiled: without pipelines, which would move the table to and fro, and without
 fused multiply-adds."""
+
+
+_device_of: Any = torch.cuda.device_of
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,20 @@ class GpuPerturbation(Perturbation):
     def _walk(
         self, kernel: Any, weights: torch.Tensor, *arguments: Any, start: int, n: int
     ) -> None:
-        """Run a kernel of tiles that are one seed's at a time."""
+        """Run a kernel whose tiles take one seed at a time."""
         blocks = self._tiling.walk
-        with _device_of(weights):
-            kernel[self._grid(start, n, blocks)](
-                _bits(weights),
-                self._table,
-                *arguments,
-                start,
-                n,
-                self._is_gaussian,
-                blocks,
-                **WALKING,
-            )
+        self._launch(
+            kernel,
+            self._tiles(start, n, blocks),
+            _bits(weights),
+            self._table,
+            *arguments,
+            start,
+            n,
+            self._is_gaussian,
+            blocks,
+            **WALKING,
+        )
 
     def _rebuild(
         self,
@@ -159,32 +161,36 @@ class GpuPerturbation(Perturbation):
         parts = [digits, _moved(digits)] if self._is_gaussian else [digits]
         # (part, replica, digit, step, seed) -> (step, part, column, seed)
         steps = np.stack(parts).reshape(len(parts), columns, -1, at_once).transpose(2, 0, 1, 3)
-        with _device_of(outs):
-            gpu_kernels.rebuild[self._grid(start, len(w0), blocks)](
-                _bits(outs),
-                _bits(w0),
-                self._table,
-                self._seeds(seeds),
-                self._send(steps),
-                self._send(np.array(digit_sums)),
-                self._send(np.array([scale])),
-                len(seeds),
-                len(outs),
-                start,
-                len(w0),
-                self._is_gaussian,
-                blocks,
-                at_once,
-                columns,
-                groups,
-                GROUP,
-                **REBUILDING,
-            )
+        self._launch(
+            gpu_kernels.rebuild,
+            self._tiles(start, len(w0), blocks),
+            _bits(outs),
+            _bits(w0),
+            self._table,
+            self._seeds(seeds),
+            self._send(steps),
+            self._send(np.array(digit_sums)),
+            self._send(np.array([scale])),
+            len(seeds),
+            len(outs),
+            start,
+            len(w0),
+            self._is_gaussian,
+            blocks,
+            at_once,
+            columns,
+            groups,
+            GROUP,
+            **REBUILDING,
+        )
 
-    def _grid(self, start: int, n: int, blocks: int) -> tuple[int]:
+    def _launch(self, kernel: Any, tiles: int, *arguments: Any, **options: Any) -> None:
+        with _device_of(self._table):
+            kernel[(tiles,)](*arguments, **options)
+
+    def _tiles(self, start: int, n: int, blocks: int) -> int:
         """Return how many tiles of some blocks reach from the period of the start to the end."""
-        tile = blocks * self.distribution.weights_per_block
-        return (-(-(start % self._period + n) // tile),)
+        return -(-(start % self._period + n) // (blocks * self.distribution.weights_per_block))
 
     def _seeds(self, seeds: list[int] | NDArray[np.uint64]) -> torch.Tensor:
         return self._send(np.array(seeds, np.uint64).view(np.int64))
