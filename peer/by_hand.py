@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peer.config import experiment_from, read_toml
+from peer.config import experiment_from, read_toml, unused_options
 from peer.errors import UserError
 from peer.events import Event, RoundStarted
 from peer.process import Hooks, PeerSettings, log_event, run_peer
@@ -45,6 +45,9 @@ def run_by_hand(path: Path) -> bool:
     experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
     folder = RunFolder.for_experiment(experiment, ENGINE)
     LOG.setLevel(experiment.log_level.upper())
+    idle = unused_options(experiment, values, ENGINE)
+    if idle:
+        LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
     traffic = folder.read_links()
 
     def told(endpoint: str) -> Mapping[int, str]:

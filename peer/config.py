@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -76,7 +77,7 @@ class Experiment:
         "zeroth-order", "synthetic: histories of the right size without a model", choices=TRAINERS
     )
     perturbation: str = _option(
-        "gaussian", "distribution of the perturbations z", choices=PERTURBATIONS
+        "rademacher", "distribution of the perturbations z", choices=PERTURBATIONS
     )
     gossip: str = _option("flood", "how entries spread", choices=tuple(MODES))
     gradient_bytes: int = _option(
@@ -103,6 +104,14 @@ class Experiment:
     )
     step_seconds: float = _option(
         0.1, "virtual time of a local step in the simulator, in seconds", above=0.0, most=1e6
+    )
+    side_by_side: int = _option(
+        1,
+        "replicas of a small model whose forward passes the simulator takes in one batch, with "
+        "memory for three copies of the weights each; above 1 the last bits of losses change, so "
+        "digests differ from those of `kseed launch`",
+        least=1,
+        most=2**12,
     )
     round_timeout: float = _option(
         60.0, "seconds to wait for a round's entries", above=0.0, most=1e9, defines_run=False
@@ -287,16 +296,25 @@ def commented_toml() -> str:
         about = item.metadata["help"]
         if item.metadata["choices"] or kind(item) in (int, float):
             about += f" ({allowed(item)})"
-        lines += [f"# {about}", write_toml({item.name: item.default})]
+        comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
+        lines += [*comment, write_toml({item.name: item.default})]
     return "\n".join(lines)
 
 
-def unused_options(experiment: Experiment, given: Iterable[str]) -> tuple[str, ...]:
-    """Return which of the options that a user gave have no effect in this experiment."""
-    idle: set[str] = set()
+def unused_options(
+    experiment: Experiment, given: Iterable[str], engine: str = "sim"
+) -> tuple[str, ...]:
+    """Return which of the options that a user gave have no effect in this experiment.
+
+    Args:
+        experiment: the run.
+        given: the names of these options.
+        engine: sim, launch or peer.
+    """
+    idle: set[str] = set() if engine == "sim" else {"side_by_side"}
     if experiment.is_synthetic:
         idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
-        idle |= {"device", "epsilon", "batch_size", "perturbation"}
+        idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
     if experiment.partition != "dirichlet":
         idle.add("alpha")
     if experiment.topology not in (

@@ -113,9 +113,15 @@ class FlatModel:
         output: Any = self.module(
             input_ids=input_ids.to(device), attention_mask=mask, use_cache=False
         )
-        logits, targets = output.logits, labels[:, 1:].to(device)
+        return self.label_losses(output.logits, labels)
+
+    def label_losses(
+        self, logits: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `losses` does, from logits of shape (..., L, V) and labels of (..., L)."""
+        targets = labels[..., 1:].to(logits.device)
         kept = targets != LABEL_IGNORED
-        each = torch.zeros(targets.shape, dtype=torch.float64, device=device)
+        each = torch.zeros(targets.shape, dtype=torch.float64, device=logits.device)
         # All logits at once would be copied twice, and they can be more than the rest of the pass.
         most = max(LOGITS, len(self.weights) // 100) // logits.shape[-1]
         for some in torch.split(kept.nonzero(), max(1, most)):
@@ -124,7 +130,7 @@ class FlatModel:
                 logits[at].float(), targets[at], reduction="none"
             )
             each[at] = losses.double()
-        return each.sum(dim=1).cpu(), kept.sum(dim=1).cpu()
+        return each.sum(dim=-1).cpu(), kept.sum(dim=-1).cpu()
 
 
 def _smallest_names(module: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:

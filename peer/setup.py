@@ -139,8 +139,17 @@ def build_protocol(
     )
 
 
-LOCAL_NAMES = ("model", "data", "topology", "max_length", "eval_rows", "step_seconds")
-"""Options that each host may spell in its own way; what they lead to is compared instead."""
+LOCAL_NAMES = (
+    "model",
+    "data",
+    "topology",
+    "max_length",
+    "eval_rows",
+    "step_seconds",
+    "side_by_side",
+)
+"""Options that each host may spell in its own way; what they lead to is compared instead, and the
+last two are the simulator's alone."""
 
 
 def build_global_model(
@@ -172,9 +181,19 @@ def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
 
 
 def build_trainer(
-    experiment: Experiment, corpus: Corpus | None, global_model: GlobalModel | None
+    experiment: Experiment,
+    corpus: Corpus | None,
+    global_model: GlobalModel | None,
+    side_by_side: int = 1,
 ) -> Trainer:
-    """Return what makes the histories of any peer of the experiment."""
+    """Return what makes the histories of any peer of the experiment.
+
+    Args:
+        experiment: the run.
+        corpus: None without a model.
+        global_model: None without a model.
+        side_by_side: the option of that name, where it holds.
+    """
     if corpus is None or global_model is None:
         return SyntheticTrainer(experiment.seed)
     from peer.zeroth_order import Step, ZerothOrderTrainer
@@ -186,6 +205,13 @@ def build_trainer(
         batch_size=experiment.batch_size,
     )
     shards = dict(enumerate(corpus.split.shards))
+    together = min(side_by_side, experiment.peers)
+    if together > 1:
+        from peer.side_by_side import SideBySideTrainer
+
+        return SideBySideTrainer(
+            global_model, corpus.encoded, shards, experiment.seed, step, together
+        )
     return ZerothOrderTrainer(global_model, corpus.encoded, shards, experiment.seed, step)
 
 
@@ -239,5 +265,9 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
         corpus = deal(experiment, *encode_rows(experiment))
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
+        if engine == "sim" and experiment.side_by_side > 1:
+            from peer.stacked import check_stackable
+
+            check_stackable(global_model.model)
     protocol = build_protocol(experiment, graph, corpus, global_model)
     return Prepared(experiment, graph, folder, corpus, global_model, protocol)

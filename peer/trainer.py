@@ -1,14 +1,15 @@
 """A trainer turns (peer, round, cut, seed indices) into the scalar gradients of that round.
 
-`ZerothOrderTrainer` in `peer.zeroth_order` is the real one. `SyntheticTrainer` needs no model, no
-data and no torch: its histories have the right size and are functions of (root seed, peer, round),
-for the study of protocols and volumes.
+`ZerothOrderTrainer` in `peer.zeroth_order` is the real one, and `SideBySideTrainer` in
+`peer.side_by_side` takes the local steps of several peers at once. `SyntheticTrainer` needs no
+model, no data and no torch: its histories have the right size and are functions of (root seed,
+peer, round), for the study of protocols and volumes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,20 @@ class Trainer(Protocol):
             round_: the round.
             cut: the accumulator to start from; it is left as it is.
             indices: the seed index of each step, shape (tau,).
+        """
+
+
+@runtime_checkable
+class Announced(Trainer, Protocol):
+    """A trainer that is told beforehand what it will be asked for, to do several at once."""
+
+    def announce(
+        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
+    ) -> None:
+        """Take note that `train` will be called with these arguments.
+
+        It may be called with others or not at all, and then nothing is wrong but time is lost. A
+        peer's announcement replaces its earlier one.
         """
 
 

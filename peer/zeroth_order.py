@@ -47,6 +47,24 @@ class Step:
     gradient_bound: float
     batch_size: int
 
+    @property
+    def scale(self) -> float:
+        """What passes take for eps: it, rounded to float32."""
+        return float(np.float32(self.epsilon))
+
+    def close(self, seed: int, above: float, below: float) -> tuple[float, float, list[Pass]]:
+        """Return what a step comes to whose losses at +eps z and at -eps z are known.
+
+        Returns:
+            The scalar gradient (NaN: skipped), the mean of both losses, and the step's last passes.
+        """
+        restore = (seed, self.scale)
+        gradient = (above - below) / (2 * self.scale)
+        if not math.isfinite(gradient):
+            return math.nan, math.nan, [restore]
+        gradient = min(max(gradient, -self.gradient_bound), self.gradient_bound)
+        return gradient, (above + below) / 2, [restore, (seed, -self.learning_rate * gradient)]
+
 
 class ZerothOrderTrainer:
     """Takes the local steps of any peer whose shard is given; see `peer.trainer.Trainer`.
@@ -99,22 +117,14 @@ class ZerothOrderTrainer:
         seed: int,
         rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     ) -> tuple[float, float, list[Pass]]:
-        """Take one step but for its closing passes, after those of the step before.
+        """Take one step but for its last passes, after those of the step before.
 
         Returns:
-            The scalar gradient (NaN: skipped), the mean of both losses, and the closing passes.
+            See `Step.close`.
         """
         model, kernel = self._global_model.model, self._global_model.kernel
-        epsilon = float(np.float32(self._step.epsilon))
-        kernel.passes_(model.weights, [*before, (seed, epsilon)])
+        kernel.passes_(model.weights, [*before, (seed, self._step.scale)])
         above = mean_loss(model, rows)
-        kernel.passes_(model.weights, [(seed, -2 * epsilon)])
+        kernel.passes_(model.weights, [(seed, -2 * self._step.scale)])
         below = mean_loss(model, rows)
-        restore = (seed, epsilon)
-        gradient = (above - below) / (2 * epsilon)
-        if not math.isfinite(gradient):
-            return math.nan, math.nan, [restore]
-        bound = self._step.gradient_bound
-        gradient = min(max(gradient, -bound), bound)
-        update = (seed, -self._step.learning_rate * gradient)
-        return gradient, (above + below) / 2, [restore, update]
+        return self._step.close(seed, above, below)

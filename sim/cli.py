@@ -76,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     simulate = commands.add_parser("sim", help="run an experiment in one process, in virtual time")
     _add_experiment(simulate)
-    simulate.set_defaults(run=_sim)
+    simulate.set_defaults(run=_sim, engine="sim")
     launch = commands.add_parser("launch", help="run an experiment with one process a peer")
     _add_experiment(launch)
-    launch.set_defaults(run=_launch)
+    launch.set_defaults(run=_launch, engine="launch")
     peer = commands.add_parser("peer", help="run one peer by hand")
     peer.add_argument("file", type=Path, help="the experiment, with id, bind and addresses")
     peer.set_defaults(run=_peer)
@@ -149,7 +149,7 @@ def _experiment(parsed: argparse.Namespace) -> Experiment:
     experiment = experiment_from(values)
     logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
     LOG.setLevel(experiment.log_level.upper())
-    idle = unused_options(experiment, values)
+    idle = unused_options(experiment, values, parsed.engine)
     if idle:
         LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
     return experiment
@@ -177,7 +177,7 @@ def _number(item: Any, text: str) -> int | float:
 def _sim(parsed: argparse.Namespace) -> int:
     experiment = _experiment(parsed)
     if experiment.dry_run:
-        return _dry_run(experiment, "sim")
+        return _dry_run(experiment, parsed.engine)
     return _conclude(experiment, sim.run(experiment))
 
 
@@ -187,7 +187,7 @@ def _launch(parsed: argparse.Namespace) -> int:
 
     experiment = _experiment(parsed)
     if experiment.dry_run:
-        return _dry_run(experiment, "launch")
+        return _dry_run(experiment, parsed.engine)
     summary = launch(experiment)
     draw_run(Path(summary["folder"]))
     return _conclude(experiment, summary)

@@ -13,8 +13,10 @@ import time
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peer import wire
+from peer.accumulator import Accumulator
 from peer.config import Experiment
 from peer.entry import CUT_BYTES, index_type, make_end, make_history
 from peer.log import DIGEST_BYTES
@@ -22,6 +24,7 @@ from peer.protocol import Protocol
 from peer.setup import Prepared, build_trainer, prepare
 from peer.summary import peak_memory
 from peer.traffic import LONG_HEADER, SHORT_FRAME, SHORT_HEADER
+from peer.trainer import Announced, Trainer
 from sim.closing import bytes_in_words, seconds_in_words
 from sim.network import LATENCY
 
@@ -116,11 +119,12 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     global_model, corpus = prepared.global_model, prepared.corpus
     if global_model is None or corpus is None:
         return {"local_step": 0.0, "rebuild": 0.0, "evaluation": 0.0, "total": 0.0}
-    trainer = build_trainer(experiment, corpus, global_model)
+    together = min(experiment.side_by_side, experiment.peers) if engine == "sim" else 1
+    trainer = build_trainer(experiment, corpus, global_model, together)
     cut = protocol.empty_accumulator()
     indices = protocol.draw(0, 0, cut)[:_STEPS]
-    trainer.train(0, 0, cut, indices[:1])
-    step = _time(lambda: trainer.train(0, 0, cut, indices)) / len(indices)
+    _train(trainer, together, cut, indices[:1])
+    step = _time(lambda: _train(trainer, together, cut, indices)) / len(indices) / together
     rows = corpus.split.held_out
     some = rows[: min(len(rows), _EVALUATION_ROWS)]
     evaluation = (
@@ -135,12 +139,19 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     rebuild *= len(global_model.w0) / len(part)
     trained = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
     each = experiment.local_steps * step
-    side_by_side = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1
-    rebuilds = (protocol.rounds + 1) * (
-        experiment.peers / side_by_side if engine == "launch" else 1
-    )
-    total = trained * each / side_by_side + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
+    at_once = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1
+    rebuilds = (protocol.rounds + 1) * (experiment.peers / at_once if engine == "launch" else 1)
+    total = trained * each / at_once + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
     return {"local_step": step, "rebuild": rebuild, "evaluation": evaluation, "total": total}
+
+
+def _train(trainer: Trainer, peers: int, cut: Accumulator, indices: NDArray[np.int64]) -> None:
+    """Take some local steps of so many peers, at once where the trainer can."""
+    if isinstance(trainer, Announced):
+        for peer in range(peers):
+            trainer.announce(peer, 0, cut, indices)
+    for peer in range(peers):
+        trainer.train(peer, 0, cut, indices)
 
 
 def _time(work: Any) -> float:

@@ -16,6 +16,7 @@ from peer.rounds import Rounds
 from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
+from peer.trainer import Announced
 from sim.world import World
 
 ENGINE = "sim"
@@ -31,6 +32,8 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
     prepared = prepare(experiment, ENGINE)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
+    if experiment.side_by_side > 1 and not experiment.is_synthetic:
+        LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
     prepared.create_folder(ENGINE)
     with EntryStore(prepared.folder.state(ENGINE) / "log.sqlite") as store:
         return _Run(prepared, store).run()
@@ -52,11 +55,12 @@ class _Run:
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
         done = sum(not entry.is_end for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
-        trainer = build_trainer(experiment, prepared.corpus, prepared.global_model)
+        parts = (prepared.corpus, prepared.global_model)
+        self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
         self._world = World(
             {peer: prepared.graph.neighbours(peer) for peer in prepared.graph.nodes},
             protocol,
-            ReportingTrainer(trainer, self._report),
+            ReportingTrainer(self._trainer, self._report),
             step_seconds=experiment.step_seconds,
             known=known,
             observe=self._observe,
@@ -102,8 +106,10 @@ class _Run:
                 if (entry.origin, entry.sequence) not in self._stored:
                     self._stored.add((entry.origin, entry.sequence))
                     self._store.append([entry])
-            case RoundStarted(round_, cut):
+            case RoundStarted(round_, cut, indices):
                 self._close(round_, cut)
+                if indices is not None and isinstance(self._trainer, Announced):
+                    self._trainer.announce(peer, round_, cut, indices)
             case RoundTimedOut(round_, missing):
                 LOG.warning("peer %d closed round %d without %s", peer, round_, missing)
             case Rejected(neighbour, reason):

@@ -269,6 +269,19 @@ def test_json_is_all_that_is_on_standard_output(three: list[str]) -> None:
     assert "after round 2 of 2: held-out loss " in ended.stderr
 
 
+def test_replicas_side_by_side_are_told_of(
+    three: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sim", *three, "--side-by-side", "2", "--out", "run"]) == 0
+    digests = "digests may differ from those of `kseed launch`"
+    assert capfd.readouterr().err.count(digests) == 1
+    assert main(["launch", *three, "--side-by-side", "2", "--dry-run"]) == 0
+    told = capfd.readouterr().err
+    assert told == "kseed: without effect in this experiment, and ignored: side_by_side\n"
+    assert main(["sim", *three, "--out", "other"]) == 0
+    assert digests not in capfd.readouterr().err
+
+
 def test_a_lost_loss_is_null_in_json(three: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     lost = ["--dtype", "float16", "--learning-rate", "1000", "--gradient-bound", "32768"]
     assert main(["sim", *three, *lost, "--json", "--out", "run"]) == 0

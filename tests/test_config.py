@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import sys
 import tomllib
@@ -130,7 +131,9 @@ def test_the_commented_file_explains_every_option_and_is_the_default_experiment(
     lines = text.splitlines()
     for name, item in OPTIONS.items():
         at = next(i for i, line in enumerate(lines) if line.startswith(f"{name} = "))
-        assert lines[at - 1].startswith(f"# {item.metadata['help']}")
+        above = itertools.takewhile(lambda line: line.startswith("# "), reversed(lines[:at]))
+        comment = " ".join(line.removeprefix("# ") for line in reversed(list(above)))
+        assert comment.startswith(item.metadata["help"])
     assert max(map(len, lines)) <= 100
 
 
@@ -341,6 +344,15 @@ def test_whole_numbers_and_floats_make_the_same_experiment() -> None:
 )
 def test_options_without_effect_are_named(values: dict[str, Any], idle: tuple[str, ...]) -> None:
     assert unused_options(experiment_from(values), values) == idle
+
+
+@pytest.mark.parametrize("trainer", ["zeroth-order", "synthetic"])
+@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
+def test_only_simulated_replicas_of_a_model_are_side_by_side(engine: str, trainer: str) -> None:
+    values = {"side_by_side": 4, "rounds": 2, "trainer": trainer}
+    idle = unused_options(experiment_from(values), values, engine)
+    used = engine == "sim" and trainer == "zeroth-order"
+    assert idle == (() if used else ("side_by_side",))
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,16 @@ def test_an_address_in_use_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_has_no_effect_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with create_server(("127.0.0.1", 0)) as server:
+        taken = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        addresses = [taken, *free_addresses(PEERS - 1)]
+        path = write_peer(tmp_path, 0, addresses, SMALL | {"side_by_side": 2})
+        assert main(["peer", str(path)]) == 2
+    told, _ = capsys.readouterr().err.splitlines()
+    assert told == "kseed: without effect in this experiment, and ignored: side_by_side"
+
+
 @pytest.mark.slow
 def test_a_peer_cannot_run_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = write_peers(tmp_path)

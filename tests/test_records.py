@@ -36,7 +36,7 @@ OTHER_VALUES: dict[str, Any] = {
     "participation": 0.5,
     "method": "fedkseed-pro",
     "trainer": "synthetic",
-    "perturbation": "rademacher",
+    "perturbation": "gaussian",
     "gradient_bytes": 2,
     "gradient_bound": 512.0,
     "model": "other/model",
@@ -48,6 +48,7 @@ OTHER_VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "side_by_side": 2,
 }
 
 

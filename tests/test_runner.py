@@ -62,7 +62,7 @@ def test_the_summary_on_disk_is_the_one_returned(finished: dict[str, Any]) -> No
 def test_the_summary_says_what_was_run(finished: dict[str, Any], tiny_options: Options) -> None:
     for name in ("peers", "rounds", "local_steps", "candidate_seeds"):
         assert finished[name] == tiny_options[name]
-    assert (finished["method"], finished["perturbation"]) == ("fedkseed", "gaussian")
+    assert (finished["method"], finished["perturbation"]) == ("fedkseed", "rademacher")
     assert finished["topology"] == {"name": "ring", "nodes": 4, "edges": 4, "diameter": 2}
     assert finished["model"]["name"] == tiny_options["model"]
     assert finished["model"]["dtype"] == "float32"
@@ -172,7 +172,7 @@ def test_the_same_experiment_gives_the_same_run(
         {"epsilon": 2e-3},
         {"batch_size": 2},
         {"partition": "iid"},
-        {"perturbation": "rademacher"},
+        {"perturbation": "gaussian"},
         {"dtype": "bfloat16"},
         {"gradient_bytes": 1},
         {"method": "fedkseed-pro"},

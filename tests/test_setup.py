@@ -81,7 +81,7 @@ CHANGES: dict[str, Any] = {
     "participation": 0.5,
     "method": "fedkseed-pro",
     "trainer": "synthetic",
-    "perturbation": "rademacher",
+    "perturbation": "gaussian",
     "gossip": None,
     "gradient_bytes": 2,
     "gradient_bound": 512.0,
@@ -94,6 +94,7 @@ CHANGES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "side_by_side": 2,
 }
 """Another value of each option that defines a run; None: there is none, or not here."""
 
@@ -148,6 +149,7 @@ def test_what_options_lead_to_is_compared_too(
         {"round_timeout": 7.0},
         {"settle_timeout": 7.0},
         {"step_seconds": 0.2},
+        {"side_by_side": 2},
     ],
     ids=lambda change: "-".join(change),
 )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import triton
 from numpy.typing import NDArray
 
 from peer.perturbation import gpu_kernels
@@ -29,7 +30,12 @@ _FEWEST_SEEDS: Final = 32
 _BITS: Final = {torch.bfloat16: torch.int16}
 """Types whose bits the kernels take, and as what."""
 
-_COMPILATION: Final = {"num_stages": 1, "enable_fp_fusion": False}
+_OLDEST_TRITON: Final = (3, 5)
+
+WALKING: Final = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": False}
+REBUILDING: Final = WALKING | {"num_warps": 8}
+"""How kernels are compiled: without pipelines, which would move the table to and fro, and without
+fused multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,16 @@ class Tiling:
     products: int
     replicas: int
 
+    def of_rebuild(self, weights_per_block: int, replicas: int) -> tuple[int, int, int]:
+        """Return how a rebuild of some accumulators is cut: blocks, seeds at once, columns."""
+        columns = _DIGITS << (replicas - 1).bit_length()
+        blocks = min(self.products // (columns * weights_per_block), self.step // _FEWEST_SEEDS)
+        return blocks, self.step // blocks, columns
 
-# Four numbers of a block, or one block of signs, for each of 256 threads; products in 64 of their
-# registers. What fits was read from the code for compute capabilities 8.0 and 9.0.
-_TILINGS: Final = {
+
+# In a step of a rebuild each of 256 threads makes four blocks of Gaussian numbers, or one of signs,
+# and 64 of its registers hold products. That nothing spills was read from the compiled code.
+TILINGS: Final = {
     "gaussian": Tiling(walk=128, step=1024, products=2**14, replicas=8),
     "rademacher": Tiling(walk=32, step=256, products=2**14, replicas=16),
 }
@@ -68,7 +80,7 @@ class GpuPerturbation(Perturbation):
     ) -> None:
         super().__init__(distribution, device)
         self._is_gaussian = distribution is GAUSSIAN
-        self._tiling = tiling or _TILINGS[distribution.name]
+        self._tiling = tiling or TILINGS[distribution.name]
         points = point_table().astype(np.int32)
         self._table = torch.from_numpy(points[:, 0] | points[:, 1] << 16).to(device)
         self._period = 512 if self._is_gaussian else 128
@@ -103,8 +115,7 @@ class GpuPerturbation(Perturbation):
                 n,
                 self._is_gaussian,
                 blocks,
-                num_warps=4,
-                **_COMPILATION,
+                **WALKING,
             )
 
     def _rebuild(
@@ -116,6 +127,9 @@ class GpuPerturbation(Perturbation):
         scale: float,
         start: int,
     ) -> None:
+        if not len(seeds):
+            outs.copy_(w0)
+            return
         for at in range(0, len(outs), self._tiling.replicas):
             some = slice(at, at + self._tiling.replicas)
             self._rebuild_some(outs[some], w0, seeds, sums[some], scale, start)
@@ -129,11 +143,8 @@ class GpuPerturbation(Perturbation):
         scale: float,
         start: int,
     ) -> None:
-        columns = _DIGITS << (len(outs) - 1).bit_length()
-        products, step = self._tiling.products, self._tiling.step
-        blocks = products // (columns * self.distribution.weights_per_block)
-        blocks = min(blocks, step // _FEWEST_SEEDS)
-        at_once = step // blocks
+        per_block = self.distribution.weights_per_block
+        blocks, at_once, columns = self._tiling.of_rebuild(per_block, len(outs))
         padding = -len(seeds) % at_once
         seeds = np.pad(seeds, (0, padding))
         sums = np.pad(sums, ((0, columns // _DIGITS - len(sums)), (0, padding)))
@@ -165,8 +176,7 @@ class GpuPerturbation(Perturbation):
                 columns,
                 groups,
                 GROUP,
-                num_warps=8,
-                **_COMPILATION,
+                **REBUILDING,
             )
 
     def _grid(self, start: int, n: int, blocks: int) -> tuple[int]:
@@ -179,6 +189,16 @@ class GpuPerturbation(Perturbation):
 
     def _send(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def compiles_for(device: torch.device) -> bool:
+    """Return whether this Triton makes these kernels for a GPU.
+
+    It does for NVIDIA's from compute capability 8.0 (Ampere) on, and for AMD's.
+    """
+    if tuple(map(int, triton.__version__.split(".")[:2])) < _OLDEST_TRITON:
+        return False
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _bits(weights: torch.Tensor) -> torch.Tensor:

@@ -253,8 +253,8 @@ def passes(
             step = c.to(tl.float64) * _GAUSSIAN_UNIT * z.to(tl.float64)
             w = (w.to(tl.float64) + step).to(tl.float32)
         else:
-            # -c, whose sign a set bit turns.
-            step = (-c).to(tl.uint32, bitcast=True) ^ (z & 0x80000000)
+            # c, whose sign a clear bit turns.
+            step = c.to(tl.uint32, bitcast=True) ^ ((z & 0x80000000) ^ 0x80000000)
             w += step.to(tl.float32, bitcast=True)
         # Each pass ends with weights of their own type.
         w = _round(w, weights.dtype.element_ty)

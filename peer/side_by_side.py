@@ -1,0 +1,175 @@
+"""Several replicas' local rounds at once, their forward passes in common batches.
+
+For the simulator and small models, whose forward passes are mostly overhead. Replicas that start
+from one cut share its rebuild and take step t together. Each has a row of its own in a stack of
+weights and goes through the passes of `peer.zeroth_order` there, to the bit (C10); only the losses
+come from common forward passes, each replica's at +eps z and at -eps z in the same one, and may
+differ from those of a pass alone in their last bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.accumulator import Accumulator
+from peer.data.encode import Encoded, batch
+from peer.data.order import rows_for
+from peer.evaluation import PADDING
+from peer.global_model import GlobalModel
+from peer.perturbation import Pass
+from peer.stacked import Rows, stacked_losses
+from peer.trainer import LocalRound
+from peer.zeroth_order import Step
+
+_CPU_SPREAD: Final = 64
+"""On the CPU a replica that would need more tokens of padding than this goes in another batch: they
+would cost more than a forward pass of its own does."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A local round that somebody will ask for; equal ones give equal histories."""
+
+    peer: int
+    round: int
+    cut: str
+    indices: tuple[int, ...]
+
+
+class SideBySideTrainer:
+    """Takes the local rounds that are announced together; see `peer.trainer.Announced`.
+
+    Args:
+        global_model: the model and how to rebuild it.
+        encoded: the rows of the experiment.
+        shards: for each peer trained here, its rows.
+        root_seed: the experiment's; fixes the order of the data.
+        step: what a step depends on.
+        most: how many replicas train at once, at least 1. Three copies of the weights are kept for
+            each.
+    """
+
+    def __init__(
+        self,
+        global_model: GlobalModel,
+        encoded: Encoded,
+        shards: dict[int, NDArray[np.int64]],
+        root_seed: int,
+        step: Step,
+        most: int,
+    ) -> None:
+        self._global_model = global_model
+        self._encoded = encoded
+        self._shards = shards
+        self._root_seed = root_seed
+        self._step = step
+        self._most = most
+        weights = global_model.model.weights
+        self._local = weights.new_empty((most, len(weights)))
+        self._perturbed = weights.new_empty((2 * most, len(weights)))
+        self._spread = _CPU_SPREAD if weights.device.type == "cpu" else math.inf
+        self._announced: dict[int, _Job] = {}
+        self._made: dict[int, tuple[_Job, LocalRound]] = {}
+
+    def announce(
+        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
+    ) -> None:
+        """Let a peer's next local round be taken with others'; see `peer.trainer.Announced`."""
+        self._made.pop(peer, None)
+        self._announced[peer] = _Job(peer, round_, cut.digest(), tuple(indices.tolist()))
+
+    def train(
+        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
+    ) -> LocalRound:
+        """Return a peer's scalar gradients, made now or together with another's."""
+        job = _Job(peer, round_, cut.digest(), tuple(indices.tolist()))
+        made_of, made = self._made.pop(peer, (None, None))
+        if made is not None and made_of == job:
+            return made
+        jobs = [job, *self._companions(job)]
+        for each in jobs:
+            self._announced.pop(each.peer, None)
+        made, *others = self._take_together(jobs, cut)
+        self._made |= {
+            each.peer: (each, theirs) for each, theirs in zip(jobs[1:], others, strict=True)
+        }
+        return made
+
+    def _companions(self, job: _Job) -> list[_Job]:
+        """Return the first announced jobs that start where this one does, as many as fit."""
+        alike = [
+            each
+            for each in self._announced.values()
+            if each.peer != job.peer and (each.round, each.cut) == (job.round, job.cut)
+        ]
+        return alike[: self._most - 1]
+
+    def _take_together(self, jobs: Sequence[_Job], cut: Accumulator) -> list[LocalRound]:
+        """Return the local round of each job; all start from this cut."""
+        self._global_model.go_to(cut)
+        self._local[: len(jobs)] = self._global_model.model.weights
+        seeds = self._global_model.seeds[np.array([job.indices for job in jobs])]
+        shards = [self._shards[job.peer] for job in jobs]
+        steps, size = seeds.shape[1], self._step.batch_size
+        order = [
+            shard[rows_for(self._root_seed, job.peer, job.round, steps, size, len(shard))]
+            for job, shard in zip(jobs, shards, strict=True)
+        ]
+        gradients, losses = np.full((2, len(jobs), steps), np.nan)
+        closing: list[list[Pass]] = [[] for _ in jobs]
+        for t in range(steps):
+            rows = [batch(self._encoded, mine[t], PADDING) for mine in order]
+            now = [int(seed) for seed in seeds[:, t]]
+            both = self._losses_of_both_sides(closing, now, rows)
+            for replica, (seed, (above, below)) in enumerate(zip(now, both, strict=True)):
+                gradients[replica, t], losses[replica, t], closing[replica] = self._step.close(
+                    seed, above, below
+                )
+        met = [mine[np.isfinite(mine)] for mine in losses]
+        return [
+            LocalRound(mine, float(np.mean(seen)) if len(seen) else math.nan)
+            for mine, seen in zip(gradients, met, strict=True)
+        ]
+
+    def _losses_of_both_sides(
+        self, before: Sequence[list[Pass]], seeds: Sequence[int], rows: Sequence[Rows]
+    ) -> list[tuple[float, float]]:
+        """Take one step of each replica but for its last passes, after those of the step before.
+
+        Returns:
+            The losses of each replica at +eps z and at -eps z.
+        """
+        passes, scale = self._global_model.kernel.passes_, self._step.scale
+        tokens = [input_ids.numel() for input_ids, _, _ in rows]
+        replicas = sorted(range(len(rows)), key=lambda replica: -tokens[replica])
+        # Replicas lie in the order of their batches, so that a batch's weights are one slice.
+        for place, replica in enumerate(replicas):
+            above, below = self._perturbed[2 * place : 2 * place + 2]
+            above.copy_(self._local[replica])
+            passes(above, [*before[replica], (seeds[replica], scale)])
+            below.copy_(above)
+            passes(below, [(seeds[replica], -2 * scale)])
+            self._local[replica].copy_(below)
+        losses: list[float] = []
+        for part in _batches([tokens[replica] for replica in replicas], self._spread):
+            twice = [rows[replica] for replica in replicas[part] for _ in range(2)]
+            weights = self._perturbed[2 * part.start : 2 * part.stop]
+            losses += stacked_losses(self._global_model.model, weights, twice)
+        both = zip(losses[::2], losses[1::2], strict=True)
+        return [pair for _, pair in sorted(zip(replicas, both, strict=True))]
+
+
+def _batches(tokens: Sequence[int], spread: float) -> Iterator[slice]:
+    """Cut numbers, largest first, where one is more than `spread` below the first of its part."""
+    start = 0
+    for place, number in enumerate(tokens):
+        if tokens[start] - number > spread:
+            yield slice(start, place)
+            start = place
+    yield slice(start, len(tokens))
