@@ -63,15 +63,14 @@ def test_nothing_is_fused_flushed_or_spilled_anywhere(code_of, capability):
     kernels = [
         f"{capability}/{k}/{d}/{z}/1"
         for k in ("passes", "rebuild")
-        for d in DTYPES
+        for d in DTYPES[:1]
         for z in DISTRIBUTIONS
     ]
     most = {"gaussian": 8, "rademacher": 16}
     kernels += [
         f"{capability}/rebuild/bfloat16/{z}/{replicas}"
         for z in DISTRIBUTIONS
-        for replicas in (2, 4, 8, 16)
-        if replicas <= most[z]
+        for replicas in (most[z],)
     ]
     for kernel, code in code_of(kernels).items():
         check(kernel, code)
