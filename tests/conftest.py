@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from peer.data.encode import Encoded
+
+if not torch.cuda.is_available():
+    # Triton looks when it is imported: here, before any test module can be the first to do so.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 COLOURS = ("red", "blue", "green", "grey")
 ANIMALS = ("cat", "dog", "hen", "fox", "owl", "bee")
@@ -34,7 +40,6 @@ def tiny_rows() -> list[dict[str, str]]:
 
 def save_tiny_model(folder: Path, *, tied: bool = False) -> Path:
     """Save a Llama of a few thousand random weights, with a tokenizer of one token a word."""
-    import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -1,7 +1,6 @@
 """The kernels of a GPU to the bit: on a GPU where there is one, else under Triton's interpreter."""
 
 import math
-import os
 import subprocess
 import sys
 
@@ -26,9 +25,6 @@ from peer.perturbation import DISTRIBUTIONS, perturbation, reference
 from peer.rebuild import weights_digest
 
 ON_GPU = torch.cuda.is_available()
-if not ON_GPU:
-    # Triton looks when it is imported, which nothing before this does.
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", minversion="3.5" if ON_GPU else "3.7", reason="no (recent) Triton")
 gpu = pytest.importorskip("peer.perturbation.gpu")
 
