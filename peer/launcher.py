@@ -106,7 +106,9 @@ class _Network:
 
     def start(self) -> None:
         """Start all processes."""
-        experiment = self._prepared.experiment
+        experiment, global_model = self._prepared.experiment, self._prepared.global_model
+        if global_model is not None:
+            global_model.kernel.warm_up(global_model.model.weights.dtype)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(self._shared_modules())
         encoded = self._save_rows()

@@ -1,6 +1,10 @@
 """Compiled code outlives a process, and no change of the sources."""
 
 import importlib.util
+import subprocess
+import sys
+
+import pytest
 
 from peer.perturbation import cpu_words
 
@@ -30,3 +34,31 @@ def test_compiled_code_is_kept_for_the_sources_that_it_was_made_of(tmp_path, mon
     monkeypatch.setattr(cpu_words._Cache, "sources", "others")
     assert not is_found()
     assert is_found()
+
+
+USE = """
+import sys
+import numpy as np, torch
+from peer.perturbation import cpu_gaussian, cpu_rademacher, perturbation
+
+kernel = perturbation(sys.argv[1], "cpu", threads=2)
+dtype = getattr(torch, sys.argv[2])
+module = {"gaussian": cpu_gaussian, "rademacher": cpu_rademacher}[sys.argv[1]]
+
+def compiled():
+    return [module.passes.signatures, module.rebuild.signatures]
+
+kernel.warm_up(dtype)
+before = compiled()
+w0, out = torch.zeros(2, 70_000, dtype=dtype)
+kernel.rebuild(out[5:], w0[5:], np.arange(9, dtype=np.uint64), np.arange(9), -20, 5)
+kernel.passes_(out[7:], [(1, 0.5), (2, 0.5)], 7)
+assert all(len(signatures) == 1 for signatures in before), before
+assert compiled() == before
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["gaussian", "rademacher"])
+def test_after_a_warm_up_nothing_is_left_to_compile(name, dtype):
+    subprocess.run([sys.executable, "-c", USE, name, dtype], check=True)
