@@ -17,6 +17,10 @@ if not torch.cuda.is_available():
     # Triton looks when it is imported: here, before any test module can be the first to do so.
     os.environ["TRITON_INTERPRET"] = "1"
 
+# As in a run. On a busy machine threads that wait for one another at every tiny product take ten
+# times as long as one alone.
+torch.set_num_threads(1)
+
 COLOURS = ("red", "blue", "green", "grey")
 ANIMALS = ("cat", "dog", "hen", "fox", "owl", "bee")
 ROWS = 72
