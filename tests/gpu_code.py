@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,14 @@ def about(code: Any) -> dict[str, Any]:
     }
 
 
+def compiled_as(argument: str) -> Any:
+    """Compile what an argument of the command asks for."""
+    capability, name, dtype, distribution, replicas = argument.split("/")
+    return compiled(int(capability), name, dtype, distribution, int(replicas))
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        capability, name, dtype, distribution, replicas = argument.split("/")
-        code = compiled(int(capability), name, dtype, distribution, int(replicas))
-        print(json.dumps(about(code)))
+    # One kernel's code is looked at while the next is compiled.
+    with ThreadPoolExecutor(1) as pool:
+        for found in pool.map(about, map(compiled_as, sys.argv[1:])):
+            print(json.dumps(found))
