@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.perturbation.cpu_words import kernel
+from peer.perturbation.cpu_kernel import kernel
 
 
 @kernel

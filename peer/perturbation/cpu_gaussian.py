@@ -1,4 +1,4 @@
-"""Gaussian numbers on the CPU, and rebuilds with them: numba kernels (see `cpu_words`).
+"""Gaussian numbers on the CPU, and rebuilds with them: numba kernels (see `cpu_kernel`).
 
 A rebuild is a product of matrices: coefficients, a row for each limb of each accumulator, times the
 numbers of all seeds. Every product and sum in it is a whole number that float64 holds (`limbs`), so
@@ -13,14 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.perturbation.cpu_exact import fold, write
-from peer.perturbation.cpu_rows import NUMBERS, add_scaled, coordinates, keep, plus_scaled, take
-from peer.perturbation.cpu_words import fill_words, kernel
+from peer.perturbation.cpu_kernel import kernel
+from peer.perturbation.cpu_vectors import (
+    NUMBERS,
+    add_scaled,
+    coordinates,
+    keep,
+    plus_scaled,
+    take,
+)
+from peer.perturbation.cpu_words import fill_words
 from peer.perturbation.limbs import GROUP, LIMB_BITS
 from peer.perturbation.reference import GAUSSIAN
 
 TILE: Final = 1024
-PERIOD: Final = 512
-"""Weights in a superblock."""
+PERIOD: Final = GAUSSIAN.period
 
 SEEDS_AT_ONCE: Final = 8
 """The number of seeds of a rebuild is a multiple of this; what is too many has sums of 0."""

@@ -1,4 +1,4 @@
-"""Signs on the CPU, and rebuilds with them: numba kernels (see `cpu_words`).
+"""Signs on the CPU, and rebuilds with them: numba kernels (see `cpu_kernel`).
 
 A rebuild goes by the method of the four Russians. For each eight seeds there is a table of the sums
 of +-a over all 256 patterns of signs. The eight bits that belong to one weight are brought together
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.perturbation.cpu_exact import write
-from peer.perturbation.cpu_rows import ROW, WORD, add_four_rows, add_signs
-from peer.perturbation.cpu_words import fill_halves, fill_words, kernel
+from peer.perturbation.cpu_kernel import kernel
+from peer.perturbation.cpu_vectors import ROW, WORD, add_four_rows, add_signs
+from peer.perturbation.cpu_words import fill_halves, fill_words
 from peer.perturbation.limbs import GROUP, LIMB_BITS
 from peer.perturbation.reference import RADEMACHER
 
 TILE: Final = 4096
-PERIOD: Final = 128
-"""Weights in a block."""
+PERIOD: Final = RADEMACHER.period
 
 SEEDS_AT_ONCE: Final = 8
 """The number of seeds of a rebuild is a multiple of this; what is too many has sums of 0."""
@@ -36,7 +36,6 @@ SEEDS_AT_ONCE_OF_MANY: Final = 32
 """As SEEDS_AT_ONCE, for several accumulators."""
 
 _TAG: Final = RADEMACHER.tag
-_TILE_OF_MANY: Final = 4096
 _LIMB: Final = 2.0**LIMB_BITS
 _LIMB_MASK: Final = 2**LIMB_BITS - 1
 _PATTERNS: Final = 256
@@ -163,16 +162,15 @@ def rebuild_many(
     zeros. The tables hold the sums of several accumulators next to each other, so that one pattern
     serves them all, and K is a multiple of SEEDS_AT_ONCE_OF_MANY.
     """
-    tile = _TILE_OF_MANY
     stop = start + w0.shape[0]
     slabs = sums.shape[0]
-    rows = np.empty((4, SEEDS_AT_ONCE, 2, tile // PERIOD), np.uint64)
-    patterns = rows.view(np.uint8).reshape((4, tile))
+    rows = np.empty((4, SEEDS_AT_ONCE, 2, TILE // PERIOD), np.uint64)
+    patterns = rows.view(np.uint8).reshape((4, TILE))
     table = np.empty((4, _PATTERNS, REPLICAS_AT_ONCE), np.int64)
-    partial = np.empty((slabs, tile, REPLICAS_AT_ONCE), np.int64)
-    high, low = np.empty((outs.shape[0], tile), np.int64), np.empty((outs.shape[0], tile), np.int64)
-    row, ordered = np.empty(tile, np.int64), np.empty(tile)
-    for base in range(start - start % PERIOD, stop, tile):
+    partial = np.empty((slabs, TILE, REPLICAS_AT_ONCE), np.int64)
+    high, low = np.empty((outs.shape[0], TILE), np.int64), np.empty((outs.shape[0], TILE), np.int64)
+    row, ordered = np.empty(TILE, np.int64), np.empty(TILE)
+    for base in range(start - start % PERIOD, stop, TILE):
         high[:] = 0
         low[:] = 0
         for group in range(0, seeds.shape[0], GROUP):
@@ -188,7 +186,7 @@ def rebuild_many(
             for p in range(outs.shape[0]):
                 row[:] = partial[p // REPLICAS_AT_ONCE, :, p % REPLICAS_AT_ONCE]
                 _carry(high[p], low[p], row)
-        first, last = max(base, start), min(base + tile, stop)
+        first, last = max(base, start), min(base + TILE, stop)
         here, inside = slice(first - start, last - start), slice(first - base, last - base)
         for p in range(outs.shape[0]):
             _order(high[p], low[p], ordered)
