@@ -1,4 +1,4 @@
-"""The kernels of a GPU, in Triton: Philox, both distributions, passes and rebuilds (see `gpu`).
+"""The kernels of a GPU, in Triton: units, passes and rebuilds (see `gpu`).
 
 How the kernels of this package are written:
 - A tile of weights stays in registers while all passes, or all seeds, go over it, so each weight
@@ -6,8 +6,6 @@ How the kernels of this package are written:
 - A rebuild is a product of integer matrices, weights by seeds times seeds by digits: the numbers z,
   cut in bytes, times the digits of the sums in base 256. It runs on tensor cores, with 8-bit
   factors and 32-bit sums, and is exact in any order.
-- Shapes grow by `tl.join`, which pairs numbers of one thread, and shrink by permuting and
-  reshaping, which only renames them: no number changes its thread on the way.
 - Scalars come in tensors, because Triton passes Python's floats as float32. Whatever is as long as
   a model is counted in int64.
 - bfloat16 weights come as their bits, in int16, because Triton's interpreter does not round to
@@ -24,8 +22,13 @@ from typing import Any, Final
 import triton
 import triton.language as tl
 
-from peer.perturbation.reference import GAUSSIAN, RADEMACHER
-from peer.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from peer.perturbation.gpu_numbers import (
+    bits_of_seeds,
+    gaussian_of_seeds,
+    numbers_of_tile,
+    places_in_tile,
+)
+from peer.perturbation.reference import GAUSSIAN
 
 _jit: Callable[[Callable[..., Any]], Any] = triton.jit
 
@@ -34,93 +37,7 @@ _kernel: Callable[[Callable[..., Any]], Any] = triton.jit(
     do_not_specialize=["count", "replicas", "start", "n"]
 )
 
-_M0: Final = tl.constexpr(MULTIPLIER_0)
-_M1: Final = tl.constexpr(MULTIPLIER_1)
-_W0: Final = tl.constexpr(WEYL_0)
-_W1: Final = tl.constexpr(WEYL_1)
-_ROUNDS: Final = tl.constexpr(ROUNDS)
-_GAUSSIAN: Final = tl.constexpr(GAUSSIAN.tag)
-_RADEMACHER: Final = tl.constexpr(RADEMACHER.tag)
 _GAUSSIAN_UNIT: Final = tl.constexpr(2.0**-GAUSSIAN.unit_bits)
-
-
-@_jit
-def _words(seed: tl.tensor, block: tl.tensor, tag: tl.constexpr) -> tl.tensor:
-    """Return words 0 to 3, uint32, of blocks of Philox; seed and block are int64 and broadcast."""
-    c0, c1 = block.to(tl.uint32), (block >> 32).to(tl.uint32)
-    c2, c3 = tl.full(c0.shape, tag, tl.uint32), tl.full(c0.shape, 0, tl.uint32)
-    k0, k1 = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
-    for _ in tl.static_range(_ROUNDS):
-        high_0, high_1 = tl.umulhi(c0, _M0), tl.umulhi(c2, _M1)
-        low_0, low_1 = c0 * _M0, c2 * _M1
-        c0, c1, c2, c3 = high_1 ^ c1 ^ k0, low_1, high_0 ^ c3 ^ k1, low_0
-        k0, k1 = k0 + _W0, k1 + _W1
-    return c0, c1, c2, c3
-
-
-@_jit
-def _points(table: tl.tensor, bits: tl.tensor) -> tl.tensor:
-    """Return x and y of the points that the low 16 bits choose: int32, shape (..., axis)."""
-    point = tl.load(table + (bits & 0x3FFF).to(tl.int32))
-    x, y = point & 0xFFFF, point >> 16
-    return tl.join(
-        tl.where((bits & 0x4000) != 0, -x, x),
-        tl.where((bits & 0x8000) != 0, -y, y),
-    )
-
-
-@_jit
-def _gaussian(table: tl.tensor, seed: tl.tensor, block: tl.tensor) -> tl.tensor:
-    """Return the 16 numbers of each block: int32, shape (..., axis, half, word // 2, word % 2)."""
-    w0, w1, w2, w3 = _words(seed, block, _GAUSSIAN)
-    z0 = tl.join(_points(table, w0), _points(table, w0 >> 16))
-    z1 = tl.join(_points(table, w1), _points(table, w1 >> 16))
-    z2 = tl.join(_points(table, w2), _points(table, w2 >> 16))
-    z3 = tl.join(_points(table, w3), _points(table, w3 >> 16))
-    return tl.join(tl.join(z0, z2), tl.join(z1, z3))
-
-
-@_jit
-def _rademacher(seed: tl.tensor, block: tl.tensor) -> tl.tensor:
-    """Return the words of each block: uint32, shape (..., word // 2, word % 2)."""
-    w0, w1, w2, w3 = _words(seed, block, _RADEMACHER)
-    return tl.join(tl.join(w0, w2), tl.join(w1, w3))
-
-
-@_jit
-def _numbers(
-    table: tl.tensor,
-    seed: tl.tensor,
-    first: tl.tensor,
-    gaussian: tl.constexpr,
-    blocks: tl.constexpr,
-) -> tl.tensor:
-    """Return the numbers of a tile that starts at weight `first`, in the shape of `_places`.
-
-    Gaussian numbers in units, int32; signs as uint32 whose top bit is set for +1.
-    """
-    if gaussian:
-        z = _gaussian(table, seed, first // 16 + tl.arange(0, blocks))
-        z = tl.reshape(tl.permute(z, (3, 4, 2, 1, 0)), (16, blocks))
-    else:
-        words = _rademacher(seed, first // 128 + tl.arange(0, blocks))
-        z = tl.reshape(words, (4 * blocks, 1)) << (31 - tl.arange(0, 32)[None, :])
-    return z
-
-
-@_jit
-def _places(gaussian: tl.constexpr, blocks: tl.constexpr) -> tl.tensor:
-    """Return where in its tile each number of `_numbers` belongs, int32.
-
-    Its shape is (16, blocks), by h and lane, for Gaussian numbers, (4 * blocks, 32), by word and
-    bit, for signs: along the last axis weights lie side by side in memory.
-    """
-    if gaussian:
-        block = tl.arange(0, blocks)[None, :]
-        places = block // 32 * 512 + tl.arange(0, 16)[:, None] * 32 + block % 32
-    else:
-        places = tl.arange(0, 4 * blocks)[:, None] * 32 + tl.arange(0, 32)[None, :]
-    return places
 
 
 @_jit
@@ -195,8 +112,8 @@ def units(
         blocks: blocks of Philox in a tile, a multiple of 32 for Gaussian numbers.
     """
     first, low, high = _tile(start, n, gaussian, blocks)
-    places = _places(gaussian, blocks)
-    z = _numbers(table, tl.load(seed), first, gaussian, blocks)
+    places = places_in_tile(gaussian, blocks)
+    z = numbers_of_tile(table, tl.load(seed), first, gaussian, blocks)
     if not gaussian:
         z = 2 * (z >> 31).to(tl.int32) - 1
     inside = (places >= low) & (places < high)
@@ -233,7 +150,7 @@ def passes(
         blocks: see `units`.
     """
     first, low, high = _tile(start, n, gaussian, blocks)
-    places = _places(gaussian, blocks)
+    places = places_in_tile(gaussian, blocks)
     here = weights + (first - start) + places
     # To keep the predicates of a mask costs more than a pass, and nearly all tiles need none.
     whole = high - low == blocks * (16 if gaussian else 128)
@@ -242,12 +159,12 @@ def passes(
     else:
         w = _widen(tl.load(here, mask=(places >= low) & (places < high), other=0))
     seed = tl.load(seeds)
-    z = _numbers(table, seed, first, gaussian, blocks)
+    z = numbers_of_tile(table, seed, first, gaussian, blocks)
     for j in range(count):
         next_seed = tl.load(seeds + j)
         if next_seed != seed:
             seed = next_seed
-            z = _numbers(table, seed, first, gaussian, blocks)
+            z = numbers_of_tile(table, seed, first, gaussian, blocks)
         c = tl.load(coefficients + j)
         if gaussian:
             step = c.to(tl.float64) * _GAUSSIAN_UNIT * z.to(tl.float64)
@@ -339,13 +256,13 @@ def rebuild(
         for _ in range(g * group, tl.minimum(count, (g + 1) * group), at_once):
             factor = tl.trans(tl.load(digits + of_step))
             if gaussian:
-                z = _gaussian_of_seeds(table, seeds, block, blocks, at_once)
+                z = gaussian_of_seeds(table, seeds, block, blocks, at_once)
                 moved = tl.trans(tl.load(digits + columns * at_once + of_step))
                 products = tl.dot(z.to(tl.int8), factor, products, out_dtype=tl.int32)
                 high = ((z + 128) >> 8).to(tl.int8)
                 products = tl.dot(high, moved, products, out_dtype=tl.int32)
             else:
-                z = _bits_of_seeds(seeds, block, blocks, at_once)
+                z = bits_of_seeds(seeds, block, blocks, at_once)
                 products = tl.dot(z, factor, products, out_dtype=tl.int32)
             seeds += at_once
             digits += parts * columns * at_once
@@ -367,37 +284,3 @@ def rebuild(
     after = _round(after.to(tl.float32), outs.dtype.element_ty)
     kept = inside[:, None] & (p < replicas)
     tl.store(there, _narrow(after, outs.dtype.element_ty), mask=kept)
-
-
-@_jit
-def _gaussian_of_seeds(
-    table: tl.tensor,
-    seeds: tl.tensor,
-    block: tl.tensor,
-    blocks: tl.constexpr,
-    at_once: tl.constexpr,
-) -> tl.tensor:
-    """Return the numbers of at_once seeds: int32, shape (16 * blocks, at_once).
-
-    Four seeds side by side come from one thread, so that bytes are stored by fours.
-    """
-    fours = seeds + 4 * tl.arange(0, at_once // 4)[None, :]
-    block = block[:, None]
-    z0 = _gaussian(table, tl.load(fours), block)
-    z1 = _gaussian(table, tl.load(fours + 1), block)
-    z2 = _gaussian(table, tl.load(fours + 2), block)
-    z3 = _gaussian(table, tl.load(fours + 3), block)
-    z = tl.join(tl.join(z0, z2), tl.join(z1, z3))
-    return tl.reshape(tl.permute(z, (0, 4, 5, 3, 2, 1, 6, 7)), (16 * blocks, at_once))
-
-
-@_jit
-def _bits_of_seeds(
-    seeds: tl.tensor, block: tl.tensor, blocks: tl.constexpr, at_once: tl.constexpr
-) -> tl.tensor:
-    """Return the bits of at_once seeds: int8, shape (128 * blocks, at_once)."""
-    seed = tl.load(seeds + tl.arange(0, at_once))[None, :]
-    words = _rademacher(seed, block[:, None])
-    words = tl.reshape(tl.permute(words, (0, 2, 3, 1)), (4 * blocks, 1, at_once))
-    bits = (words >> tl.arange(0, 32)[None, :, None]) & 1
-    return tl.reshape(bits.to(tl.int8), (128 * blocks, at_once))
