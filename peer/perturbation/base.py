@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from peer.errors import UserError
-from peer.perturbation.reference import Distribution
+from peer.perturbation.reference import GAUSSIAN, Distribution
 from peer.seeds import SEED_LIMIT
 from peer.units import SUM_LIMIT
 
@@ -56,6 +56,10 @@ class Perturbation(ABC):
     def bound(self) -> int:
         """The largest |z|, in units."""
         return self.distribution.bound
+
+    @property
+    def _is_gaussian(self) -> bool:
+        return self.distribution is GAUSSIAN
 
     def warm_up(self, dtype: torch.dtype) -> None:
         """Take a pass over one weight, and rebuild it: what both need is compiled and kept.

@@ -19,7 +19,7 @@ from peer.errors import UserError
 from peer.perturbation import cpu_exact, cpu_gaussian, cpu_rademacher
 from peer.perturbation.base import Pass, Perturbation
 from peer.perturbation.limbs import split
-from peer.perturbation.reference import GAUSSIAN, Distribution
+from peer.perturbation.reference import Distribution
 from peer.perturbation.table import point_table
 
 _SHARES_PER_THREAD: Final = 4
@@ -51,15 +51,11 @@ class CpuPerturbation(Perturbation):
     def __init__(self, distribution: Distribution, threads: int | None = None) -> None:
         """Take a number of threads, at least 1; by default one for each core we may use."""
         super().__init__(distribution, torch.device("cpu"))
-        self.threads = _cores() if threads is None else threads
+        self.threads = cores() if threads is None else threads
         if self.threads < 1:
             raise UserError(f"threads {threads}: at least 1 is wanted")
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self._points = np.array(point_table()).view(np.uint32)[:, 0]
-
-    @property
-    def _is_gaussian(self) -> bool:
-        return self.distribution is GAUSSIAN
 
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor:
         out = np.empty(stop - start, np.int16)
@@ -94,7 +90,7 @@ class CpuPerturbation(Perturbation):
                     take(values.numpy(), share.start + at, slice(j, j + 1))
                     some.copy_(values)
 
-        self._run(run, _shares(start, start + len(weights), len(passes), self.threads))
+        self._run(run, self._shares(start, start + len(weights), len(passes)))
 
     def _rebuild(
         self,
@@ -120,8 +116,7 @@ class CpuPerturbation(Perturbation):
                 work(source.numpy(), values.numpy(), start + at)
                 outs[:, some].copy_(values)
 
-        work_per_weight = len(seeds) * len(outs)
-        self._run(run, _shares(start, start + len(w0), work_per_weight, self.threads))
+        self._run(run, self._shares(start, start + len(w0), len(seeds) * len(outs)))
 
     def _gaussian(
         self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float
@@ -167,6 +162,22 @@ class CpuPerturbation(Perturbation):
         at = int(cpu_exact.first_not_finite(bits, bits.dtype.type(exponent)))
         return None if at < 0 else at
 
+    def _shares(self, start: int, stop: int, numbers: int) -> list[range]:
+        """Cut [start, stop) into shares: a few for each thread, so that a slow one holds nobody up.
+
+        A share begins where a period does: what lies before it would be made only to be left out.
+
+        Args:
+            start: the first weight.
+            stop: the one after the last.
+            numbers: how many numbers z each weight takes.
+        """
+        period = self.distribution.period
+        least = _SHARE // max(numbers, 1)
+        length = max(least, -(-(stop - start) // (_SHARES_PER_THREAD * self.threads)), 1)
+        grid = range(start - start % period, stop, length + -length % period)
+        return [range(max(at, start), min(at + grid.step, stop)) for at in grid]
+
     def _run(self, work: Callable[[range], None], shares: list[range]) -> None:
         if self._pool is None or len(shares) == 1:
             for share in shares:
@@ -176,19 +187,8 @@ class CpuPerturbation(Perturbation):
                 pass
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many cores this process may use; macOS tells only how many there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _shares(start: int, stop: int, seeds: int, threads: int) -> list[range]:
-    """Cut [start, stop) into shares: a few for each thread, so that a slow one holds nobody up.
-
-    Cuts lie at multiples of 512, where no kernel makes a number only to leave it out.
-    """
-    least = _SHARE // max(seeds, 1)
-    length = max(least, -(-(stop - start) // (_SHARES_PER_THREAD * threads)), 1)
-    grid = range(start - start % 512, stop, length + -length % 512)
-    return [range(max(at, start), min(at + grid.step, stop)) for at in grid]

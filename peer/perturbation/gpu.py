@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from peer.perturbation import gpu_kernels
 from peer.perturbation.base import Pass, Perturbation
-from peer.perturbation.reference import GAUSSIAN, Distribution
+from peer.perturbation.reference import Distribution
 from peer.perturbation.table import point_table
 
 GROUP: Final = 65536
@@ -82,11 +82,9 @@ class GpuPerturbation(Perturbation):
         self, distribution: Distribution, device: torch.device, tiling: Tiling | None = None
     ) -> None:
         super().__init__(distribution, device)
-        self._is_gaussian = distribution is GAUSSIAN
         self._tiling = tiling or TILINGS[distribution.name]
         points = point_table().astype(np.int32)
         self._table = torch.from_numpy(points[:, 0] | points[:, 1] << 16).to(device)
-        self._period = 512 if self._is_gaussian else 128
 
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor:
         out = torch.empty(stop - start, dtype=torch.int16, device=self.device)
@@ -190,7 +188,8 @@ class GpuPerturbation(Perturbation):
 
     def _tiles(self, start: int, n: int, blocks: int) -> int:
         """Return how many tiles of some blocks reach from the period of the start to the end."""
-        return -(-(start % self._period + n) // (blocks * self.distribution.weights_per_block))
+        before = start % self.distribution.period
+        return -(-(before + n) // (blocks * self.distribution.weights_per_block))
 
     def _seeds(self, seeds: list[int] | NDArray[np.uint64]) -> torch.Tensor:
         return self._send(np.array(seeds, np.uint64).view(np.int64))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from peer.perturbation.base import Pass, Perturbation
 from peer.perturbation.limbs import GROUP, LIMB_BITS, split
-from peer.perturbation.reference import GAUSSIAN, Distribution
+from peer.perturbation.reference import Distribution
 from peer.perturbation.table import point_table
 from peer.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
@@ -48,17 +48,16 @@ class PortablePerturbation(Perturbation):
     def __init__(self, distribution: Distribution, device: torch.device) -> None:
         super().__init__(distribution, device)
         self._bits = torch.arange(32, device=device)
-        if distribution is GAUSSIAN:
+        if self._is_gaussian:
             self._points = torch.from_numpy(np.array(point_table())).to(device)
 
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor:
-        gaussian = self.distribution is GAUSSIAN
-        period = 512 if gaussian else 128
+        period = self.distribution.period
         base, end = start - start % period, stop + -stop % period
         per_block = self.distribution.weights_per_block
         blocks = torch.arange(base // per_block, end // per_block, device=self.device)
         words = philox(seed, blocks, self.distribution.tag)
-        z = self._points_of(words) if gaussian else self._signs_of(words)
+        z = self._points_of(words) if self._is_gaussian else self._signs_of(words)
         return z.reshape(-1)[start - base : stop - base]
 
     def _signs_of(self, words: torch.Tensor) -> torch.Tensor:

@@ -62,6 +62,7 @@ class Distribution:
         unit_bits: z is a multiple of 2**-unit_bits.
         bound: the largest |z|, in units.
         weights_per_block: how many numbers one block of Philox makes.
+        period: from one multiple of it to the next, weights have blocks of their own.
     """
 
     name: str
@@ -69,10 +70,11 @@ class Distribution:
     unit_bits: int
     bound: int
     weights_per_block: int
+    period: int
 
 
-GAUSSIAN: Final = Distribution("gaussian", 0, UNIT_BITS, LARGEST, 16)
-RADEMACHER: Final = Distribution("rademacher", 1, 0, 1, 128)
+GAUSSIAN: Final = Distribution("gaussian", 0, UNIT_BITS, LARGEST, 16, 512)
+RADEMACHER: Final = Distribution("rademacher", 1, 0, 1, 128, 128)
 
 
 def units(distribution: Distribution, seed: int, start: int, stop: int) -> NDArray[np.int16]:

@@ -11,6 +11,7 @@ import numba
 import torch
 
 from peer.errors import UserError
+from peer.perturbation.cpu import cores
 
 
 def facts(device: torch.device, threads: int) -> dict[str, Any]:
@@ -25,13 +26,6 @@ def facts(device: torch.device, threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "numba": numba.__version__,
     }
-
-
-def cores() -> int:
-    """Return how many cores this process may use; macOS tells only how many there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_model() -> str:

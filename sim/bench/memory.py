@@ -45,10 +45,11 @@ import torch
 
 from peer.errors import RunFailed, UserError
 from peer.model import resolve_device
+from peer.perturbation.cpu import cores
 from sim.bench import private_memory
 from sim.bench.llama import llama_config, random_llama
 from sim.bench.load import ForeignLoad
-from sim.bench.machine import check_room, cores
+from sim.bench.machine import check_room
 from sim.bench.memory_programs import Program, run
 from sim.bench.options import BenchOptions
 from sim.bench.progress import BenchProgress

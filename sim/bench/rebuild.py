@@ -32,11 +32,12 @@ import torch
 
 from peer.model import resolve_device
 from peer.perturbation import Perturbation, perturbation
+from peer.perturbation.cpu import cores
 from peer.seeds import candidate_seeds
 from sim.bench import limits, published
 from sim.bench.llama import llama_config, parameter_shapes
 from sim.bench.load import ForeignLoad
-from sim.bench.machine import check_room, cores
+from sim.bench.machine import check_room
 from sim.bench.options import BenchOptions
 from sim.bench.report import report
 from sim.bench.timing import Samples, Work, measure, medians

@@ -34,13 +34,14 @@ from peer.evaluation import PADDING
 from peer.global_model import GlobalModel
 from peer.model import FlatModel, resolve_device
 from peer.perturbation import perturbation
+from peer.perturbation.cpu import cores
 from peer.seeds import candidate_seeds
 from peer.units import Units
 from peer.zeroth_order import Step, ZerothOrderTrainer
 from sim.bench import published
 from sim.bench.llama import llama_config, random_llama, random_rows
 from sim.bench.load import ForeignLoad
-from sim.bench.machine import check_room, cores
+from sim.bench.machine import check_room
 from sim.bench.options import BenchOptions
 from sim.bench.report import report
 from sim.bench.timing import Samples, Work, measure, medians
