@@ -15,7 +15,8 @@ from peer.evaluation import evaluate
 from peer.model import FlatModel
 from peer.perturbation import Perturbation
 from peer.pretrained import Pretrained
-from peer.rebuild import rebuild, rebuilt_digests, weights_digest
+from peer.rebuild import rebuild, rebuilt_digests
+from peer.weights_digest import weights_digest
 
 
 class GlobalModel:

@@ -24,7 +24,7 @@ import torch
 
 from peer.errors import UserError
 from peer.model import FlatModel, Layout
-from peer.rebuild import weights_digest
+from peer.weights_digest import weights_digest
 
 _CHUNK: Final = 2**16
 """Weights that are looked at in one go, so that nothing of the size of the model is made."""
@@ -59,7 +59,7 @@ class Pretrained:
 
     Attributes:
         dtype: the type of the model's weights.
-        digest: that of w0, see `peer.rebuild.weights_digest`.
+        digest: that of w0, see `peer.weights_digest`.
         segments: w0 from first to last. Parameters that lie one after the other in the model and in
             a file make up one segment.
 

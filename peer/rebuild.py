@@ -1,4 +1,4 @@
-"""From the accumulator to the model: the rebuild, and the digest that proves two models equal.
+"""From the accumulator to the model: the rebuild of one, or of several to their digests.
 
 w = w0 - eta * sum_j a_j z_j (FedKSeed, equation 4), with the sum taken exactly; what is rounded
 where is written in `peer.perturbation.reference`.
@@ -6,8 +6,7 @@ where is written in `peer.perturbation.reference`.
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 
 from peer.errors import UserError
 from peer.perturbation import Perturbation
-
-if TYPE_CHECKING:
-    from peer.pretrained import Pretrained
+from peer.pretrained import Pretrained
+from peer.weights_digest import WeightsHasher
 
 _CHUNK: Final = 2**22
 
@@ -84,7 +82,7 @@ def rebuilt_digests(
         UserError: as `rebuild`.
     """
     w0.check()
-    hashers = [_hasher(w0.dtype) for _ in sums]
+    hashers = [WeightsHasher(w0.dtype) for _ in sums]
     size = max(1, _CHUNK // max(1, len(sums)))
     outs = torch.empty(0, dtype=w0.dtype, device=kernel.device)
     for start, weights in w0.segments:
@@ -94,24 +92,5 @@ def rebuilt_digests(
                 outs = torch.empty(len(sums), len(part), dtype=w0.dtype, device=kernel.device)
             kernel.rebuild_many(outs, part, seeds, sums, exponent, start + at)
             for hasher, out in zip(hashers, outs, strict=True):
-                _update(hasher, out)
+                hasher.update(out)
     return [hasher.hexdigest() for hasher in hashers]
-
-
-def weights_digest(flat: torch.Tensor) -> str:
-    """Return 32 hexadecimal digits over the type and the bits of weights, shape (d,).
-
-    Equal digests mean equal weights, to the bit, on whatever device they lie.
-    """
-    hasher = _hasher(flat.dtype)
-    for at in range(0, len(flat), _CHUNK):
-        _update(hasher, flat[at : at + _CHUNK])
-    return hasher.hexdigest()
-
-
-def _hasher(dtype: torch.dtype) -> hashlib.blake2b:
-    return hashlib.blake2b(str(dtype).encode(), digest_size=16)
-
-
-def _update(hasher: hashlib.blake2b, weights: torch.Tensor) -> None:
-    hasher.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().data)

@@ -470,7 +470,7 @@ def test_export_writes_the_model_of_a_run(
     from transformers import AutoModelForCausalLM
 
     from peer.model import FlatModel, torch
-    from peer.rebuild import weights_digest
+    from peer.weights_digest import weights_digest
 
     assert main(["sim", *three, "--json", "--out", "run"]) == 0
     digest = json.loads(capfd.readouterr().out)["digests"]["model"][0]

@@ -17,9 +17,9 @@ from peer.config import experiment_from
 from peer.errors import UserError
 from peer.export import export
 from peer.model import FlatModel, load_model, load_tokenizer
-from peer.rebuild import weights_digest
 from peer.records import RunFolder
 from peer.units import Units
+from peer.weights_digest import weights_digest
 from sim.runner import simulate
 
 

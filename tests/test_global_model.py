@@ -27,7 +27,7 @@ from peer.data.encode import Encoded
 from peer.evaluation import evaluate
 from peer.model import load_model
 from peer.perturbation import reference
-from peer.rebuild import weights_digest
+from peer.weights_digest import weights_digest
 
 sums_of_a_run = st.lists(
     st.integers(-(2**51) + 1, 2**51 - 1) | st.integers(-(2**26), 2**26), min_size=K, max_size=K

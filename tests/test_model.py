@@ -25,7 +25,7 @@ from peer.model import (
     positions,
     resolve_device,
 )
-from peer.rebuild import weights_digest
+from peer.weights_digest import weights_digest
 
 CPU = torch.device("cpu")
 

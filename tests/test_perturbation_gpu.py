@@ -22,7 +22,7 @@ from test_perturbation import (
 
 import peer.perturbation
 from peer.perturbation import DISTRIBUTIONS, perturbation, reference
-from peer.rebuild import weights_digest
+from peer.weights_digest import weights_digest
 
 ON_GPU = torch.cuda.is_available()
 pytest.importorskip("triton", minversion="3.5" if ON_GPU else "3.7", reason="no (recent) Triton")

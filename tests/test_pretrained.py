@@ -26,7 +26,7 @@ from peer.errors import UserError
 from peer.model import FlatModel, load_model
 from peer.perturbation import DISTRIBUTIONS, perturbation
 from peer.pretrained import Pretrained
-from peer.rebuild import weights_digest
+from peer.weights_digest import weights_digest
 
 CPU = torch.device("cpu")
 SEEDS = np.arange(3, 11, dtype=np.uint64)

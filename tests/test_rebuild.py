@@ -10,15 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import peer.rebuild
+import peer.weights_digest
 from peer.accumulator import Accumulator
 from peer.perturbation import DISTRIBUTIONS, cpu, perturbation, portable, reference
 from peer.perturbation.limbs import GROUP, split
 from peer.perturbation.portable import PortablePerturbation
 from peer.perturbation.reference import GAUSSIAN, RADEMACHER
 from peer.perturbation.table import LARGEST
-from peer.rebuild import weights_digest
 from peer.units import Units
+from peer.weights_digest import weights_digest
 
 KNOWN = {"gaussian": GAUSSIAN, "rademacher": RADEMACHER}
 BACKENDS = {
@@ -310,7 +310,7 @@ def test_digests_see_every_bit_and_no_chunks(dtype, length, chunk, at):
     weights = torch.zeros(length, dtype=dtype)
     expected = weights_digest(weights)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(peer.rebuild, "_CHUNK", chunk)
+        patch.setattr(peer.weights_digest, "_CHUNK", chunk)
         assert weights_digest(weights) == expected
         weights[at % length] = -0.0
         assert weights_digest(weights) != expected

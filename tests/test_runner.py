@@ -21,9 +21,9 @@ from peer.config import experiment_from
 from peer.errors import UserError
 from peer.evaluation import evaluate
 from peer.perturbation import reference
-from peer.rebuild import weights_digest
 from peer.records import RunFolder
 from peer.seeds import candidate_seeds
+from peer.weights_digest import weights_digest
 
 SCHEMA = {
     "": "schema engine method peers rounds local_steps candidate_seeds perturbation topology model "

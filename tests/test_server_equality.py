@@ -17,9 +17,9 @@ from peer.config import Experiment, experiment_from
 from peer.gradients import decode, encode
 from peer.importance import sampling_weights
 from peer.perturbation import reference
-from peer.rebuild import weights_digest
 from peer.setup import build_global_model, build_trainer, deal, encode_rows
 from peer.units import choose_units, power_below
+from peer.weights_digest import weights_digest
 from sim.runner import simulate
 
 GRAPHS = ("ring", "star", "torus", "complete", "random-regular", "watts-strogatz")

@@ -31,7 +31,7 @@ from peer.evaluation import evaluate, mean_loss
 from peer.global_model import GlobalModel
 from peer.model import FlatModel
 from peer.perturbation import reference
-from peer.rebuild import weights_digest
+from peer.weights_digest import weights_digest
 from peer.zeroth_order import Step, ZerothOrderTrainer
 
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
