@@ -131,11 +131,7 @@ class SideBySideTrainer:
                 gradients[replica, t], losses[replica, t], closing[replica] = self._step.close(
                     seed, above, below
                 )
-        met = [mine[np.isfinite(mine)] for mine in losses]
-        return [
-            LocalRound(mine, float(np.mean(seen)) if len(seen) else math.nan)
-            for mine, seen in zip(gradients, met, strict=True)
-        ]
+        return list(map(LocalRound.of_steps, gradients, losses))
 
     def _losses_of_both_sides(
         self, before: Sequence[list[Pass]], seeds: Sequence[int], rows: Sequence[Rows]

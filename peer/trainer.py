@@ -30,6 +30,12 @@ class LocalRound:
     gradients: NDArray[np.float64]
     loss: float
 
+    @classmethod
+    def of_steps(cls, gradients: NDArray[np.float64], losses: NDArray[np.float64]) -> LocalRound:
+        """Return the round of steps with these scalar gradients and losses, NaN where skipped."""
+        met = losses[np.isfinite(losses)]
+        return cls(gradients, float(np.mean(met)) if len(met) else float("nan"))
+
     @property
     def skipped(self) -> int:
         """How many steps were skipped because their loss was not finite."""

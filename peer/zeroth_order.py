@@ -7,10 +7,9 @@ losses (equation 5), and goes -eta g z (equation 6). It is four passes over the 
 
 each as `peer.perturbation.reference` defines a pass, with the coefficient rounded to float32. The
 last two and the first of the next step are taken while the weights cross memory once, so a step
-costs two crossings, -2 eps being the other; the bits are those of four. A
-step one of whose losses is not finite is skipped: the weights take the first three passes and its
-place in the history is NaN. Training starts from a rebuild, so what rounding does to the local
-weights ends with the round.
+costs two crossings, -2 eps being the other; the bits are those of four. A step one of whose losses
+is not finite is skipped: the weights take the first three passes and its place in the history is
+NaN. Training starts from a rebuild, so what rounding does to the local weights ends with the round.
 """
 
 from __future__ import annotations
@@ -99,17 +98,14 @@ class ZerothOrderTrainer:
         size = self._step.batch_size
         order = rows_for(self._root_seed, peer, round_, len(indices), size, len(shard))
         self._global_model.go_to(cut)
-        gradients = np.full(len(indices), np.nan)
-        losses = []
+        gradients, losses = np.full((2, len(indices)), np.nan)
         closing: list[Pass] = []
         for t, (index, places) in enumerate(zip(indices, order, strict=True)):
             seed = int(self._global_model.seeds[index])
             rows = batch(self._encoded, shard[places], PADDING)
-            gradients[t], loss, closing = self._take(closing, seed, rows)
-            losses.append(loss)
+            gradients[t], losses[t], closing = self._take(closing, seed, rows)
         self._global_model.kernel.passes_(self._global_model.model.weights, closing)
-        met = [loss for loss in losses if math.isfinite(loss)]
-        return LocalRound(gradients, float(np.mean(met)) if met else math.nan)
+        return LocalRound.of_steps(gradients, losses)
 
     def _take(
         self,
