@@ -19,13 +19,13 @@ import torch
 
 from peer import builtin
 from peer.config import BUILTIN
+from peer.data.encode import IGNORED
 from peer.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ALLOWED = "allowed are a folder with a Hugging Face causal LM, a hub id, and builtin"
-LABEL_IGNORED = -100
 
 LOGITS = 2**18
 """So many logits become losses at once, or a hundredth of the weights if that is more."""
@@ -120,7 +120,7 @@ class FlatModel:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `losses` does, from logits of shape (..., L, V) and labels of (..., L)."""
         targets = labels[..., 1:].to(logits.device)
-        kept = targets != LABEL_IGNORED
+        kept = targets != IGNORED
         each = torch.zeros(targets.shape, dtype=torch.float64, device=logits.device)
         # All logits at once would be copied twice, and they can be more than the rest of the pass.
         most = max(LOGITS, len(self.weights) // 100) // logits.shape[-1]
