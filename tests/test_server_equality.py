@@ -144,7 +144,7 @@ def test_the_server_knows_one_run_from_another(tiny_model: Path, tiny_data: Path
         for options in (
             {},
             {"method": "fedkseed-pro"},
-            {"perturbation": "rademacher"},
+            {"perturbation": "gaussian"},
             {"participation": 0.4},
             {"gradient_bytes": 1},
         )
