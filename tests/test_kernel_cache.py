@@ -17,23 +17,36 @@ def double(number):
 """
 
 
-def test_compiled_code_is_kept_for_the_sources_that_it_was_made_of(tmp_path, monkeypatch):
+@pytest.fixture
+def is_found(tmp_path):
+    """Imports a module with a kernel anew, and tells whether it was compiled already."""
     path = tmp_path / "doubled.py"
     path.write_text(SOURCE)
 
-    def is_found():
+    def imported():
         spec = importlib.util.spec_from_file_location("doubled", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         assert module.double(21) == 42
         return sum(module.double.stats.cache_hits.values()) == 1
 
+    return imported
+
+
+def test_compiled_code_is_kept_for_the_sources_that_it_was_made_of(is_found, monkeypatch):
     assert not is_found()
     assert is_found()
     # Another file, which this kernel is built on, says something else now.
     monkeypatch.setattr(cpu_words._Cache, "sources", "others")
     assert not is_found()
     assert is_found()
+
+
+def test_where_compiled_code_cannot_be_kept_it_is_compiled_each_time(is_found, monkeypatch):
+    # So it is if the program and the user's folder may only be read, as in many containers.
+    monkeypatch.setattr(cpu_words._Cache._impl_class, "_locator_classes", [])
+    assert not is_found()
+    assert not is_found()
 
 
 USE = """

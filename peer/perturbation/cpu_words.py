@@ -5,13 +5,15 @@ How the kernels of this package are written:
 - Inner loops are plain loops over slices, for LLVM's vectoriser. Indices into tables are unsigned,
   because numba turns a negative index into one from the end, a test that costs more than the
   look-up.
-- Compiled code is kept on disk, beside the sources, and is taken for what these sources say now.
+- Compiled code is kept on disk, beside the sources or in the user's cache where those may not be
+  written to, and is taken for what these sources say now. Where neither can be, it is not kept.
 
 Indices of weights are signed and below 2**62.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +48,9 @@ def kernel(function: _F) -> _F:
     """Have a function compiled when it is first called, or taken from the cache."""
     # Contraction is safe: wherever a product meets a sum in a kernel, the product is exact.
     compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})(function)
-    compiled._cache = _Cache(function)
+    # numba finds no place if neither the sources' folder nor the user's may be written to.
+    with contextlib.suppress(RuntimeError):
+        compiled._cache = _Cache(function)
     return compiled  # type: ignore[no-any-return]
 
 
