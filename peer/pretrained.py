@@ -14,6 +14,7 @@ import json
 import math
 import mmap
 import os
+import weakref
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -53,9 +54,9 @@ class Pretrained:
     transformers does it, is mapped from there, whatever its name is there. So a tied or renamed
     parameter is found as well, and a file of other contents does no harm.
 
-    A file that is replaced or removed, as is usual, lives on for those who have mapped it. One that
-    is changed in place changes w0, which `check` notices before a rebuild; if it is cut short just
-    while one reads it, the system ends the process.
+    A file that is replaced, moved or removed lives on for those who have mapped it. One that is
+    changed in place, under whatever name by then, changes w0, which `check` notices before a
+    rebuild; if it is cut short just while one reads it, the system ends the process.
 
     Attributes:
         dtype: the type of the model's weights.
@@ -124,9 +125,11 @@ class _WeightFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open("rb") as file:
-            self._state = os.fstat(file.fileno())
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        # Kept open, because another file may have its name later, and it another name.
+        self._file = path.open("rb")
+        weakref.finalize(self, self._file.close)
+        self._before = os.fstat(self._file.fileno())
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.bytes = torch.frombuffer(mapped, dtype=torch.uint8)
 
     def tensors(self) -> Iterator[tuple[str, _Stored]]:
@@ -143,14 +146,8 @@ class _WeightFile:
 
     def check(self) -> None:
         """Raise UserError if the file was changed in place."""
-        try:
-            now = os.stat(self._path)
-        except FileNotFoundError:
-            return
-        before = self._state
-        replaced = (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino)
-        changed = (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
-        if changed and not replaced:
+        before, now = self._before, os.fstat(self._file.fileno())
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise UserError(
                 f"{self._path} was changed while it was in use: the pre-trained weights are in it"
             )

@@ -266,8 +266,10 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:
+            from peer.side_by_side import check_room
             from peer.stacked import check_stackable
 
             check_stackable(global_model.model)
+            check_room(global_model.model, min(experiment.side_by_side, experiment.peers))
     protocol = build_protocol(experiment, graph, corpus, global_model)
     return Prepared(experiment, graph, folder, corpus, global_model, protocol)

@@ -20,12 +20,17 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 from peer.data.encode import Encoded, batch
 from peer.data.order import rows_for
+from peer.errors import UserError
 from peer.evaluation import PADDING
 from peer.global_model import GlobalModel
+from peer.model import FlatModel
 from peer.perturbation import Pass
 from peer.stacked import Rows, stacked_losses
 from peer.trainer import LocalRound
 from peer.zeroth_order import Step
+
+_COPIES: Final = 3
+"""Of the weights, for each replica: its own, and those at +eps z and at -eps z."""
 
 _CPU_SPREAD: Final = 64
 """On the CPU a replica that would need more tokens of padding than this goes in another batch: they
@@ -159,6 +164,24 @@ class SideBySideTrainer:
             losses += stacked_losses(self._global_model.model, weights, twice)
         both = zip(losses[::2], losses[1::2], strict=True)
         return [pair for _, pair in sorted(zip(replicas, both, strict=True))]
+
+
+def check_room(model: FlatModel, replicas: int) -> None:
+    """Notice before a run begins that so many replicas do not fit into memory.
+
+    Raises:
+        UserError: they do not.
+    """
+    weights = model.weights
+    try:
+        weights.new_empty((_COPIES * replicas, len(weights)))
+    # What torch raises when an allocation fails, whatever the device.
+    except RuntimeError:
+        wanted = _COPIES * replicas * weights.nbytes / 1e9
+        raise UserError(
+            f"side_by_side is too large: {_COPIES} copies of the weights for each of {replicas} "
+            f"replicas are {wanted:.1f} GB, more than {weights.device} can give"
+        ) from None
 
 
 def _batches(tokens: Sequence[int], spread: float) -> Iterator[slice]:

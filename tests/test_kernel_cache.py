@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from peer.perturbation import cpu_kernel
@@ -17,21 +18,83 @@ def double(number):
 """
 
 
-def test_compiled_code_is_kept_for_the_sources_that_it_was_made_of(tmp_path, monkeypatch):
+@pytest.fixture
+def is_found(tmp_path):
+    """Imports a module with a kernel anew, and tells whether it was compiled already."""
     path = tmp_path / "doubled.py"
     path.write_text(SOURCE)
 
-    def is_found():
+    def imported():
         spec = importlib.util.spec_from_file_location("doubled", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         assert module.double(21) == 42
         return sum(module.double.stats.cache_hits.values()) == 1
 
+    return imported
+
+
+def test_compiled_code_is_kept_for_the_sources_that_it_was_made_of(is_found, monkeypatch):
     assert not is_found()
     assert is_found()
     # Another file, which this kernel is built on, says something else now.
     monkeypatch.setattr(cpu_kernel._Cache, "sources", "others")
+    assert not is_found()
+    assert is_found()
+
+
+def test_where_compiled_code_cannot_be_kept_it_is_compiled_each_time(is_found, monkeypatch):
+    # So it is if the program and the user's folder may only be read, as in many containers.
+    monkeypatch.setattr(cpu_kernel._Cache._impl_class, "_locator_classes", [])
+    assert not is_found()
+    assert not is_found()
+
+
+TYPED = """
+from peer.perturbation.cpu_kernel import kernel
+
+@kernel
+def fourth(numbers):
+    return numbers[3]
+"""
+
+
+def test_processes_that_compile_for_different_types_at_once_keep_their_code_apart(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "typed.py"
+    path.write_text(TYPED)
+
+    def imported():
+        spec = importlib.util.spec_from_file_location("typed", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.fourth
+
+    narrow, wide = np.arange(8, dtype=np.int16), np.arange(8, dtype=np.int32)
+    one, other = imported(), imported()
+    mine, theirs = one._cache._cache_file, other._cache._cache_file
+    save_index = type(mine)._save_index
+    # Both have read the index before either writes it.
+    monkeypatch.setattr(theirs, "_load_index", dict)
+
+    def save_together(overloads):
+        save_index(mine, overloads)
+        other(narrow)
+
+    monkeypatch.setattr(mine, "_save_index", save_together)
+    assert one(wide) == 3
+    for numbers in (narrow, wide):
+        assert imported()(numbers) == 3
+
+
+@pytest.mark.parametrize("kept", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_kept_code_that_was_cut_short_is_compiled_again(kept, share, is_found, tmp_path):
+    assert not is_found()
+    for file in (tmp_path / "__pycache__").glob(kept):
+        data = file.read_bytes()
+        file.write_bytes(data[: int(share * len(data))])
     assert not is_found()
     assert is_found()
 

@@ -401,19 +401,23 @@ def test_a_file_that_is_replaced_or_removed_lives_on(tiny_model: Path, tmp_path:
 
 
 @pytest.mark.parametrize("change", ["written", "longer", "cut"])
+@pytest.mark.parametrize("moved", [False, True])
 def test_a_file_that_is_changed_in_place_is_told(
-    change: str, tiny_model: Path, tmp_path: Path
+    moved: bool, change: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     other = stored_as(tiny_model, tmp_path / "m", lambda tensors: tensors)
     file = other / "model.safetensors"
     model, w0 = loaded(other)
     model.weights.fill_(2.0)
-    with file.open("r+b") as opened:
+    at = other.rename(tmp_path / "elsewhere") / file.name if moved else file
+    if moved:
+        w0.check()
+    with at.open("r+b") as opened:
         if change == "written":
             opened.seek(-4, os.SEEK_END)
             opened.write(b"\1\1\1\1")
         else:
-            opened.truncate(file.stat().st_size + (8 if change == "longer" else -8))
+            opened.truncate(at.stat().st_size + (8 if change == "longer" else -8))
     with pytest.raises(UserError) as refusal:
         rebuild.rebuild(perturbation("gaussian", "cpu", 1), w0, model.weights, SEEDS, SUMS, 0)
     assert str(refusal.value).startswith(f"{file} was changed while it was in use")

@@ -246,6 +246,8 @@ REFUSED = [
     ((W, torch.zeros(9), IDS, SUMS, -24), "of 9"),
     ((W, W.half(), IDS, SUMS, -24), "torch.float16"),
     ((W.int(), W, IDS, SUMS, -24), "out is torch.int32"),
+    ((W[1:], W[:-1], IDS, SUMS, -24), "w0 begins -4 bytes from out"),
+    ((W[:-1], W[1:], IDS, SUMS, -24), "w0 begins 4 bytes from out"),
 ]
 
 
@@ -276,11 +278,14 @@ def test_the_largest_finite_weights_are_no_mistake(kernel, dtype):
     assert weights_digest(rebuilt(kernel, w0, [1], [0], -24)) == weights_digest(w0)
 
 
+ROWS = torch.zeros(2, 10)
 REFUSED_MANY = [
     ((torch.zeros(2, 10), W, IDS, SUMS[None], -24), "2 sums for each seed"),
     ((torch.zeros(2, 9), W, IDS, np.ones((2, 2), np.int64), -24), "of 9"),
     ((torch.zeros(10, 2).T, W, IDS, np.ones((2, 2), np.int64), -24), "strides"),
     ((torch.zeros(20), W, IDS, np.ones((2, 2), np.int64), -24), "of 20"),
+    ((ROWS, ROWS[0], IDS, np.ones((2, 2), np.int64), -24), "w0 begins 0 bytes from out"),
+    ((ROWS, ROWS[1], IDS, np.ones((2, 2), np.int64), -24), "w0 begins 40 bytes from out"),
 ]
 
 

@@ -32,6 +32,7 @@ from peer.stacked import Rows
 from peer.trainer import LocalRound, SyntheticTrainer
 from peer.zeroth_order import Step, ZerothOrderTrainer
 from sim.estimate import estimate
+from sim.runner import simulate
 
 SHARDS = {0: np.arange(0, 20), 3: np.arange(20, 27), 4: np.arange(30, 31), 9: np.arange(40, 70)}
 DRAWN = {0: [3, 0, 3, 15], 3: [7, 1, 2, 3], 4: [0, 3, 5, 5], 9: [9, 8, 15, 3]}
@@ -396,6 +397,17 @@ def test_a_model_that_cannot_be_stacked_is_refused_before_anything_is_written(
         run(tmp_path / "run", tiny_options, side_by_side=2)
     assert not (tmp_path / "run").exists()
     assert run(tmp_path / "run", tiny_options, rounds=1)["digests"]["all_equal"]
+
+
+def test_more_replicas_than_memory_holds_are_refused_before_anything_is_written(
+    tiny_options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tiny_options | {"side_by_side": 99, "out": str(tmp_path / "run")}
+    monkeypatch.setattr(side_by_side, "_COPIES", 2**40)
+    for start in (simulate, lambda experiment: estimate(experiment, "sim")):
+        with pytest.raises(UserError, match=r"side_by_side is too large: .* of 4 replicas are "):
+            start(experiment_from(options))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_option_asks_for_the_trainer(tiny_options: Options) -> None:

@@ -167,6 +167,7 @@ class Perturbation(ABC):
                 "they must be alike"
             )
         self._check_weights("out", outs.reshape(-1) if outs.is_contiguous() else outs)
+        _check_apart(outs, w0)
         _check_range(start, start + len(w0))
         _check_sums(seeds, sums, len(outs))
         if abs(exponent) > EXPONENT_LIMIT:
@@ -224,6 +225,15 @@ def _check_seed(seed: int) -> None:
 def _check_range(start: int, stop: int) -> None:
     if not 0 <= start <= stop <= INDEX_LIMIT:
         raise UserError(f"weights {start} to {stop} are not a range in [0, 2**62]")
+
+
+def _check_apart(outs: torch.Tensor, w0: torch.Tensor) -> None:
+    first, other = outs.data_ptr(), w0.data_ptr()
+    apart = first + outs.nbytes <= other or other + w0.nbytes <= first
+    if not apart and (first, outs.nbytes) != (other, w0.nbytes):
+        raise UserError(
+            f"w0 begins {other - first} bytes from out and overlaps it: out must be apart or w0"
+        )
 
 
 def _in_float32(coefficient: float) -> float:

@@ -55,5 +55,5 @@ def check_room(device: torch.device, wanted: int) -> None:
     if wanted > there:
         raise UserError(
             f"this takes {wanted / 1e9:.1f} GB of memory, and {device} has {there / 1e9:.1f} GB: "
-            "ask for fewer parameters or replicas"
+            "ask for fewer parameters, replicas or candidate seeds"
         )

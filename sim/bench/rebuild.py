@@ -52,6 +52,9 @@ _EXPONENT: Final = -38
 
 _COEFFICIENT: Final = 1e-6
 
+_SUM_BYTES: Final = 100
+"""What a sum takes in all its forms: the number, Python's integer of it, limbs and their floats."""
+
 
 def bench_rebuild(options: BenchOptions) -> dict[str, Any]:
     """Measure rebuilds; see `sim.bench.bench` and this module's docstring."""
@@ -96,6 +99,7 @@ class _Rebuild:
         # w0, weights, z and twice the parameters beside the replicas, and the arrays of `limits`.
         room = (options.replicas + 5) * self.size * dtype.itemsize + 3 * limits.ARRAY_BYTES
         check_room(device, room)
+        check_room(torch.device("cpu"), options.replicas * options.candidate_seeds * _SUM_BYTES)
         generator = np.random.default_rng(0)
         self._seeds = candidate_seeds(0, options.candidate_seeds)
         self.reference_seeds = self._seeds[:REFERENCE_SEEDS]
