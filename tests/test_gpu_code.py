@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton", minversion="3.7", reason="no (recent) Triton")
+pytestmark = pytest.mark.slow
 
 DTYPES = ["float32", "bfloat16", "float16"]
 DISTRIBUTIONS = ["gaussian", "rademacher"]
@@ -67,7 +68,6 @@ def test_nothing_is_fused_flushed_or_spilled(code_of):
         check(kernel, code)
 
 
-@pytest.mark.slow
 def test_nothing_is_fused_flushed_or_spilled_on_the_oldest_gpus_either(code_of):
     for kernel, code in code_of(OLDEST).items():
         check(kernel, code)

@@ -164,6 +164,7 @@ def test_all_peers_share_one_import_of_torch(
         assert not re.search(r"^import time:.*\| +(torch|transformers)\b", output, re.MULTILINE)
 
 
+@slow
 def test_a_finished_run_is_continued_with_more_rounds(tmp_path: Path) -> None:
     first = run(*launch(), folder=tmp_path).summary
     again = run(*launch(resume=True), folder=tmp_path).summary
@@ -174,6 +175,7 @@ def test_a_finished_run_is_continued_with_more_rounds(tmp_path: Path) -> None:
     assert rounds_of(tmp_path / "run") == rounds_of(tmp_path / "simulated")
 
 
+@slow
 def test_what_comes_late_is_not_lost(tmp_path: Path) -> None:
     options = {"round_timeout": 0.2, "settle_timeout": 30.0}
     with (

@@ -36,7 +36,7 @@ SMALL = {
     "out": "run",
 }
 
-slow = pytest.mark.slow
+pytestmark = pytest.mark.slow
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
 
@@ -59,9 +59,9 @@ def logs(folder: Path) -> dict[Path, dict[tuple[int, int], bytes]]:
     "point",
     [
         "started 2",
-        pytest.param("listens 2", marks=slow),
+        "listens 2",
         "trains 2 1",
-        pytest.param("stored 2 3", marks=slow),
+        "stored 2 3",
     ],
 )
 def test_a_killed_peer_ends_the_run(tmp_path: Path, point: str) -> None:
@@ -113,11 +113,11 @@ if "forkserver" in " ".join(sys.orig_argv):
     "point",
     [
         "serves",
-        pytest.param("started 0", marks=slow),
+        "started 0",
         "started 3",
-        pytest.param("listens 1", marks=slow),
+        "listens 1",
         "trains 2 1",
-        pytest.param("stored 0 3", marks=slow),
+        "stored 0 3",
     ],
 )
 def test_ctrl_c_is_told_in_one_line(tmp_path: Path, point: str) -> None:
@@ -138,9 +138,7 @@ def test_ctrl_c_is_told_in_one_line(tmp_path: Path, point: str) -> None:
 
 @linux
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize(
-    "point", ["started 3", pytest.param("listens 1", marks=slow), "trains 2 1"]
-)
+@pytest.mark.parametrize("point", ["started 3", "listens 1", "trains 2 1"])
 def test_peers_end_with_their_launcher(tmp_path: Path, point: str, signal_: int) -> None:
     with (
         Gate() as gate,
@@ -182,11 +180,11 @@ def interrupt(process: Process, _pid: int) -> None:
 @pytest.mark.parametrize(
     ("point", "end_run"),
     [
-        pytest.param("trains 2 1", kill_peer, marks=slow),
+        ("trains 2 1", kill_peer),
         ("stored 2 1", kill_peer),
         ("trained 0 2", interrupt),
-        pytest.param("stored 3 2", kill_launcher, marks=slow),
-        pytest.param("stored 0 3", kill_launcher, marks=slow),
+        ("stored 3 2", kill_launcher),
+        ("stored 0 3", kill_launcher),
     ],
 )
 def test_a_run_is_resumed_from_its_logs(
@@ -258,7 +256,6 @@ def test_a_peer_that_cannot_open_its_sockets_is_named(tmp_path: Path) -> None:
     assert end == (1, "", failure(2, "ZMQError: Too many open files"))
 
 
-@slow
 def test_damaged_rows_are_told_in_one_line(
     tmp_path: Path, tiny_model: Path, tiny_data: Path
 ) -> None:

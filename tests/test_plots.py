@@ -123,7 +123,7 @@ def test_a_resumed_run_is_drawn_whole(tmp_path):
         ({"topology": "line", "peers": 8}, 7),
         ({"topology": "torus", "peers": 16}, 32),
         ({"topology": "tree", "peers": LABEL_LIMIT}, LABEL_LIMIT - 1),
-        ({"topology": "random-regular", "peers": 100}, 200),
+        pytest.param({"topology": "random-regular", "peers": 100}, 200, marks=pytest.mark.slow),
     ],
 )
 def test_every_link_is_drawn_and_peers_are_numbered_where_there_is_room(tmp_path, options, links):

@@ -28,6 +28,8 @@ from peer.store import EntryStore
 from sim.cli import main
 from sim.runner import simulate
 
+pytestmark = pytest.mark.slow
+
 PEERS = 3
 SMALL = {
     "trainer": "synthetic",
@@ -87,7 +89,7 @@ def log_of(path: Path) -> dict[tuple[int, int], bytes]:
     [
         pytest.param("tcp", {}, id="fedkseed"),
         pytest.param("tcp", {"method": "fedkseed-pro", "gradient_bytes": 1}, id="pro"),
-        pytest.param("ipc", {}, id="ipc", marks=pytest.mark.slow),
+        pytest.param("ipc", {}, id="ipc"),
     ],
 )
 def test_three_peers_started_in_any_order(
@@ -117,7 +119,6 @@ def test_three_peers_started_in_any_order(
         ]
 
 
-@pytest.mark.slow
 def test_three_peers_train_the_model_of_the_simulator(
     tmp_path: Path, tiny_model: Path, tiny_data: Path
 ) -> None:
@@ -141,7 +142,7 @@ def test_three_peers_train_the_model_of_the_simulator(
     ("point", "signal_"),
     [
         ("trains 1 1", signal.SIGKILL),
-        pytest.param("trained 1 0", signal.SIGTERM, marks=pytest.mark.slow),
+        ("trained 1 0", signal.SIGTERM),
         ("stored 1 1", signal.SIGKILL),
         ("trains 1 2", signal.SIGINT),
     ],
@@ -172,7 +173,6 @@ def test_a_peer_that_is_killed_goes_on_from_its_log(
     assert not any("closed round" in end.err for end in ends)
 
 
-@pytest.mark.slow
 def test_a_finished_peer_may_be_started_again(tmp_path: Path) -> None:
     paths = write_peers(tmp_path, **IMPATIENT)
     with Gate() as gate, ExitStack() as stack:
@@ -298,7 +298,6 @@ def test_what_has_no_effect_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told == "kseed: without effect in this experiment, and ignored: side_by_side"
 
 
-@pytest.mark.slow
 def test_a_peer_cannot_run_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = write_peers(tmp_path)
     with Gate() as gate, ExitStack() as stack:

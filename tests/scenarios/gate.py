@@ -2,7 +2,7 @@
 
     python gate.py launch experiment.toml
 
-does what `kseed launch experiment.toml` does. If the variable KSEED_GATE holds the address of a
+does what `kseed launch experiment.toml` does. If the variable KSEED_GATE holds the path of a
 `Gate`, every process stops there until it is let pass, so a test can wait for the very moment that
 it needs, however slow the machine is, and do then what has to be done:
 
@@ -23,6 +23,8 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,15 +38,19 @@ class Gate:
     """Lets processes pass, except those that are waited for."""
 
     def __init__(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=128)
+        # Not a port: a peer of another test, which dials one that is gone, could come to it.
+        self._folder = TemporaryDirectory(prefix="gate-")
+        self._path = str(Path(self._folder.name) / "socket")
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self._path)
+        self._server.listen(128)
         self._server.settimeout(PATIENCE)
         self._held: dict[str, socket.socket] = {}
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The variable that tells a process of the gate."""
-        host, port = self._server.getsockname()
-        return {_ADDRESS: f"{host}:{port}"}
+        return {_ADDRESS: self._path}
 
     def hold(self, *points: str) -> list[int]:
         """Let everybody pass until processes wait at all of these points; return their pids.
@@ -76,6 +82,7 @@ class Gate:
     def open(self) -> None:
         """Let everybody pass from now on."""
         self._server.close()
+        self._folder.cleanup()
         while self._held:
             self._held.popitem()[1].close()
 
@@ -93,10 +100,10 @@ class Gate:
 
 def ask(point: str) -> None:
     """Wait at the gate until this process is let pass."""
-    host, _, port = os.environ[_ADDRESS].partition(":")
     reason = ""
     # A gate that has been opened is not there any more.
-    with suppress(OSError), socket.create_connection((host, int(port))) as visit:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as visit:
+        visit.connect(os.environ[_ADDRESS])
         visit.sendall(f"{point} {os.getpid()}\n".encode())
         reason = visit.makefile().read()
     if reason:
