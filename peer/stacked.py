@@ -100,7 +100,9 @@ class _FoldedAttention(TorchFunctionMode):
         if func is not scaled_dot_product_attention or masked:
             return func(*args, **options)
         tensors = [*args, *(options.pop(name) for name in ("query", "key", "value")[len(args) :])]
-        return _Fold.apply(partial(func, **options), *tensors)  # type: ignore[no-untyped-call]
+        # Some versions of torch give it types, others do not.
+        apply: Any = _Fold.apply
+        return apply(partial(func, **options), *tensors)
 
 
 class _Fold(torch.autograd.Function):
