@@ -249,6 +249,7 @@ def test_a_process_ends_with_status_2_and_one_line(arguments: list[str]) -> None
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_a_process_loads_the_model_in_vain_with_one_line(tiny: list[str]) -> None:
     # Importing torch and transformers must not add a line of its own.
     ended = kseed("sim", *tiny, "--model", Path.cwd())
@@ -257,6 +258,7 @@ def test_a_process_loads_the_model_in_vain_with_one_line(tiny: list[str]) -> Non
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_on_standard_output(three: list[str]) -> None:
     ended = kseed("sim", *three, "--json", "--out", "run", "--degree", "6")
     assert ended.returncode == 0

@@ -49,7 +49,10 @@ passes = st.lists(st.tuples(st.sampled_from([0, 1, 2**64 - 1]), coefficients), m
 every_name = pytest.mark.parametrize("name", DISTRIBUTIONS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 # The interpreter's numpy tells of what a GPU does in silence.
-pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered"),
+    pytest.mark.slow,
+]
 
 
 def few(examples):
