@@ -196,6 +196,7 @@ def build_trainer(
     """
     if corpus is None or global_model is None:
         return SyntheticTrainer(experiment.seed)
+    from peer.local_data import LocalData
     from peer.zeroth_order import Step, ZerothOrderTrainer
 
     step = Step(
@@ -204,15 +205,13 @@ def build_trainer(
         gradient_bound=experiment.gradient_bound,
         batch_size=experiment.batch_size,
     )
-    shards = dict(enumerate(corpus.split.shards))
+    data = LocalData(corpus.encoded, dict(enumerate(corpus.split.shards)), experiment.seed)
     together = min(side_by_side, experiment.peers)
     if together > 1:
         from peer.side_by_side import SideBySideTrainer
 
-        return SideBySideTrainer(
-            global_model, corpus.encoded, shards, experiment.seed, step, together
-        )
-    return ZerothOrderTrainer(global_model, corpus.encoded, shards, experiment.seed, step)
+        return SideBySideTrainer(global_model, data, step, together)
+    return ZerothOrderTrainer(global_model, data, step)
 
 
 def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:

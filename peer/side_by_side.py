@@ -18,14 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
-from peer.data.encode import Encoded, batch
-from peer.data.order import rows_for
 from peer.errors import UserError
-from peer.evaluation import PADDING
 from peer.global_model import GlobalModel
+from peer.local_data import LocalData, Rows
 from peer.model import FlatModel
 from peer.perturbation import Pass
-from peer.stacked import Rows, stacked_losses
+from peer.stacked import stacked_losses
 from peer.trainer import LocalRound
 from peer.zeroth_order import Step
 
@@ -52,27 +50,15 @@ class SideBySideTrainer:
 
     Args:
         global_model: the model and how to rebuild it.
-        encoded: the rows of the experiment.
-        shards: for each peer trained here, its rows.
-        root_seed: the experiment's; fixes the order of the data.
+        data: what the peers trained here have to learn from.
         step: what a step depends on.
         most: how many replicas train at once, at least 1. Three copies of the weights are kept for
             each.
     """
 
-    def __init__(
-        self,
-        global_model: GlobalModel,
-        encoded: Encoded,
-        shards: dict[int, NDArray[np.int64]],
-        root_seed: int,
-        step: Step,
-        most: int,
-    ) -> None:
+    def __init__(self, global_model: GlobalModel, data: LocalData, step: Step, most: int) -> None:
         self._global_model = global_model
-        self._encoded = encoded
-        self._shards = shards
-        self._root_seed = root_seed
+        self._data = data
         self._step = step
         self._most = most
         weights = global_model.model.weights
@@ -120,16 +106,11 @@ class SideBySideTrainer:
         self._global_model.go_to(cut)
         self._local[: len(jobs)] = self._global_model.model.weights
         seeds = self._global_model.seeds[np.array([job.indices for job in jobs])]
-        shards = [self._shards[job.peer] for job in jobs]
         steps, size = seeds.shape[1], self._step.batch_size
-        order = [
-            shard[rows_for(self._root_seed, job.peer, job.round, steps, size, len(shard))]
-            for job, shard in zip(jobs, shards, strict=True)
-        ]
+        batches = [self._data.batches(job.peer, job.round, steps, size) for job in jobs]
         gradients, losses = np.full((2, len(jobs), steps), np.nan)
         closing: list[list[Pass]] = [[] for _ in jobs]
-        for t in range(steps):
-            rows = [batch(self._encoded, mine[t], PADDING) for mine in order]
+        for t, rows in enumerate(zip(*batches, strict=True)):
             now = [int(seed) for seed in seeds[:, t]]
             both = self._losses_of_both_sides(closing, now, rows)
             for replica, (seed, (above, below)) in enumerate(zip(now, both, strict=True)):

@@ -22,10 +22,8 @@ from torch.overrides import TorchFunctionMode
 from peer.data.encode import IGNORED
 from peer.errors import UserError
 from peer.evaluation import PADDING
+from peer.local_data import Rows
 from peer.model import FlatModel
-
-Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""input_ids, attention_mask and labels, as `peer.data.encode.batch` makes them."""
 
 _ALIKE: Final = {torch.float32: 1e-5, torch.bfloat16: 1e-3, torch.float16: 1e-3}
 """Losses that should be equal differ by less than this share: by rounding, if at all."""

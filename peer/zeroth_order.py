@@ -18,14 +18,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
-from peer.data.encode import Encoded, batch
-from peer.data.order import rows_for
-from peer.evaluation import PADDING, mean_loss
+from peer.evaluation import mean_loss
 from peer.global_model import GlobalModel
+from peer.local_data import LocalData, Rows
 from peer.perturbation import Pass
 from peer.trainer import LocalRound
 
@@ -70,49 +68,30 @@ class ZerothOrderTrainer:
 
     Args:
         global_model: the model and how to rebuild it.
-        encoded: the rows of the experiment.
-        shards: for each peer trained here, its rows.
-        root_seed: the experiment's; fixes the order of the data.
+        data: what the peers trained here have to learn from.
         step: what a step depends on.
     """
 
-    def __init__(
-        self,
-        global_model: GlobalModel,
-        encoded: Encoded,
-        shards: dict[int, NDArray[np.int64]],
-        root_seed: int,
-        step: Step,
-    ) -> None:
+    def __init__(self, global_model: GlobalModel, data: LocalData, step: Step) -> None:
         self._global_model = global_model
-        self._encoded = encoded
-        self._shards = shards
-        self._root_seed = root_seed
+        self._data = data
         self._step = step
 
     def train(
         self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
     ) -> LocalRound:
         """Return the scalar gradients of a peer's local steps; see `peer.trainer.Trainer`."""
-        shard = self._shards[peer]
-        size = self._step.batch_size
-        order = rows_for(self._root_seed, peer, round_, len(indices), size, len(shard))
+        batches = self._data.batches(peer, round_, len(indices), self._step.batch_size)
         self._global_model.go_to(cut)
         gradients, losses = np.full((2, len(indices)), np.nan)
         closing: list[Pass] = []
-        for t, (index, places) in enumerate(zip(indices, order, strict=True)):
+        for t, (index, rows) in enumerate(zip(indices, batches, strict=True)):
             seed = int(self._global_model.seeds[index])
-            rows = batch(self._encoded, shard[places], PADDING)
             gradients[t], losses[t], closing = self._take(closing, seed, rows)
         self._global_model.kernel.passes_(self._global_model.model.weights, closing)
         return LocalRound.of_steps(gradients, losses)
 
-    def _take(
-        self,
-        before: list[Pass],
-        seed: int,
-        rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    ) -> tuple[float, float, list[Pass]]:
+    def _take(self, before: list[Pass], seed: int, rows: Rows) -> tuple[float, float, list[Pass]]:
         """Take one step but for its last passes, after those of the step before.
 
         Returns:

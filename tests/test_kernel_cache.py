@@ -18,6 +18,13 @@ def double(number):
 """
 
 
+def imported_anew(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def is_found(tmp_path):
     """Imports a module with a kernel anew, and tells whether it was compiled already."""
@@ -25,11 +32,9 @@ def is_found(tmp_path):
     path.write_text(SOURCE)
 
     def imported():
-        spec = importlib.util.spec_from_file_location("doubled", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        assert module.double(21) == 42
-        return sum(module.double.stats.cache_hits.values()) == 1
+        double = imported_anew(path).double
+        assert double(21) == 42
+        return sum(double.stats.cache_hits.values()) == 1
 
     return imported
 
@@ -66,10 +71,7 @@ def test_processes_that_compile_for_different_types_at_once_keep_their_code_apar
     path.write_text(TYPED)
 
     def imported():
-        spec = importlib.util.spec_from_file_location("typed", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.fourth
+        return imported_anew(path).fourth
 
     narrow, wide = np.arange(8, dtype=np.int16), np.arange(8, dtype=np.int32)
     one, other = imported(), imported()

@@ -25,6 +25,7 @@ from peer.config import experiment_from
 from peer.data.encode import Encoded
 from peer.errors import UserError
 from peer.evaluation import mean_loss
+from peer.local_data import LocalData
 from peer.model import FlatModel
 from peer.setup import build_trainer, prepare
 from peer.side_by_side import SideBySideTrainer, _batches
@@ -52,8 +53,9 @@ class Trainers:
         dtype: str = "float32",
     ) -> None:
         models = [global_model_of(folder, distribution, dtype) for _ in range(2)]
-        self.plain = ZerothOrderTrainer(models[0], encoded, SHARDS, 11, step)
-        self.beside = SideBySideTrainer(models[1], encoded, SHARDS, 11, step, most)
+        data = LocalData(encoded, SHARDS, root_seed=11)
+        self.plain = ZerothOrderTrainer(models[0], data, step)
+        self.beside = SideBySideTrainer(models[1], data, step, most)
 
     def each_alone(self, round_: int = 2) -> dict[int, LocalRound]:
         return {

@@ -21,8 +21,9 @@ from transformers import (
 from peer.data.encode import IGNORED
 from peer.errors import UserError
 from peer.evaluation import mean_loss
+from peer.local_data import Rows
 from peer.model import FlatModel, load_model
-from peer.stacked import Rows, check_stackable, stacked_losses
+from peer.stacked import check_stackable, stacked_losses
 
 CLOSE = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 3e-3}
 SMALL: dict[str, Any] = {

@@ -29,12 +29,11 @@ from peer.data.encode import Encoded, batch
 from peer.data.order import rows_for
 from peer.evaluation import evaluate, mean_loss
 from peer.global_model import GlobalModel
+from peer.local_data import LocalData, Rows
 from peer.model import FlatModel
 from peer.perturbation import reference
 from peer.weights_digest import weights_digest
 from peer.zeroth_order import Step, ZerothOrderTrainer
-
-Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def losses_at(model: FlatModel, weights: torch.Tensor, rows: Rows) -> float:
@@ -278,7 +277,7 @@ def test_steps_lower_the_loss_of_what_they_are_taken_on(tiny_model: Path, encode
     global_model = global_model_of(tiny_model, "rademacher")
     step = Step(epsilon=1e-3, learning_rate=1e-3, gradient_bound=1024.0, batch_size=8)
     shards = {0: np.arange(8)}
-    trainer = ZerothOrderTrainer(global_model, encoded, shards, 1, step)
+    trainer = ZerothOrderTrainer(global_model, LocalData(encoded, shards, root_seed=1), step)
     seeds = np.tile(np.arange(K), 40)
     before = global_model.evaluate(accumulator([]), encoded, shards[0])
     global_model.go_to(accumulator([]))

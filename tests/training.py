@@ -10,6 +10,7 @@ import torch
 from peer.accumulator import Accumulator
 from peer.data.encode import Encoded
 from peer.global_model import GlobalModel
+from peer.local_data import LocalData
 from peer.model import load_model
 from peer.perturbation import perturbation, reference
 from peer.pretrained import Pretrained
@@ -44,7 +45,7 @@ def trainer_of(
     global_model: GlobalModel, encoded: Encoded, step: Step = STEP
 ) -> ZerothOrderTrainer:
     shards = {0: np.arange(0, 20), 3: np.arange(20, 27)}
-    return ZerothOrderTrainer(global_model, encoded, shards, root_seed=11, step=step)
+    return ZerothOrderTrainer(global_model, LocalData(encoded, shards, root_seed=11), step)
 
 
 def whole(w0: Pretrained) -> torch.Tensor:

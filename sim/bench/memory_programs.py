@@ -20,6 +20,7 @@ from peer.accumulator import Accumulator
 from peer.data.encode import batch
 from peer.evaluation import PADDING
 from peer.global_model import GlobalModel
+from peer.local_data import LocalData
 from peer.model import load_model
 from peer.perturbation import perturbation
 from peer.seeds import candidate_seeds
@@ -110,7 +111,8 @@ def _round(program: Program, folder: Path, device: torch.device) -> Callable[[],
     seeds = candidate_seeds(0, program.candidate_seeds)
     encoded = random_rows(1, program.tokens, model.module.config.vocab_size)
     global_model = GlobalModel(model, kernel, seeds)
-    trainer = ZerothOrderTrainer(global_model, encoded, {0: np.arange(1)}, 0, STEP)
+    data = LocalData(encoded, {0: np.arange(1)}, root_seed=0)
+    trainer = ZerothOrderTrainer(global_model, data, STEP)
     cut = Accumulator.empty(len(seeds), UNITS)
     cut.sums[:] = np.random.default_rng(0).integers(-(2**_SUM_BITS), 2**_SUM_BITS, len(seeds))
     indices = np.arange(_STEPS) % len(seeds)

@@ -32,6 +32,7 @@ from peer.data.encode import batch
 from peer.errors import RunFailed
 from peer.evaluation import PADDING
 from peer.global_model import GlobalModel
+from peer.local_data import LocalData
 from peer.model import FlatModel, resolve_device
 from peer.perturbation import perturbation
 from peer.perturbation.cpu import cores
@@ -109,9 +110,9 @@ class _Step:
             )
             for name in options.perturbations
         }
-        shards = {0: np.arange(_ROWS)}
+        data = LocalData(encoded, {0: np.arange(_ROWS)}, root_seed=0)
         self._trainers = {
-            name: ZerothOrderTrainer(global_model, encoded, shards, 0, STEP)
+            name: ZerothOrderTrainer(global_model, data, STEP)
             for name, global_model in self._globals.items()
         }
 
