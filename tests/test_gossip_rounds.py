@@ -11,7 +11,8 @@ from mesh import Mesh, agreement, history, kinds, met, publish, receive, whole_r
 
 from peer.entry import make_end
 from peer.events import EntryAdded, Finished, Output, RoundStarted, RoundTimedOut
-from peer.gossip import ALIVE_TICKS, Gossip
+from peer.gossip import Gossip
+from peer.links import ALIVE_TICKS
 from peer.log import EntryLog
 from peer.wire import Bye, Digest, Entries, Hello, Message, decode
 
