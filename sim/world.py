@@ -89,6 +89,7 @@ class World:
         self._running = False
         self._highest_round = -1
         self._striking = False
+        self._begun = begun
         self._script = Script(scenario)
         self.seats = [Seat() for _ in range(count)]
         for incident in scenario:
@@ -97,8 +98,6 @@ class World:
                     self.seats[peer].presence = Presence.ABSENT
                 elif incident.verb == "restart":
                     self.seats[peer].stored = list(known)
-        for incident in self._script.due(-1.0, begun):
-            self._carry_out(incident)
 
     @property
     def peers(self) -> list[Gossip]:
@@ -116,6 +115,8 @@ class World:
 
     def run(self) -> None:
         """Let all peers run until each has left."""
+        for incident in self._script.due(-1.0, self._begun):
+            self._carry_out(incident)
         self._running = True
         for peer, seat in enumerate(self.seats):
             if seat.presence is Presence.HELD:
