@@ -79,7 +79,7 @@ class Gossip:
         self.log = log if log is not None else EntryLog()
         self.duplicates = 0
         self.finished: Finished | None = None
-        self._sign = sign
+        self._sign = None if sign is None else lambda body: sign(protocol.signed(body))
         self._replica = Replica(me, protocol, self.log, base)
         self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
         self._outbox = Outbox(self._links)
@@ -95,7 +95,7 @@ class Gossip:
             self._links,
             self._outbox,
             lambda entry, now: self._add(entry, None, now),
-            sign,
+            self._sign,
         )
         self._ending = Ending(self._replica, self._links)
         for proof in proofs:
