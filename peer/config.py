@@ -11,7 +11,7 @@ import math
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
 from peer.rounds import SCHEDULES
+from peer.scenario import EXAMPLE, Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
 
@@ -34,6 +35,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
 """Sets of options by name. `paper` does as FedKSeed's paper where our default does otherwise."""
+
+SCENARIO: Final = "scenario"
+"""The one key that is no option: tables of the file, without a flag."""
 
 
 def _option(
@@ -115,6 +119,19 @@ class Experiment:
     step_seconds: float = _option(
         0.1, "virtual time of a local step in the simulator, in seconds", above=0.0, most=1e6
     )
+    speed_spread: float = _option(
+        0.0,
+        "how unlike the simulated peers' speeds are: the sigma of a log-normal of median "
+        "`step_seconds`",
+        least=0.0,
+        most=5.0,
+    )
+    stragglers: float = _option(
+        0.0, "share of the simulated peers that are slower by `slowdown`", least=0.0, most=1.0
+    )
+    slowdown: float = _option(
+        10.0, "by what factor stragglers take longer for a local step", least=1.0, most=1e6
+    )
     side_by_side: int = _option(
         1,
         "replicas of a small model whose forward passes the simulator takes in one batch, with "
@@ -132,6 +149,7 @@ class Experiment:
     tick: float = _option(
         1.0, "seconds between two looks at what neighbours lack", least=1e-3, most=1e6
     )
+    sign: bool = _option(False, "sign every entry with its origin's Ed25519 key")
     fold: bool = _option(
         True, "fold entries that everybody has into a base, from which a late peer can start"
     )
@@ -149,6 +167,11 @@ class Experiment:
         defines_run=False,
     )
     out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
+    trace: bool = _option(
+        False,
+        "write each frame that the simulator delivers or loses into trace.csv",
+        defines_run=False,
+    )
     resume: bool = _option(False, "go on with the run in `out`", defines_run=False)
     dry_run: bool = _option(
         False, "only say what the run would cost in time, bytes and memory", defines_run=False
@@ -157,6 +180,7 @@ class Experiment:
     json: bool = _option(
         False, "print summary.json on standard output and nothing else there", defines_run=False
     )
+    scenario: tuple[Incident, ...] = ()
 
     def __post_init__(self) -> None:
         for item in options():
@@ -188,17 +212,18 @@ class Experiment:
         return self.trainer == "synthetic"
 
     def identity(self) -> dict[str, Any]:
-        """Return the options that a resumed run must share."""
-        return {
+        """Return the options that a resumed run must share, and the scenario."""
+        shared = {
             item.name: getattr(self, item.name)
             for item in options()
             if item.metadata["defines_run"]
         }
+        return shared | {SCENARIO: self.scenario}
 
 
 def options() -> tuple[Field[Any], ...]:
     """Return the declarations, in order."""
-    return fields(Experiment)
+    return tuple(item for item in fields(Experiment) if item.name != SCENARIO)
 
 
 def kind(item: Field[Any]) -> type:
@@ -254,7 +279,8 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment that these keys describe, the others having their defaults.
 
     Args:
-        values: options by name, and `preset`, if any: its options are taken where none is given.
+        values: options by name; `preset`, if any: its options are taken where none is given; and
+            `scenario`, a list of tables.
 
     Raises:
         UserError: a key is unknown, or a value not allowed.
@@ -266,13 +292,14 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
         if not isinstance(preset, str) or preset not in PRESETS:
             _refuse("preset", preset, f"must be one of {', '.join(PRESETS)}")
         values = {**PRESETS[preset], **values}
+    scenario = parse_scenario(values.pop(SCENARIO, ()))
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key, [*known, SCENARIO], n=1)
             hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
             name = key if key.isprintable() else repr(key)
             raise UserError(f"{name} = {_shown(value)}: there is no such option; {hint}")
-    return Experiment(**values)
+    return Experiment(**values, scenario=scenario)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -292,8 +319,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(values: Mapping[str, Any]) -> str:
-    """Return flat keys as TOML text."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    """Return the keys of an experiment as TOML text."""
+    flat = {key: value for key, value in values.items() if key != SCENARIO}
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in flat.items())
+    for incident in values.get(SCENARIO, ()):
+        table = asdict(incident) if isinstance(incident, Incident) else incident
+        given = {key: value for key, value in table.items() if value is not None}
+        text += "\n[[scenario]]\n" + write_toml(given)
+    return text
 
 
 def _toml(value: Any) -> str:
@@ -302,6 +335,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return repr(value)
 
 
@@ -317,7 +352,7 @@ def commented_toml() -> str:
             about += f" ({allowed(item)})"
         comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
         lines += [*comment, write_toml({item.name: item.default})]
-    return "\n".join(lines)
+    return "\n".join([*lines, EXAMPLE])
 
 
 def unused_options(
@@ -330,7 +365,10 @@ def unused_options(
         given: the names of these options.
         engine: sim, launch or peer.
     """
-    idle: set[str] = set() if engine == "sim" else {"side_by_side"}
+    simulated = {"side_by_side", "step_seconds", "speed_spread", "stragglers", "slowdown", "trace"}
+    idle: set[str] = set() if engine == "sim" else simulated
+    if not experiment.stragglers:
+        idle.add("slowdown")
     if experiment.is_synthetic:
         idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}

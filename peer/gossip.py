@@ -24,31 +24,26 @@ from peer.base import Base
 from peer.conduct import Conduct
 from peer.dissemination import MODES
 from peer.ending import Ending
-from peer.entry import Entry, Sign, make_ack, make_end, make_history, pack_indices
+from peer.entry import Entry, Sign, make_history, pack_indices
 from peer.errors import Equivocation, Gap, MalformedMessage, NeighbourError, RefusedEntry
 from peer.events import (
     Convicted,
     EntryAdded,
     Finished,
     Output,
-    RoundStarted,
-    RoundTimedOut,
     SnapshotTaken,
 )
-from peer.folding import IDLE_ROUNDS
 from peer.gradients import encode
 from peer.links import Link
 from peer.log import EntryLog
 from peer.meeting import Meeting
 from peer.outbox import Outbox
+from peer.pace import Pace
 from peer.protocol import Protocol
 from peer.reconciliation import Reconciliation
 from peer.repair import Repair
 from peer.replica import Replica
 from peer.rounds import Rounds
-
-IDLE_PATIENCE = 10
-"""Until a round's first entry is here, an idle peer waits for so many round time-outs."""
 
 
 class Gossip:
@@ -64,7 +59,6 @@ class Gossip:
         sign: makes this peer's signatures; None: entries are not signed.
 
     Attributes:
-        timeouts: how many rounds were closed without somebody's entry.
         duplicates: how many entries came that were held already.
         finished: how the run has ended for this peer, None while it goes on.
     """
@@ -83,10 +77,9 @@ class Gossip:
         self.me = me
         self.protocol = protocol
         self.log = log if log is not None else EntryLog()
-        self.timeouts = 0
         self.duplicates = 0
         self.finished: Finished | None = None
-        self._sign = sign
+        self._sign = None if sign is None else lambda body: sign(protocol.signed(body))
         self._replica = Replica(me, protocol, self.log, base)
         self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
         self._outbox = Outbox(self._links)
@@ -97,11 +90,14 @@ class Gossip:
         self._reconciliation = Reconciliation(
             self._replica, self._repair, self._links, self._outbox
         )
+        self._pace = Pace(
+            self._replica,
+            self._links,
+            self._outbox,
+            lambda entry, now: self._add(entry, None, now),
+            self._sign,
+        )
         self._ending = Ending(self._replica, self._links)
-        self._last_round = protocol.roster.last_of(me, protocol.rounds)
-        self._started_from: dict[int, bytes] = {}
-        self._started = False
-        self._deadline: float | None = None
         for proof in proofs:
             self._apply(proof)
 
@@ -111,8 +107,8 @@ class Gossip:
         if self.finished is not None:
             return None
         due = self._reconciliation.next_tick
-        if self._deadline is not None and self._deadline < due:
-            due = self._deadline
+        if self._pace.deadline is not None and self._pace.deadline < due:
+            due = self._pace.deadline
         asking = self._repair.due
         if asking is not None and asking < due:
             due = asking
@@ -125,6 +121,11 @@ class Gossip:
     def rounds(self) -> Rounds:
         """The round that this peer is in, and the cut that it trains from."""
         return self._replica.rounds
+
+    @property
+    def timeouts(self) -> int:
+        """How often this peer has gone on without somebody."""
+        return self._pace.timeouts
 
     @property
     def base(self) -> Base | None:
@@ -144,7 +145,7 @@ class Gossip:
     @property
     def waiting_for(self) -> tuple[int, ...]:
         """The peers that hold this one up now: neighbours, then origins of the round, then ENDs."""
-        if not self._started:
+        if not self._pace.started:
             return tuple(n for n, link in self._links.items() if not link.met)
         if not self._replica.over:
             return self.rounds.missing()
@@ -153,10 +154,10 @@ class Gossip:
     def start(self, now: float) -> Output:
         """Greet the neighbours; the first round begins when all of them have answered."""
         self._reconciliation.next_tick = now + self.protocol.tick
-        self._deadline = now + self.protocol.round_timeout
+        self._pace.deadline = now + self.protocol.round_timeout
         for neighbour in self._links:
             self._meeting.greet(neighbour, now)
-        self._begin_if_met(now)
+        self._pace.meet(now)
         return self._outbox.take()
 
     def receive(self, frame: bytes, neighbour: int, now: float) -> Output:
@@ -194,9 +195,7 @@ class Gossip:
             now: the time.
         """
         protocol = self.protocol
-        if round_ == self.rounds.current:
-            self._deadline = now + protocol.round_timeout
-        cut = self._started_from.pop(round_)
+        cut = self._pace.trained(round_, now)
         if round_ <= self._replica.last_word:
             # A neighbour has brought back this round's entry, which an earlier life had published.
             return self._outbox.take()
@@ -214,7 +213,7 @@ class Gossip:
             sign=self._sign,
         )
         self._add(entry, None, now)
-        self._close_rounds(now)
+        self._pace.close(now)
         self._settle(now)
         return self._outbox.take()
 
@@ -222,7 +221,7 @@ class Gossip:
         """Do what is due at `now`."""
         if self.finished is not None:
             return self._outbox.take()
-        if self._deadline is not None and now >= self._deadline:
+        if self._pace.deadline is not None and now >= self._pace.deadline:
             self._time_out(now)
         self._reconciliation.ask(now)
         if now >= self._reconciliation.next_tick:
@@ -272,14 +271,15 @@ class Gossip:
                     self._dissemination.prune(origin, neighbour)
             case wire.Versions(versions):
                 self.protocol.check_versions(versions)
+                self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
                 self._reconciliation.compare(message, neighbour, link, now)
-                self._begin_if_met(now)
+                self._pace.meet(now)
             case wire.Hello():
                 self._meeting.greeted(message, neighbour, link)
-                self._begin_if_met(now)
+                self._pace.meet(now)
             case wire.Refusal():
                 self._meeting.refused(message, neighbour, link)
-                self._begin_if_met(now)
+                self._pace.meet(now)
             case wire.Bye():
                 link.left = True
             case wire.Proof():
@@ -315,8 +315,8 @@ class Gossip:
         except NeighbourError as error:
             self._conduct.reject(neighbour, error, now, self._replica.taken)
         else:
-            self._close_rounds(now)
-            self._extend_deadline(now)
+            self._pace.close(now)
+            self._pace.heard(now)
 
     def _add(self, entry: Entry, sender: int | None, now: float) -> None:
         """Add an entry that is not held yet, and push it on."""
@@ -334,84 +334,14 @@ class Gossip:
         if patience == 0:
             self._reconciliation.ask(now)
 
-    def _begin_if_met(self, now: float) -> None:
-        if self._started or self.log.length(self.me) < self._reconciliation.claimed:
-            return
-        present = self.protocol.roster.is_member
-        if all(link.met for n, link in self._links.items() if present(n, self.rounds.current)):
-            self._begin(now)
-
-    def _begin(self, now: float) -> None:
-        self._started = True
-        self._enter_round(now)
-        self._close_rounds(now)
-
-    def _enter_round(self, now: float) -> None:
-        """Start the current round, or after the last one close this peer's log."""
-        rounds, protocol = self.rounds, self.protocol
-        if self._replica.over:
-            self._deadline = now + protocol.settle_timeout
-            if self.me in self._replica.open_logs:
-                sequence = self.log.length(self.me)
-                self._add(make_end(self.me, sequence, self._last_round, self._sign), None, now)
-            return
-        self._replica.entered()
-        train = self._replica.trains() and rounds.current > self._replica.last_word
-        # Who trains sets the clock when its own entry is out, however long its steps take.
-        self._deadline = None if train else now + self._patience()
-        if not train and not rounds.awaited():
-            return
-        if train:
-            self._started_from[rounds.current] = rounds.cut.digest
-        else:
-            self._acknowledge(now)
-        accumulator = rounds.cut.accumulator
-        indices = protocol.draw(self.me, rounds.current, accumulator) if train else None
-        self._outbox.emit(RoundStarted(rounds.current, accumulator, indices))
-
-    def _acknowledge(self, now: float) -> None:
-        """Say that this peer is up to date, if its histories have not said so for long."""
-        replica, current = self._replica, self.rounds.current
-        member = self.protocol.roster.is_member(self.me, current) and not replica.trains()
-        if replica.folds and member and current - replica.last_word >= IDLE_ROUNDS:
-            sequence, digest = self.log.length(self.me), self.rounds.cut.digest
-            self._add(make_ack(self.me, sequence, current, digest, self._sign), None, now)
-
-    def _close_rounds(self, now: float) -> None:
-        while self._started and not self._replica.over and self._replica.may_close():
-            self.rounds.close()
-            self._enter_round(now)
-
-    def _patience(self) -> float:
-        """Return how long to wait for the others' entries from when this peer has nothing to do."""
-        # Who is idle has no steps of its own to tell how long steps take; the first entry does.
-        active = self.protocol.roster.active(self.rounds.current)
-        knows = self._replica.trains() or len(self.rounds.missing()) < len(active)
-        return self.protocol.round_timeout * (1 if knows else IDLE_PATIENCE)
-
-    def _extend_deadline(self, now: float) -> None:
-        """Set the clock anew after an entry has come."""
-        if self._replica.over:
-            # Whoever is still heard of is waited for; only silence counts against the time.
-            self._deadline = now + self.protocol.settle_timeout
-        elif self._deadline is not None and self._started:
-            self._deadline = min(self._deadline, now + self._patience())
-
     def _time_out(self, now: float) -> None:
-        if not self._started:
-            self.timeouts += 1
-            self._begin(now)
-        elif self._replica.over:
-            same = self.log.digest()
-            live = self._ending.live(now)
-            unlike = tuple(n for n, link in live if link.digest not in (same, b""))
-            self._finish(Finished(self._replica.open_logs, unlike))
-        else:
-            self.timeouts += 1
-            self._outbox.emit(RoundTimedOut(self.rounds.current, self.rounds.missing()))
-            self.rounds.close()
-            self._enter_round(now)
-            self._close_rounds(now)
+        if not self._replica.over or not self._pace.started:
+            self._pace.give_up(now)
+            return
+        same = self.log.digest()
+        live = self._ending.live(now)
+        unlike = tuple(n for n, link in live if link.digest not in (same, b""))
+        self._finish(Finished(self._replica.open_logs, unlike))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
         if not self._replica.folds or not link.asked_for:
@@ -425,9 +355,9 @@ class Gossip:
         for entry in message.witnesses:
             self._take_entry(entry, neighbour, now)
         self._reconciliation.pull(neighbour, link.versions, now)
-        if self._started:
-            self._enter_round(now)
-            self._close_rounds(now)
+        if self._pace.started:
+            self._pace.enter(now)
+            self._pace.close(now)
 
     def _take_proof(self, proof: wire.Proof, neighbour: int) -> None:
         if not self.protocol.public_keys:
@@ -466,7 +396,6 @@ class Gossip:
 
     def _finish(self, finished: Finished) -> None:
         self.finished = finished
-        self._deadline = None
         self._outbox.emit(finished)
         for neighbour, link in self._links.items():
             if link.open:

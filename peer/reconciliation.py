@@ -29,7 +29,6 @@ class Reconciliation:
 
     Attributes:
         next_tick: when the neighbours are to be told something again.
-        claimed: how many of this peer's own entries neighbours have told of.
         proofs: of origins' equivocations, by origin.
     """
 
@@ -43,7 +42,6 @@ class Reconciliation:
         self._tick = replica.protocol.tick
         self._digest_at_tick = b""
         self.next_tick = 0.0
-        self.claimed = 0
         self.proofs: dict[int, wire.Proof] = {}
 
     @property
@@ -94,7 +92,6 @@ class Reconciliation:
         """Ask for what a neighbour has and this peer lacks, or for the base that it is in."""
         replica, theirs = self._replica, message.versions
         link.behind = False
-        self.claimed = max(self.claimed, theirs.get(replica.me, 0))
         convictions = replica.log.convictions.items()
         cut_short = any(theirs.get(origin, 0) > number for origin, number in convictions)
         mine = replica.base.round if replica.base is not None else 0

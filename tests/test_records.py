@@ -48,6 +48,9 @@ OTHER_VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "speed_spread": 0.5,
+    "stragglers": 0.2,
+    "slowdown": 3.0,
     "side_by_side": 2,
 }
 
@@ -130,7 +133,7 @@ def test_a_run_is_resumed_by_the_same_experiment(tmp_path: Path) -> None:
 
 def test_all_that_defines_a_run_has_another_value_here() -> None:
     identity = set(Experiment().identity())
-    assert set(OTHER_VALUES) == identity - {"gossip"}
+    assert set(OTHER_VALUES) == identity - {"gossip", "scenario"}
     assert all(getattr(Experiment(), name) != other for name, other in OTHER_VALUES.items())
 
 
