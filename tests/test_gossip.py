@@ -28,7 +28,6 @@ from peer.events import (
     RoundStarted,
 )
 from peer.gossip import Gossip
-from peer.protocol import field_digest
 from peer.wire import Bye, Digest, Entries, Hello, Refusal, Versions, Want, decode
 
 PAIR = nx.path_graph(2)
