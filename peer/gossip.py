@@ -253,6 +253,8 @@ class Gossip:
             case wire.Entries(entries):
                 for entry in entries:
                     self._take_entry(entry, neighbour, now)
+                # The last of a log that an earlier life had lost may be among them.
+                self._pace.meet(now)
             case wire.Digest(digest, complete):
                 link.digest, link.complete = digest, complete
                 if digest != self.log.digest():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 from peer.dissemination import MODES
 from peer.entry import Entry, Kind
-from peer.events import EntryAdded, Finished, RoundStarted, RoundTimedOut
+from peer.events import EntryAdded, Finished, RoundStarted, RoundTimedOut, SnapshotTaken
 from peer.trainer import LocalRound
 from peer.wire import decode
 
@@ -261,6 +261,8 @@ def test_a_peer_that_comes_back_goes_on(lose: str, crash_at: float, participatio
     if lose != "everything":
         assert not trained & logged
     assert mesh.rejected() == []
+    # Nobody waits in vain, neither for its neighbours nor for its own log.
+    assert not any(life.gossip.timeouts for life in mesh.lives.values())
 
 
 def test_own_entries_that_the_disk_has_lost_are_adopted_from_neighbours() -> None:
@@ -269,8 +271,9 @@ def test_own_entries_that_the_disk_has_lost_are_adopted_from_neighbours() -> Non
     (first,) = mesh.past_lives
     published = published_by(1, first)
     assert len(published) == 3
-    adopted = [e.entry for e in mesh.lives[1].of(EntryAdded) if e.entry.origin == 1]
-    assert adopted[:3] == published
+    adopted = published_by(1, mesh.lives[1])
+    (base,) = [event.base for event in mesh.lives[1].of(SnapshotTaken)]
+    assert adopted[: 3 - base.versions[1]] == published[base.versions[1] :]
     assert mesh.equivocations() == []
 
 
