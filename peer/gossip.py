@@ -265,10 +265,12 @@ class Gossip:
                 self.protocol.check_versions(versions)
                 self._expect(versions, neighbour, now)
             case wire.Want(ranges, graft):
+                self.protocol.check_versions({origin: stop for origin, _, stop in ranges})
                 self._reconciliation.answer(message, neighbour, link, now)
                 for origin, _, _ in ranges if graft else ():
                     self._dissemination.graft(origin, neighbour)
             case wire.Prune(origins):
+                self.protocol.check_versions(dict.fromkeys(origins, 0))
                 for origin in origins:
                     self._dissemination.prune(origin, neighbour)
             case wire.Versions(versions):
