@@ -279,7 +279,7 @@ class Gossip:
                 self._reconciliation.compare(message, neighbour, link, now)
                 self._pace.meet(now)
             case wire.Hello():
-                self._meeting.greeted(message, neighbour, link)
+                self._meeting.greeted(message, neighbour, link, now)
                 self._pace.meet(now)
             case wire.Refusal():
                 self._meeting.refused(message, neighbour, link)
@@ -344,8 +344,9 @@ class Gossip:
             return
         same = self.log.digest()
         live = self._ending.live(now)
-        unlike = tuple(n for n, link in live if link.digest not in (same, b""))
-        self._finish(Finished(self._replica.open_logs, unlike))
+        missing = self._replica.open_logs
+        unlike = (n for n, link in live if link.digest not in (same, b"") and n not in missing)
+        self._finish(Finished(missing, tuple(unlike)))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
         if not self._replica.folds or not link.asked_for:
