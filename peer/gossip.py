@@ -349,9 +349,8 @@ class Gossip:
         self._finish(Finished(missing, tuple(unlike)))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
-        if not self._replica.folds or not link.asked_for:
+        if not self._replica.folds or not link.asked:
             raise RefusedEntry("a base that was not asked for")
-        link.asked_for = 0
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
             # What was missing has come by itself while the base was on its way.
