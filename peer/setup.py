@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import topology
-from peer.config import Experiment
+from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
 from peer.data.partition import Split, split
 from peer.data.rows import load_rows
@@ -145,11 +145,10 @@ LOCAL_NAMES = (
     "topology",
     "max_length",
     "eval_rows",
-    "step_seconds",
-    "side_by_side",
+    *SIMULATOR_ONLY,
 )
-"""Options that each host may spell in its own way; what they lead to is compared instead, and the
-last two are the simulator's alone."""
+"""Options that each host may spell in its own way; what they lead to is compared instead. Those of
+the simulator alone are not compared."""
 
 
 def build_global_model(

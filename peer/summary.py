@@ -34,6 +34,7 @@ class Outcome:
         seconds: wall, local_steps, rebuild, evaluation.
         processes: of `kseed launch`.
         exit_signals: of processes that a signal has ended.
+        network: what has become of the frames on simulated links.
     """
 
     accumulator_digests: list[str]
@@ -50,6 +51,7 @@ class Outcome:
     skipped_steps: int = 0
     processes: list[dict[str, Any]] | None = None
     exit_signals: list[int] = field(default_factory=list)
+    network: dict[str, int] | None = None
 
 
 def summarise(
@@ -124,6 +126,8 @@ def summarise(
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
     }
+    if outcome.network is not None:
+        summary["network"] = outcome.network
     if outcome.processes is not None:
         summary["processes"] = outcome.processes
     return summary

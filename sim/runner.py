@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 from peer.accumulator import Accumulator
@@ -17,6 +18,7 @@ from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
+from sim.link_model import LinkModel, link_model
 from sim.world import World
 
 ENGINE = "sim"
@@ -30,19 +32,20 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
         UserError, TopologyError: a mistake of the user's; nothing has been written.
     """
     prepared = prepare(experiment, ENGINE)
+    links = link_model(prepared.experiment, prepared.graph)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
     if experiment.side_by_side > 1 and not experiment.is_synthetic:
         LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
     prepared.create_folder(ENGINE)
     with EntryStore(prepared.folder.state(ENGINE) / "log.sqlite") as store:
-        return _Run(prepared, store).run()
+        return _Run(prepared, store, links).run()
 
 
 class _Run:
     """The world, and what is kept of the events in it."""
 
-    def __init__(self, prepared: Prepared, store: EntryStore) -> None:
+    def __init__(self, prepared: Prepared, store: EntryStore, links: LinkModel) -> None:
         experiment, protocol = prepared.experiment, prepared.protocol
         self._prepared = prepared
         self._store = store
@@ -65,6 +68,7 @@ class _Run:
             known=known,
             observe=self._observe,
             traffic=prepared.folder.read_links(),
+            links=links,
         )
 
     def run(self) -> dict[str, Any]:
@@ -84,6 +88,7 @@ class _Run:
             timeouts=sum(gossip.timeouts for gossip in world.peers),
             missing=tuple(sorted(missing)),
             traffic=world.traffic,
+            network=asdict(world.network.counts()),
             seconds={"virtual": world.schedule.now},
             rejected=self._rejected,
         )

@@ -11,6 +11,7 @@ from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.traffic import Traffic
 from peer.trainer import Trainer
+from sim.link_model import LinkModel
 from sim.network import Network
 from sim.schedule import Schedule
 
@@ -28,6 +29,7 @@ class World:
         known: entries of an earlier life, held by every peer at the start.
         observe: called with (peer, event), in the order in which things happen.
         traffic: continues earlier counts, if given.
+        links: what the links are like.
     """
 
     def __init__(
@@ -40,13 +42,14 @@ class World:
         known: Sequence[Entry] = (),
         observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
+        links: LinkModel | None = None,
     ) -> None:
         self.schedule = Schedule()
         self.traffic = traffic or Traffic()
         self.peers = [
             Gossip(peer, neighbours[peer], protocol, EntryLog(known)) for peer in sorted(neighbours)
         ]
-        self._network = Network(self.schedule, self._deliver, self.traffic)
+        self.network = Network(self.schedule, self._deliver, self.traffic, links)
         self._trainer = trainer
         self._train_seconds = step_seconds * protocol.local_steps
         self._observe = observe
@@ -69,7 +72,7 @@ class World:
         for event in output.events:
             self._observe(gossip.me, event)
         for neighbour, frame in output.messages:
-            self._network.send(gossip.me, neighbour, frame)
+            self.network.send(gossip.me, neighbour, frame)
         for event in output.events:
             if isinstance(event, RoundStarted) and event.indices is not None:
                 self._train(gossip, event)

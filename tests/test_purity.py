@@ -20,6 +20,7 @@ PURE = (
     "gossip",
     "gradients",
     "importance",
+    "latency",
     "links",
     "log",
     "philox",
@@ -45,6 +46,8 @@ ALLOWED = {
     "msgpack",
     "numpy",
     "peer",
+    "re",
+    "statistics",
     "struct",
     "typing",
 }
