@@ -68,6 +68,16 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
     return replace(experiment, peers=len(graph.nodes)), graph
 
 
+def refuse_varying(graph: topology.Topology, engine: str) -> None:
+    """Refuse a graph that varies over time where links are real.
+
+    Raises:
+        UserError: it varies, and the engine is not the simulator.
+    """
+    if engine != "sim" and isinstance(graph, topology.Varying):
+        raise UserError(f"{graph.name} varies over time, which only `kseed sim` can do")
+
+
 def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
     """Load and tokenise the data; return the rows and how many had no response."""
     # A missing data file is told before a model is looked for, and the other way round costs more.
@@ -257,6 +267,7 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
         UserError, TopologyError: the mistake, in one line.
     """
     experiment, graph = resolve_topology(experiment)
+    refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
     corpus, global_model = None, None
     if not experiment.is_synthetic:

@@ -19,7 +19,9 @@ from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
 from sim.link_model import LinkModel, link_model
+from sim.slots import Slots
 from sim.world import World
+from topology import Varying
 
 ENGINE = "sim"
 LOG = logging.getLogger("kseed")
@@ -46,7 +48,7 @@ class _Run:
     """The world, and what is kept of the events in it."""
 
     def __init__(self, prepared: Prepared, store: EntryStore, links: LinkModel) -> None:
-        experiment, protocol = prepared.experiment, prepared.protocol
+        experiment, protocol, graph = prepared.experiment, prepared.protocol, prepared.graph
         self._prepared = prepared
         self._store = store
         known = known_entries(store, protocol)
@@ -61,7 +63,7 @@ class _Run:
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
         self._world = World(
-            {peer: prepared.graph.neighbours(peer) for peer in prepared.graph.nodes},
+            {peer: graph.neighbours(peer) for peer in graph.nodes},
             protocol,
             ReportingTrainer(self._trainer, self._report),
             step_seconds=experiment.step_seconds,
@@ -69,6 +71,7 @@ class _Run:
             observe=self._observe,
             traffic=prepared.folder.read_links(),
             links=links,
+            slots=Slots(graph, experiment.slot_seconds) if isinstance(graph, Varying) else None,
         )
 
     def run(self) -> dict[str, Any]:

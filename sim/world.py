@@ -14,6 +14,7 @@ from peer.trainer import Trainer
 from sim.link_model import LinkModel
 from sim.network import Network
 from sim.schedule import Schedule
+from sim.slots import Slots
 
 Observer = Callable[[int, Event], None]
 
@@ -30,6 +31,7 @@ class World:
         observe: called with (peer, event), in the order in which things happen.
         traffic: continues earlier counts, if given.
         links: what the links are like.
+        slots: when which links are up; None: all always.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class World:
         observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
         links: LinkModel | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self.schedule = Schedule()
         self.traffic = traffic or Traffic()
@@ -54,13 +57,26 @@ class World:
         self._train_seconds = step_seconds * protocol.local_steps
         self._observe = observe
         self._alarms: dict[int, float] = {}
+        self._slots = slots
 
     def run(self) -> None:
         """Let all peers run until each has left."""
+        if self._slots is not None:
+            self._turn(self._slots)
         for gossip in self.peers:
             self._follow(gossip, gossip.start(self.schedule.now))
         while self.schedule.step():
             pass
+
+    def _turn(self, slots: Slots) -> None:
+        """Begin the next slot, and go on doing so while anybody is there."""
+        up, down = slots.turn()
+        for a, b in up:
+            self.network.link_up(a, b)
+        for a, b in down:
+            self.network.link_down(a, b)
+        if any(gossip.finished is None for gossip in self.peers):
+            self.schedule.at(slots.next_time, self._turn, slots)
 
     def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:
         gossip = self.peers[receiver]
