@@ -50,8 +50,7 @@ class Trees:
 
     def children(self, origin: int, round_: int, peer: int) -> list[int]:
         """Return whom a peer pushes an origin's entries of a round to."""
-        epoch = bisect_right(self._changes, round_) if self._changes else 0
-        parents = self._parents(origin, epoch)
+        parents = self._parents(origin, bisect_right(self._changes, round_) if self._changes else 0)
         return [other for other in self._neighbours[peer] if parents[other] == peer]
 
     def _find_parents(self, origin: int, epoch: int) -> array[int]:

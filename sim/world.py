@@ -141,9 +141,7 @@ class World:
         self._await_incident()
         if self._slots is not None:
             self._turn(self._slots)
-        step = self.schedule.step
-        while step():
-            pass
+        self.schedule.run()
 
     def _begin_life(self, peer: int, stored: Stored) -> None:
         if not self._running:
