@@ -64,7 +64,7 @@ class _Run:
             step_seconds=experiment.step_seconds,
             known=known,
             observe=self._observe,
-            traffic=prepared.folder.read_links(),
+            traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
         )
 
     def run(self) -> dict[str, Any]:

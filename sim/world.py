@@ -46,6 +46,10 @@ class World:
         self.peers = [
             Gossip(peer, neighbours[peer], protocol, EntryLog(known)) for peer in sorted(neighbours)
         ]
+        for peer, others in neighbours.items():
+            for other in others:
+                self.traffic.count_handshake(peer, other, dialled=True)
+                self.traffic.count_handshake(peer, other, dialled=False)
         self._network = Network(self.schedule, self._deliver, self.traffic)
         self._trainer = trainer
         self._train_seconds = step_seconds * protocol.local_steps

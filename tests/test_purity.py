@@ -32,6 +32,7 @@ PURE = (
     "trainer",
     "units",
     "wire",
+    "zmtp",
 )
 ALLOWED = {
     "__future__",
