@@ -60,6 +60,29 @@ class SecretKeys:
         return Ed25519PrivateKey.from_private_bytes(self.ed25519).public_key().public_bytes_raw()
 
 
+@dataclass(frozen=True)
+class Security:
+    """What a peer needs to know others by their keys, and to be known.
+
+    Attributes:
+        secret: its own keys.
+        public: everybody's, its own among them.
+    """
+
+    secret: SecretKeys
+    public: PublicKeys
+
+    @classmethod
+    def read(cls, folder: Path, peer: int, peers: int) -> Security:
+        """Read both from a folder.
+
+        Raises:
+            UserError: see `read_public_keys` and `read_secret_keys`.
+        """
+        public = read_public_keys(folder, peers)
+        return cls(read_secret_keys(folder, peer, public), public)
+
+
 def secret_name(peer: int) -> str:
     """Return the name of the file with a peer's secret keys."""
     return f"peer-{peer}.secret.toml"

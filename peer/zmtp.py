@@ -1,8 +1,8 @@
-"""The bytes that ZMTP 3.1 puts around frames: what follows from lengths alone, so no socket is asked.
+"""The bytes that ZMTP 3.1 puts around frames, which follow from lengths alone.
 
-Frame: a byte of flags, the length in 1 byte up to 255 or in 8, the body (RFC 37). With CURVE the body
-is a MESSAGE command, which is sealed: 8 bytes of name, 8 of nonce, 16 of seal and 1 of flags more
-than what it carries (RFC 26), so the short header ends at 222.
+Frame: a byte of flags, the length in 1 byte up to 255 or in 8, the body (RFC 37). With CURVE the
+body is a MESSAGE command, which is sealed: 8 bytes of name, 8 of nonce, 16 of seal and 1 of flags
+more than what it carries (RFC 26), so the short header ends at 222.
 
 Connection: each side sends a greeting of 64 bytes, then
 
@@ -11,7 +11,7 @@ Connection: each side sends a greeting of 64 bytes, then
     CURVE   DEALER --HELLO, INITIATE-->   ROUTER
                    <--WELCOME, READY--
 
-where READY and INITIATE carry the type of the socket and its routing id.
+where READY and INITIATE carry the type of the socket and its routing id. Nothing marks the end.
 """
 
 from __future__ import annotations

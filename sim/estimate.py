@@ -116,17 +116,14 @@ def _control(prepared: Prepared, *, curve: bool) -> int:
     train = protocol.local_steps * prepared.experiment.step_seconds
     duration = protocol.rounds * (train + LATENCY)
     ticks = int(duration / protocol.tick) + 1
-    hello, digest, bye = (
-        len(frame) + framing_bytes(len(frame), curve=curve)
-        for frame in map(
-            wire.encode,
-            (
-                wire.Hello(0, protocol.fields, {}, True),
-                wire.Digest(bytes(DIGEST_BYTES), False),
-                wire.Bye(),
-            ),
-        )
-    )
+
+    def sent(message: wire.Message) -> int:
+        length = len(wire.encode(message))
+        return length + framing_bytes(length, curve=curve)
+
+    hello = sent(wire.Hello(0, protocol.fields, {}, True))
+    digest = sent(wire.Digest(bytes(DIGEST_BYTES), False))
+    bye = sent(wire.Bye())
     return links * (2 * hello + ticks * digest + bye)
 
 

@@ -119,11 +119,11 @@ def refusal(call: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda text: "", "[[peer]]"),
+        (lambda _: "", "[[peer]]"),
         (lambda text: text + '[[peer]]\ncurve = ""\n', "[[peer]]"),
         (lambda text: text[: len(text) // 2], "no TOML file"),
         (lambda text: text.replace("[[peer]] # 1", "[[more]]"), "[[peer]]"),
-        (lambda text: "peer = [1, 2, 3]", "keys of peer 0 must be curve and ed25519"),
+        (lambda _: "peer = [1, 2, 3]", "keys of peer 0 must be curve and ed25519"),
         (lambda text: text.replace("curve", "cruve", 1), "keys of peer 0 must be"),
         (lambda text: text + "name = 3\n", "keys of peer 2 must be"),
         (lambda text: text.replace('curve = "', 'curve = "0', 1), "curve of peer 0 is not a key"),
@@ -148,7 +148,7 @@ def test_a_malformed_public_file_is_told_in_one_line(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda text: "",
+        lambda _: "",
         lambda text: text[:-1] + "0",
         lambda text: text.replace("curve", "cruve"),
         lambda text: text + "peer = 0\n",
