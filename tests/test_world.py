@@ -233,7 +233,10 @@ def test_the_traffic_is_the_sum_of_the_frames() -> None:
     assert total.payload_bytes == sum(map(len, payload))
     assert total.control_messages == len(world.frames) - len(payload)
     framing = sum(2 if len(frame) <= 255 else 9 for *_, frame in world.frames)
-    assert total.wire_bytes == sum(len(frame) for *_, frame in world.frames) + framing
+    # A link's share of the connections of both its ends: READY with a routing id and without.
+    assert total.handshake_bytes == 2 * PEERS * (130 + 107)
+    handled = framing + total.handshake_bytes
+    assert total.wire_bytes == sum(len(frame) for *_, frame in world.frames) + handled
 
 
 def test_virtual_time_is_that_of_the_steps_and_the_way() -> None:
