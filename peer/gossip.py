@@ -253,6 +253,8 @@ class Gossip:
             case wire.Entries(entries):
                 for entry in entries:
                     self._take_entry(entry, neighbour, now)
+                # The last of a log that an earlier life had lost may be among them.
+                self._pace.meet(now)
             case wire.Digest(digest, complete):
                 link.digest, link.complete = digest, complete
                 if digest != self.log.digest():
@@ -348,16 +350,19 @@ class Gossip:
             raise RefusedEntry("a base that was not asked for")
         link.asked_for = 0
         self.protocol.check_base(message.base, message.witnesses)
-        if not self._replica.covers(message.base):
+        if not self._replica.needs(message.base):
+            # What was missing has come by itself while the base was on its way.
             return
+        left = self.rounds.current
         self._replica.take(message.base)
         self._outbox.emit(SnapshotTaken(message.base))
+        if self._pace.started and self.rounds.current > left:
+            self._pace.enter(now)
         for entry in message.witnesses:
             self._take_entry(entry, neighbour, now)
         self._reconciliation.pull(neighbour, link.versions, now)
-        if self._pace.started:
-            self._pace.enter(now)
-            self._pace.close(now)
+        self._pace.close(now)
+        self._pace.meet(now)
 
     def _take_proof(self, proof: wire.Proof, neighbour: int) -> None:
         if not self.protocol.public_keys:
