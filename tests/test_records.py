@@ -48,6 +48,13 @@ OTHER_VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "slot_seconds": 0.2,
+    "latency": "0.2",
+    "latency_per": "frame",
+    "bandwidth": 1e6,
+    "loss": 0.1,
+    "duplication": 0.1,
+    "reordering": 0.1,
     "side_by_side": 2,
 }
 

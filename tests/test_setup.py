@@ -94,6 +94,13 @@ CHANGES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "slot_seconds": 0.2,
+    "latency": "0.2",
+    "latency_per": "frame",
+    "bandwidth": 1e6,
+    "loss": 0.1,
+    "duplication": 0.1,
+    "reordering": 0.1,
     "side_by_side": 2,
 }
 """Another value of each option that defines a run; None: there is none, or not here."""
@@ -149,6 +156,9 @@ def test_what_options_lead_to_is_compared_too(
         {"round_timeout": 7.0},
         {"settle_timeout": 7.0},
         {"step_seconds": 0.2},
+        {"slot_seconds": 0.2},
+        {"latency": "uniform:0.02-0.08", "latency_per": "frame", "bandwidth": 1e6},
+        {"loss": 0.1, "duplication": 0.1, "reordering": 0.1},
         {"side_by_side": 2},
     ],
     ids=lambda change: "-".join(change),
