@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import topology
-from peer.config import Experiment
+from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
 from peer.data.partition import Split, split
 from peer.data.rows import load_rows
@@ -70,6 +70,16 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
     experiment = replace(experiment, peers=len(graph.nodes))
     check_scenario(experiment.scenario, experiment.peers, experiment.rounds)
     return experiment, graph
+
+
+def refuse_varying(graph: topology.Topology, engine: str) -> None:
+    """Refuse a graph that varies over time where links are real.
+
+    Raises:
+        UserError: it varies, and the engine is not the simulator.
+    """
+    if engine != "sim" and isinstance(graph, topology.Varying):
+        raise UserError(f"{graph.name} varies over time, which only `kseed sim` can do")
 
 
 def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
@@ -149,14 +159,10 @@ LOCAL_NAMES = (
     "topology",
     "max_length",
     "eval_rows",
-    "step_seconds",
-    "speed_spread",
-    "stragglers",
-    "slowdown",
-    "side_by_side",
+    *SIMULATOR_ONLY,
 )
-"""Options that each host may spell in its own way; what they lead to is compared instead, and the
-last five are the simulator's alone."""
+"""Options that each host may spell in its own way; what they lead to is compared instead. Those of
+the simulator alone are not compared."""
 
 
 def build_global_model(
@@ -265,6 +271,7 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
         UserError, TopologyError: the mistake, in one line.
     """
     experiment, graph = resolve_topology(experiment)
+    refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
     corpus, global_model = None, None
     if not experiment.is_synthetic:

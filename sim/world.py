@@ -19,9 +19,11 @@ from peer.protocol import Protocol
 from peer.scenario import Incident, Script
 from peer.traffic import Traffic
 from peer.trainer import Trainer
+from sim.link_model import LinkModel
 from sim.network import Network
 from sim.schedule import Schedule
 from sim.seats import Presence, Seat, Training
+from sim.slots import Slots
 
 Observer = Callable[[int, Event], None]
 FrameObserver = Callable[[str, int, int, bytes], None]
@@ -39,6 +41,8 @@ class World:
         known: entries of an earlier life, held by every peer at the start.
         observe: called with (peer, event), in the order in which things happen.
         traffic: continues earlier counts, if given.
+        links: what the links are like.
+        slots: when which links are up; None: all always.
         slowness: by what factor each peer's local steps take longer; empty: 1 for all.
         scenario: what befalls the run.
         begun: the highest round that an earlier life of the run had begun; what befell it up to
@@ -57,6 +61,8 @@ class World:
         known: Sequence[Entry] = (),
         observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
+        links: LinkModel | None = None,
+        slots: Slots | None = None,
         slowness: Sequence[float] = (),
         scenario: Sequence[Incident] = (),
         begun: int = -1,
@@ -80,12 +86,14 @@ class World:
         # Looked up for every frame, hence apart from the seats: who takes frames now, and alarms.
         self._awake: list[Gossip | None] = [None] * count
         self._alarms = [inf] * count
-        self._network = Network(
+        self.network = Network(
             self.schedule,
             self._deliver if observe_frame is None else self._deliver_observed,
             self.traffic,
-            *([] if observe_frame is None else [self._lose]),
+            links,
+            self._lose,
         )
+        self._slots = slots
         self._running = False
         self._highest_round = -1
         self._striking = False
@@ -118,6 +126,8 @@ class World:
         for incident in self._script.due(-1.0, self._begun):
             self._carry_out(incident)
         self._running = True
+        if self._slots is not None:
+            self._turn(self._slots)
         for peer, seat in enumerate(self.seats):
             if seat.presence is Presence.HELD:
                 seat.presence = Presence.UP
@@ -136,6 +146,18 @@ class World:
         gossip = Gossip(peer, self._neighbours[peer], self._protocol, log)
         self.seats[peer].gossip = self._awake[peer] = gossip
         self._follow(peer, gossip, gossip.start(self.schedule.now))
+
+    def _turn(self, slots: Slots) -> None:
+        """Begin the next slot, and go on doing so while anybody is there or may still come."""
+        up, down = slots.turn()
+        for a, b in up:
+            self.network.link_up(a, b)
+        for a, b in down:
+            self.network.link_down(a, b)
+        first = self.schedule.now == 0.0
+        anybody = any(gossip is not None for gossip in self._awake)
+        if first or anybody or self._script.next_time is not None:
+            self.schedule.at(slots.next_time, self._turn, slots)
 
     # What the network and the clock bring
 
@@ -163,7 +185,7 @@ class World:
         if events:
             self._store(peer, events)
         if output.messages:
-            send = self._network.send
+            send = self.network.send
             for neighbour, frame in output.messages:
                 send(peer, neighbour, frame)
         higher = bool(events) and self._heed(peer, events)
@@ -248,9 +270,9 @@ class World:
     def _carry_out(self, incident: Incident) -> None:
         verb, peers = incident.verb, incident.peers
         if verb == "partition":
-            self._network.cut(frozenset(peers))
+            self.network.cut(frozenset(peers))
         elif verb == "repair":
-            self._network.mend()
+            self.network.mend()
         else:
             # Whether it can befall a peer has to be known before it does, for the trace's order.
             peers = tuple(peer for peer in peers if self._can(verb, self.seats[peer]))
