@@ -51,6 +51,13 @@ OTHER_VALUES: dict[str, Any] = {
     "speed_spread": 0.5,
     "stragglers": 0.2,
     "slowdown": 3.0,
+    "slot_seconds": 0.2,
+    "latency": "0.2",
+    "latency_per": "frame",
+    "bandwidth": 1e6,
+    "loss": 0.1,
+    "duplication": 0.1,
+    "reordering": 0.1,
     "side_by_side": 2,
 }
 
