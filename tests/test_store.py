@@ -1,12 +1,11 @@
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenarios.killed_store import kill_again_and_again
 
 from peer import store as store_module
 from peer.entry import Entry, make_end, make_history
@@ -301,42 +300,8 @@ def test_a_store_has_one_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     EntryStore(tmp_path / "entries").close()
 
 
-APPENDING = """
-import sys
-from peer.entry import make_history
-from peer.store import EntryStore
-
-store = EntryStore(sys.argv[1])
-origins = (4, 9)
-sequence = len(store.load()) // len(origins)
-while True:
-    store.append([
-        make_history(origin, sequence, sequence, weight=0.5, cut=b"12345678", scale=0,
-                     gradients=bytes(8), indices=None)
-        for origin in origins
-    ])
-    print(sequence, flush=True)
-    sequence += 1
-"""
-
-
-def test_a_kill_forgets_nothing_that_was_appended(tmp_path: Path) -> None:
-    path = tmp_path / "entries"
-    reported = -1
-    for lines in (1, 37, 400):
-        command = [sys.executable, "-c", APPENDING, str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None
-            first = int(child.stdout.readline())
-            assert first > reported
-            for _ in range(lines):
-                child.stdout.readline()
-            child.kill()
-            # What it still said between the last line read and its death counts as well.
-            said = child.stdout.read().splitlines(keepends=True)
-            reported = max([first + lines, *(int(line) for line in said if line.endswith("\n"))])
-        entries = reopened(path)
-        runs = EntryLog(entries).versions()
-        assert runs[4] == runs[9] >= reported + 1
-        assert entries == [history(o, s) for o in (4, 9) for s in range(runs[4])]
-        reported = runs[4] - 1
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_a_kill_forgets_nothing_that_was_stored(tmp_path: Path, kills: int) -> None:
+    within_a_checkpoint = kill_again_and_again(tmp_path, kills, seed=kills)
+    # Half of the kills are aimed at one, and a fifth of these come in time.
+    assert within_a_checkpoint > 0 or kills < 50
