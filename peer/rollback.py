@@ -88,7 +88,8 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
                 store.append(kept, durable=True)
         made = RunFolder(to)
         made.write_accumulator(accumulator, with_probabilities=experiment.is_pro)
-        made.write_rounds(line for line in folder.read_rounds() if line["round"] <= rounds_done)
+        lines = folder.read_rounds()
+        made.write_rounds(line for line in lines if line["round"] <= rounds_done)
         shutil.copyfile(run / TOPOLOGY, to / TOPOLOGY)
         with suppress(FileNotFoundError):
             shutil.copyfile(run / LAYOUT, to / LAYOUT)

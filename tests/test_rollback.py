@@ -165,6 +165,19 @@ def test_logs_of_killed_processes_are_taken_together(folder: Path, tmp_path: Pat
     assert digest == accumulators(folder)[2]
 
 
+def test_the_folder_of_one_peer_has_its_one_log(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Such a peer evaluates nothing, so there are no lines of rounds either.
+    (folder / "sim").rename(folder / "peer")
+    (folder / "rounds.jsonl").unlink()
+    to = tmp_path / "back"
+    assert main(["rollback", str(folder), "--round", "1", "--to", str(to)]) == 0
+    assert "go on" not in capsys.readouterr().out
+    assert len(entries(to / "peer" / "log.sqlite")) == 5
+    assert RunFolder(to).read_rounds() == []
+
+
 def test_a_round_that_has_not_been_completed_is_refused(folder: Path, tmp_path: Path) -> None:
     spread(folder, lambda _peer, origin: 2 if origin == 4 else 3)
     with pytest.raises(UserError, match="come to round 2 only, where the entry of peer 4 is miss"):
