@@ -63,8 +63,7 @@ async def drive(
 
     def publish(start: RoundStarted, made: LocalRound) -> None:
         assert start.indices is not None
-        digest = start.cut.digest()
-        follow(gossip.publish(start.round, start.indices, made.gradients, digest, clock()))
+        follow(gossip.publish(start.round, start.indices, made.gradients, clock()))
 
     try:
         follow(gossip.start(clock()))

@@ -45,7 +45,7 @@ from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
 from peer.progress import RunProgress
 from peer.records import RunFolder
 from peer.reporting import RoundReport
-from peer.rounds import Rounds
+from peer.rounds import SyncRounds
 from peer.setup import Prepared, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
@@ -236,7 +236,7 @@ def _conclude(
     protocol = prepared.protocol
     with EntryStore(network.children[0].folder / "log.sqlite") as store:
         entries = store.load()
-    rounds = Rounds(protocol)
+    rounds = SyncRounds(protocol)
     for entry in entries:
         if not entry.is_end:
             rounds.add(entry)

@@ -26,6 +26,7 @@ from peer.roster import Roster
 from peer.seeds import candidate_seeds
 from peer.store import EntryStore
 from peer.trainer import SyntheticTrainer, Trainer
+from peer.trees import Trees
 from peer.units import choose_units
 
 if TYPE_CHECKING:
@@ -135,7 +136,12 @@ def build_protocol(
         fields={name: field_digest(value) for name, value in agreed.items()},
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
+        schedule=experiment.schedule,
         gossip=experiment.gossip,
+        trees=Trees({peer: graph.neighbours(peer) for peer in graph.nodes}, roster),
+        tick=experiment.tick,
+        folding=experiment.fold,
+        disconnects=experiment.disconnect,
     )
 
 

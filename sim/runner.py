@@ -12,7 +12,7 @@ from peer.config import Experiment
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
-from peer.rounds import Rounds
+from peer.rounds import SyncRounds
 from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
@@ -91,7 +91,7 @@ class _Run:
 
     def _catch_up(self) -> None:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
-        rounds = Rounds(self._prepared.protocol)
+        rounds = SyncRounds(self._prepared.protocol)
         for entry in self._known:
             if not entry.is_end:
                 rounds.add(entry)

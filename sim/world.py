@@ -92,7 +92,6 @@ class World:
         def publish() -> None:
             made = self._trainer.train(gossip.me, start.round, start.cut, indices)
             now = self.schedule.now
-            digest = start.cut.digest()
-            self._follow(gossip, gossip.publish(start.round, indices, made.gradients, digest, now))
+            self._follow(gossip, gossip.publish(start.round, indices, made.gradients, now))
 
         self.schedule.at(self.schedule.now + self._train_seconds, publish)
