@@ -8,7 +8,6 @@ after R rounds or fewer belongs to it too. As rounds ascend in a log, that is th
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +16,15 @@ from pathlib import Path
 
 import topology
 from peer.accumulator import Accumulator
-from peer.entry import Entry
+from peer.base import Base
+from peer.entry import Entry, Kind
 from peer.errors import NeighbourError, RefusedEntry, UserError
 from peer.protocol import Protocol
 from peer.records import CONFIG, LAYOUT, TOPOLOGY, RunFolder
+from peer.recovery import stored_base, stored_proofs
 from peer.setup import build_protocol
 from peer.store import EntryStore
+from peer.wire import Proof, encode
 
 ENGINES = ("sim", "launch", "peer")
 
@@ -52,8 +54,8 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
         to: a new folder.
 
     Raises:
-        UserError, TopologyError: there is no such run, it has not come so far, or its first entries
-            are not in its logs; `to` exists already. Nothing has been written.
+        UserError, TopologyError: there is no such run, it has not come so far, or began later with
+            a snapshot; `to` exists already. Nothing has been written.
     """
     folder = RunFolder(run)
     experiment = folder.experiment()
@@ -73,10 +75,15 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
         raise UserError(f"{run} holds no logs of entries")
     # Weights travel in the entries, so neither rows nor model are needed to add them up.
     protocol = build_protocol(experiment, topology.load(run / TOPOLOGY), None, None)
-    entries = _all_entries(run, paths)
-    absent = _absent(entries, rounds_done, protocol, run)
-    kept = cut(entries, rounds_done)
-    accumulator = _accumulated(kept, protocol, run)
+    archive = _archive(run, paths, protocol)
+    start = archive.base.round if archive.base is not None else 0
+    if rounds_done < start:
+        raise UserError(
+            f"round = {rounds_done} is not allowed: {run} begins with a snapshot of round {start}"
+        )
+    absent = _absent(archive, rounds_done, protocol, run)
+    kept = cut(archive.entries, rounds_done)
+    accumulator = _accumulated(archive.base, kept, protocol, run)
     try:
         to.mkdir(parents=True)
     except OSError as error:
@@ -85,6 +92,10 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
         for path in paths:
             (to / path).parent.mkdir(parents=True, exist_ok=True)
             with EntryStore(to / path) as store:
+                if archive.base is not None:
+                    store.save_base(archive.base.pack(), archive.base.versions)
+                for proof in archive.proofs:
+                    store.save_proof(encode(proof))
                 store.append(kept, durable=True)
         made = RunFolder(to)
         made.write_accumulator(accumulator, with_probabilities=experiment.is_pro)
@@ -106,49 +117,81 @@ def cut(entries: Iterable[Entry], rounds_done: int) -> list[Entry]:
     return [entry for entry in entries if entry.round < rounds_done + entry.is_end]
 
 
-def _all_entries(run: Path, paths: Iterable[Path]) -> list[Entry]:
-    """Return what the logs of a run hold together, by origin and then by sequence number."""
+@dataclass(frozen=True)
+class _Archive:
+    """What the logs of a run hold together.
+
+    Attributes:
+        base: None where the entries go back to the first round.
+        entries: those above it, by origin and then by sequence number, but for what convicted
+            origins have written from the proven number on.
+        proofs: of the convictions.
+    """
+
+    base: Base | None
+    entries: list[Entry]
+    proofs: list[Proof]
+
+
+def _archive(run: Path, paths: Iterable[Path], protocol: Protocol) -> _Archive:
     held: dict[tuple[int, int], Entry] = {}
-    begins: defaultdict[int, int] = defaultdict(int)
+    bases: list[Base] = []
+    proofs: dict[int, Proof] = {}
+    differing: list[tuple[int, int]] = []
     for path in paths:
         with EntryStore(run / path) as store:
-            if store.load_proofs():
-                raise UserError(f"{run} has convicted peers: it cannot be rolled back")
-            for origin, length in store.floors.items():
-                begins[origin] = max(begins[origin], length)
+            base = stored_base(store, protocol)
+            bases += [base] if base is not None else []
+            for proof in stored_proofs(store):
+                known = proofs.setdefault(proof.first.origin, proof)
+                if proof.first.sequence < known.first.sequence:
+                    proofs[proof.first.origin] = proof
             for entry in store.load_archive():
-                other = held.setdefault((entry.origin, entry.sequence), entry)
-                if other.content != entry.content:
-                    raise UserError(
-                        f"the logs of {run} differ in entry {entry.sequence} of peer {entry.origin}"
-                    )
-    for origin, length in begins.items():
-        for sequence in range(length):
-            if (origin, sequence) not in held:
-                raise UserError(
-                    f"{run} begins with a snapshot, and entry {sequence} of peer {origin} is in "
-                    "none of its logs: it cannot be rolled back"
-                )
-    return [held[place] for place in sorted(held)]
+                place = entry.origin, entry.sequence
+                if held.setdefault(place, entry).content != entry.content:
+                    differing.append(place)
+    base = max(bases, key=lambda base: base.round, default=None)
+    floors = base.versions if base is not None else {}
+    # As in `EntryLog.convict`, what a base stands for has been acknowledged by all, and stays.
+    ends = {
+        origin: max(proof.first.sequence, floors.get(origin, 0)) for origin, proof in proofs.items()
+    }
+    for origin, sequence in differing:
+        if sequence < ends.get(origin, sequence + 1):
+            raise UserError(f"the logs of {run} differ in entry {sequence} of peer {origin}")
+    entries = [
+        held[origin, sequence]
+        for origin, sequence in sorted(held)
+        if sequence < ends.get(origin, sequence + 1)
+    ]
+    whole = all(
+        (origin, sequence) in held for origin, end in floors.items() for sequence in range(end)
+    )
+    if whole:
+        return _Archive(None, entries, list(proofs.values()))
+    above = [entry for entry in entries if entry.sequence >= floors.get(entry.origin, 0)]
+    return _Archive(base, above, list(proofs.values()))
 
 
-def _absent(
-    entries: Sequence[Entry], rounds_done: int, protocol: Protocol, run: Path
-) -> tuple[int, ...]:
+def _absent(archive: _Archive, rounds_done: int, protocol: Protocol, run: Path) -> tuple[int, ...]:
     """Return who has no entry in a round of the first ones, though it was that peer's to train.
 
     Raises:
         UserError: it is not too late for such an entry, as nobody has gone past these rounds.
     """
-    histories = {(entry.round, entry.origin) for entry in entries if not entry.is_end}
+    entries = archive.entries
+    histories = {(entry.round, entry.origin) for entry in entries if entry.kind is Kind.HISTORY}
+    first = archive.base.round if archive.base is not None else 0
     missing = [
         (round_, peer)
-        for round_ in range(rounds_done)
+        for round_ in range(first, rounds_done)
         for peer in protocol.roster.active(round_)
         if (round_, peer) not in histories
     ]
-    if missing and all(entry.round < rounds_done for entry in entries):
-        round_, peer = missing[0]
+    convicted = {proof.first.origin for proof in archive.proofs}
+    awaited = [(round_, peer) for round_, peer in missing if peer not in convicted]
+    if awaited and all(entry.round < rounds_done for entry in entries):
+        round_, peer = awaited[0]
         raise UserError(
             f"round = {rounds_done} is not allowed: {run} has come to round {round_} only, "
             f"where the entry of peer {peer} is missing"
@@ -156,17 +199,22 @@ def _absent(
     return tuple(sorted({peer for _, peer in missing}))
 
 
-def _accumulated(entries: Sequence[Entry], protocol: Protocol, run: Path) -> Accumulator:
-    """Return the accumulator of these entries."""
+def _accumulated(
+    base: Base | None, entries: Sequence[Entry], protocol: Protocol, run: Path
+) -> Accumulator:
+    """Return the accumulator of a base and these entries."""
     accumulator = protocol.empty_accumulator()
+    if base is not None:
+        accumulator = base.cut(protocol.units).accumulator.copy()
     try:
         for previous, entry in pairwise(entries):
             if previous.origin == entry.origin:
                 protocol.check_order(entry, previous)
         for entry in entries:
-            if not entry.is_end and not protocol.roster.is_active(entry.origin, entry.round):
-                raise RefusedEntry(f"peer {entry.origin} is not active in round {entry.round}")
-            protocol.add(accumulator, entry)
+            if entry.kind is Kind.HISTORY:
+                if not protocol.roster.is_active(entry.origin, entry.round):
+                    raise RefusedEntry(f"peer {entry.origin} is not active in round {entry.round}")
+                protocol.add(accumulator, entry)
     # The ways in which entries that were made with other options show.
     except (NeighbourError, ValueError, IndexError) as error:
         raise UserError(f"a log of {run} does not belong to its experiment: {error}") from None

@@ -15,12 +15,16 @@ from runs import SYNTHETIC, Options, lines, run
 from scenarios.processes import run as run_command
 
 from peer import store as store_module
+from peer.base import Base
+from peer.cut import Cut
 from peer.entry import Entry, make_end, make_history
 from peer.errors import UserError
 from peer.export import export
+from peer.log import HASH_MODULUS
 from peer.records import RunFolder
 from peer.rollback import RolledBack, cut, rollback
 from peer.store import EntryStore
+from peer.wire import Bye, Proof, encode
 from sim.cli import main
 
 ROUNDS = SYNTHETIC["rounds"]
@@ -200,9 +204,17 @@ def change(folder: Path, statement: str) -> None:
     database.close()
 
 
-def begin_with_base(folder: Path) -> None:
+def begin_with_base(folder: Path) -> Base:
+    """Put the base of the first two rounds under a simulated run's log."""
+    back = folder.with_name("two")
+    rollback(folder, 2, back)
+    below = entries(back / LOG)
+    total = sum(entry.hash for entry in below) % HASH_MODULUS
+    cut_ = Cut(RunFolder(back).read_accumulator(), total)
+    base = Base.of(2, dict.fromkeys(range(5), 2), total, cut_)
     with EntryStore(folder / LOG) as store:
-        store.save_base(b"base", dict.fromkeys(range(5), 2))
+        store.save_base(base.pack(), base.versions)
+    return base
 
 
 def test_a_base_is_no_obstacle_while_the_archive_is_whole(folder: Path, tmp_path: Path) -> None:
@@ -212,14 +224,60 @@ def test_a_base_is_no_obstacle_while_the_archive_is_whole(folder: Path, tmp_path
     assert len(entries(tmp_path / "back" / LOG)) == 5
 
 
-def begin_late(folder: Path) -> None:
-    begin_with_base(folder)
-    change(folder, "DELETE FROM entries WHERE sequence = 1 AND origin = 3")
+@pytest.mark.parametrize("rounds_done", [2, 3, 4])
+def test_a_peer_that_began_late_goes_back_as_far_as_its_base(
+    folder: Path, tmp_path: Path, rounds_done: int
+) -> None:
+    base = begin_with_base(folder)
+    change(folder, "DELETE FROM entries WHERE sequence < 2")
+    with pytest.raises(UserError, match=r"round = 1 is not allowed: .* snapshot of round 2"):
+        rollback(folder, 1, tmp_path / "back")
+    rollback(folder, rounds_done, tmp_path / "back")
+    made = RunFolder(tmp_path / "back").read_accumulator()
+    assert made.digest() == accumulators(folder)[rounds_done]
+    with EntryStore(tmp_path / "back" / LOG) as store:
+        assert store.load_base() == base.pack()
+        assert {entry.sequence for entry in store.load()} == set(range(2, rounds_done)) | (
+            {4} if rounds_done == 4 else set()
+        )
 
 
-def convict(folder: Path) -> None:
+def test_what_a_convicted_peer_has_written_is_left_out(folder: Path, tmp_path: Path) -> None:
+    log = entries(folder / LOG)
+    first = next(entry for entry in log if (entry.origin, entry.sequence) == (1, 2))
+    proof = encode(Proof(first, make_end(1, 2, 2)))
     with EntryStore(folder / LOG) as store:
-        store.save_proof(b"proof")
+        store.save_proof(proof)
+    assert rollback(folder, 2, tmp_path / "two") == RolledBack("sim", ())
+    assert RunFolder(tmp_path / "two").read_accumulator().digest() == accumulators(folder)[2]
+    assert rollback(folder, 3, tmp_path / "three") == RolledBack("sim", (1,))
+    with EntryStore(tmp_path / "three" / LOG) as store:
+        assert store.load() == [entry for entry in log if entry.sequence < 3 and entry != first]
+        assert store.load_proofs() == [proof]
+    others = RunFolder(tmp_path / "three").read_accumulator()
+    assert others.digest() != accumulators(folder)[3]
+
+
+def test_logs_may_differ_where_a_peer_is_convicted(folder: Path, tmp_path: Path) -> None:
+    log = entries(folder / LOG)
+    equivocate(folder)
+    first = next(entry for entry in log if (entry.origin, entry.sequence) == (1, 0))
+    with EntryStore(folder / "launch" / "peer-4" / "log.sqlite") as store:
+        store.save_proof(encode(Proof(first, make_end(1, 0, 4))))
+    rollback(folder, 4, tmp_path / "back")
+    for peer in range(5):
+        kept = entries(tmp_path / "back" / "launch" / f"peer-{peer}" / "log.sqlite")
+        assert kept == [entry for entry in log if entry.origin != 1 and entry.sequence < 4]
+
+
+def with_a_false_proof(folder: Path) -> None:
+    with EntryStore(folder / LOG) as store:
+        store.save_proof(encode(Bye()))
+
+
+def with_a_false_base(folder: Path) -> None:
+    with EntryStore(folder / LOG) as store:
+        store.save_base(b"\xc1", {1: 2})
 
 
 def equivocate(folder: Path) -> None:
@@ -267,8 +325,8 @@ def without_topology(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (begin_late, "begins with a snapshot, and entry 1 of peer 3 is in none of its logs"),
-        (convict, "has convicted peers"),
+        (with_a_false_base, "does not belong to this experiment: a base is not msgpack"),
+        (with_a_false_proof, "does not belong to this experiment: what is kept as a proof is none"),
         (equivocate, "differ in entry 0 of peer 1"),
         (of_another_experiment, "does not belong to its experiment"),
         (of_other_peers, "peer 5 is not active in round 0"),
