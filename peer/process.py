@@ -19,7 +19,7 @@ from peer.driver import drive
 from peer.errors import UserError
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.gossip import Gossip
-from peer.log import EntryLog
+from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
     Corpus,
@@ -28,7 +28,6 @@ from peer.setup import (
     build_trainer,
     deal,
     encode_rows,
-    known_entries,
     resolve_topology,
 )
 from peer.store import EntryStore
@@ -132,8 +131,14 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
+                known = recall(store, protocol)
                 gossip = Gossip(
-                    settings.id, neighbours, protocol, EntryLog(known_entries(store, protocol))
+                    settings.id,
+                    neighbours,
+                    protocol,
+                    known.log,
+                    base=known.base,
+                    proofs=known.proofs,
                 )
                 await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
         finally:
