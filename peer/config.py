@@ -11,7 +11,7 @@ import math
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
+from peer.scenario import Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
 
@@ -33,6 +34,33 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
 """Sets of options by name. `paper` does as FedKSeed's paper where our default does otherwise."""
+
+SCENARIO: Final = "scenario"
+"""The one key that is no option: tables of the file, without a flag."""
+
+SCENARIO_EXAMPLE: Final = """\
+# What befalls the run, each at a round or at a time in seconds: crash, restart, join, leave, evict,
+# partition, repair, hold, release. These tables come last in the file.
+#
+# [[scenario]]
+# verb = "crash"
+# peer = 3
+# round = 2
+#
+# [[scenario]]
+# verb = "restart"
+# peer = 3
+# time = 30.0
+#
+# [[scenario]]
+# verb = "partition"
+# peers = [0, 1]
+# round = 4
+#
+# [[scenario]]
+# verb = "repair"
+# round = 5
+"""
 
 
 def _option(
@@ -138,6 +166,7 @@ class Experiment:
     json: bool = _option(
         False, "print summary.json on standard output and nothing else there", defines_run=False
     )
+    scenario: tuple[Incident, ...] = ()
 
     def __post_init__(self) -> None:
         for item in options():
@@ -169,17 +198,18 @@ class Experiment:
         return self.trainer == "synthetic"
 
     def identity(self) -> dict[str, Any]:
-        """Return the options that a resumed run must share."""
-        return {
+        """Return the options that a resumed run must share, and the scenario."""
+        shared = {
             item.name: getattr(self, item.name)
             for item in options()
             if item.metadata["defines_run"]
         }
+        return shared | {SCENARIO: self.scenario}
 
 
 def options() -> tuple[Field[Any], ...]:
     """Return the declarations, in order."""
-    return fields(Experiment)
+    return tuple(item for item in fields(Experiment) if item.name != SCENARIO)
 
 
 def kind(item: Field[Any]) -> type:
@@ -235,7 +265,8 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment that these keys describe, the others having their defaults.
 
     Args:
-        values: options by name, and `preset`, if any: its options are taken where none is given.
+        values: options by name; `preset`, if any: its options are taken where none is given; and
+            `scenario`, a list of tables.
 
     Raises:
         UserError: a key is unknown, or a value not allowed.
@@ -247,13 +278,14 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
         if not isinstance(preset, str) or preset not in PRESETS:
             _refuse("preset", preset, f"must be one of {', '.join(PRESETS)}")
         values = {**PRESETS[preset], **values}
+    scenario = parse_scenario(values.pop(SCENARIO, ()))
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key, [*known, SCENARIO], n=1)
             hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
             name = key if key.isprintable() else repr(key)
             raise UserError(f"{name} = {_shown(value)}: there is no such option; {hint}")
-    return Experiment(**values)
+    return Experiment(**values, scenario=scenario)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -273,8 +305,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(values: Mapping[str, Any]) -> str:
-    """Return flat keys as TOML text."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    """Return the keys of an experiment as TOML text."""
+    flat = {key: value for key, value in values.items() if key != SCENARIO}
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in flat.items())
+    for incident in values.get(SCENARIO, ()):
+        table = asdict(incident) if isinstance(incident, Incident) else incident
+        given = {key: value for key, value in table.items() if value is not None}
+        text += "\n[[scenario]]\n" + write_toml(given)
+    return text
 
 
 def _toml(value: Any) -> str:
@@ -283,6 +321,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return repr(value)
 
 
@@ -298,7 +338,7 @@ def commented_toml() -> str:
             about += f" ({allowed(item)})"
         comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
         lines += [*comment, write_toml({item.name: item.default})]
-    return "\n".join(lines)
+    return "\n".join([*lines, SCENARIO_EXAMPLE])
 
 
 def unused_options(

@@ -28,7 +28,7 @@ import numpy as np
 
 import topology
 from peer.accumulator import Accumulator
-from peer.config import Experiment, experiment_from, options, read_toml, write_toml
+from peer.config import SCENARIO, Experiment, experiment_from, options, read_toml, write_toml
 from peer.errors import UserError
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
@@ -120,7 +120,7 @@ class RunFolder:
             for item in options()
             if item.name not in NEVER_SAVED
         }
-        _write(self.path / CONFIG, write_toml(saved))
+        _write(self.path / CONFIG, write_toml(saved | {SCENARIO: experiment.scenario}))
         topology.save(graph, self.path / "topology.json")
         if layout is not None:
             _write(self.path / LAYOUT, json.dumps(layout) + "\n")

@@ -23,6 +23,7 @@ from peer.log import EntryLog
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.roster import Roster
+from peer.scenario import check_scenario
 from peer.seeds import candidate_seeds
 from peer.store import EntryStore
 from peer.trainer import SyntheticTrainer, Trainer
@@ -61,11 +62,14 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
 
     Raises:
         TopologyError: no such graph.
+        UserError: the scenario does not go with so many peers.
     """
     name = experiment.topology
     peers = experiment.peers if name in topology.FAMILIES else None
     graph = topology.resolve(name, peers, degree=experiment.degree, seed=experiment.seed)
-    return replace(experiment, peers=len(graph.nodes)), graph
+    experiment = replace(experiment, peers=len(graph.nodes))
+    check_scenario(experiment.scenario, experiment.peers, experiment.rounds)
+    return experiment, graph
 
 
 def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:

@@ -315,7 +315,7 @@ def test_every_unknown_key_is_told_in_one_line(key: str, value: str) -> None:
 def test_identity_is_all_but_what_a_resumed_run_may_change(values: dict[str, Any]) -> None:
     experiment = experiment_from(values)
     identity = experiment.identity()
-    assert set(identity) == set(OPTIONS) - MAY_CHANGE
+    assert set(identity) == set(OPTIONS) - MAY_CHANGE | {"scenario"}
     assert all(getattr(experiment, name) == value for name, value in identity.items())
 
 

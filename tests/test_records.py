@@ -130,7 +130,7 @@ def test_a_run_is_resumed_by_the_same_experiment(tmp_path: Path) -> None:
 
 def test_all_that_defines_a_run_has_another_value_here() -> None:
     identity = set(Experiment().identity())
-    assert set(OTHER_VALUES) == identity - {"gossip"}
+    assert set(OTHER_VALUES) == identity - {"gossip", "scenario"}
     assert all(getattr(Experiment(), name) != other for name, other in OTHER_VALUES.items())
 
 

@@ -19,6 +19,7 @@ from peer.config import Experiment, experiment_from
 from peer.errors import UserError
 from peer.global_model import GlobalModel
 from peer.protocol import Protocol
+from peer.scenario import parse_scenario
 from peer.seeds import candidate_seeds
 from peer.setup import (
     LOCAL_NAMES,
@@ -95,6 +96,7 @@ CHANGES: dict[str, Any] = {
     "seed": 1,
     "step_seconds": 0.2,
     "side_by_side": 2,
+    "scenario": parse_scenario([{"verb": "crash", "peer": 1, "time": 1.5}]),
 }
 """Another value of each option that defines a run; None: there is none, or not here."""
 
