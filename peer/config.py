@@ -19,7 +19,7 @@ from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
-from peer.scenario import Incident, parse_scenario
+from peer.scenario import EXAMPLE, Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
 
@@ -37,30 +37,6 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "ga
 
 SCENARIO: Final = "scenario"
 """The one key that is no option: tables of the file, without a flag."""
-
-SCENARIO_EXAMPLE: Final = """\
-# What befalls the run, each at a round or at a time in seconds: crash, restart, join, leave, evict,
-# partition, repair, hold, release. These tables come last in the file.
-#
-# [[scenario]]
-# verb = "crash"
-# peer = 3
-# round = 2
-#
-# [[scenario]]
-# verb = "restart"
-# peer = 3
-# time = 30.0
-#
-# [[scenario]]
-# verb = "partition"
-# peers = [0, 1]
-# round = 4
-#
-# [[scenario]]
-# verb = "repair"
-# round = 5
-"""
 
 
 def _option(
@@ -133,6 +109,19 @@ class Experiment:
     step_seconds: float = _option(
         0.1, "virtual time of a local step in the simulator, in seconds", above=0.0, most=1e6
     )
+    speed_spread: float = _option(
+        0.0,
+        "how unlike the simulated peers' speeds are: the sigma of a log-normal of median "
+        "`step_seconds`",
+        least=0.0,
+        most=5.0,
+    )
+    stragglers: float = _option(
+        0.0, "share of the simulated peers that are slower by `slowdown`", least=0.0, most=1.0
+    )
+    slowdown: float = _option(
+        10.0, "by what factor stragglers take longer for a local step", least=1.0, most=1e6
+    )
     side_by_side: int = _option(
         1,
         "replicas of a small model whose forward passes the simulator takes in one batch, with "
@@ -158,6 +147,11 @@ class Experiment:
         defines_run=False,
     )
     out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
+    trace: bool = _option(
+        False,
+        "write each frame that the simulator delivers or loses into trace.csv",
+        defines_run=False,
+    )
     resume: bool = _option(False, "go on with the run in `out`", defines_run=False)
     dry_run: bool = _option(
         False, "only say what the run would cost in time, bytes and memory", defines_run=False
@@ -338,7 +332,7 @@ def commented_toml() -> str:
             about += f" ({allowed(item)})"
         comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
         lines += [*comment, write_toml({item.name: item.default})]
-    return "\n".join([*lines, SCENARIO_EXAMPLE])
+    return "\n".join([*lines, EXAMPLE])
 
 
 def unused_options(
@@ -351,7 +345,10 @@ def unused_options(
         given: the names of these options.
         engine: sim, launch or peer.
     """
-    idle: set[str] = set() if engine == "sim" else {"side_by_side"}
+    simulated = {"side_by_side", "step_seconds", "speed_spread", "stragglers", "slowdown", "trace"}
+    idle: set[str] = set() if engine == "sim" else simulated
+    if not experiment.stragglers:
+        idle.add("slowdown")
     if experiment.is_synthetic:
         idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}

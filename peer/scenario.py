@@ -37,6 +37,31 @@ VERBS: Final = (
 ROSTER_CHANGES: Final = ("join", "leave", "evict")
 """Every peer must know beforehand in which round they take effect."""
 
+EXAMPLE: Final = """\
+# What befalls the run, each at a round or at a time in seconds: crash, restart, join, leave, evict,
+# partition, repair, hold, release. These tables come last in the file.
+#
+# [[scenario]]
+# verb = "crash"
+# peer = 3
+# round = 2
+#
+# [[scenario]]
+# verb = "restart"
+# peer = 3
+# time = 30.0
+#
+# [[scenario]]
+# verb = "partition"
+# peers = [0, 1]
+# round = 4
+#
+# [[scenario]]
+# verb = "repair"
+# round = 5
+"""
+"""What `kseed init` writes of it."""
+
 _KEYS: Final = ("verb", "peer", "peers", "round", "time")
 
 

@@ -27,6 +27,7 @@ class Domain(IntEnum):
     HOLD_OUT = 5
     SHARDS = 6
     BATCHES = 7
+    SPEEDS = 10
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:

@@ -150,10 +150,13 @@ LOCAL_NAMES = (
     "max_length",
     "eval_rows",
     "step_seconds",
+    "speed_spread",
+    "stragglers",
+    "slowdown",
     "side_by_side",
 )
 """Options that each host may spell in its own way; what they lead to is compared instead, and the
-last two are the simulator's alone."""
+last five are the simulator's alone."""
 
 
 def build_global_model(

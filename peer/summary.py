@@ -17,10 +17,21 @@ from peer.wire import Entries, encode
 
 SCHEMA = 1
 
+FAULTS = {
+    "crashes": "crash",
+    "restarts": "restart",
+    "joins": "join",
+    "leaves": "leave",
+    "evictions": "evict",
+    "partitions": "partition",
+    "holds": "hold",
+}
+"""The names of what a scenario's verbs have done."""
+
 
 @dataclass
 class Outcome:
-    """What a run has ended with; lists are by peer.
+    """What a run has ended with; lists are by peer, without those that are absent.
 
     Attributes:
         accumulator_digests: of each peer's accumulator.
@@ -34,6 +45,8 @@ class Outcome:
         seconds: wall, local_steps, rebuild, evaluation.
         processes: of `kseed launch`.
         exit_signals: of processes that a signal has ended.
+        befallen: by a scenario's verb, how many peers it has befallen, or how many cuts there were.
+        absent: peers that were not there at the end: crashed, frozen, gone, evicted or never come.
     """
 
     accumulator_digests: list[str]
@@ -50,6 +63,8 @@ class Outcome:
     skipped_steps: int = 0
     processes: list[dict[str, Any]] | None = None
     exit_signals: list[int] = field(default_factory=list)
+    befallen: Mapping[str, int] = field(default_factory=dict)
+    absent: tuple[int, ...] = ()
 
 
 def summarise(
@@ -102,15 +117,10 @@ def summarise(
         "rejected_messages": outcome.rejected,
         "skipped_steps": outcome.skipped_steps,
         "missing_peers": list(outcome.missing),
+        "absent_peers": list(outcome.absent),
         "timeouts_fired": outcome.timeouts,
-        "faults": {
-            "crashes": 0,
-            "restarts": 0,
-            "joins": 0,
-            "leaves": 0,
-            "partitions": 0,
-            "exit_signals": outcome.exit_signals,
-        },
+        "faults": {name: outcome.befallen.get(verb, 0) for name, verb in FAULTS.items()}
+        | {"exit_signals": outcome.exit_signals},
         "bytes": {
             "payload_total": total.payload_bytes,
             "control_total": total.control_bytes,

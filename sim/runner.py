@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from contextlib import ExitStack
 from typing import Any
 
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
+from peer.errors import RunFailed
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import Rounds
+from peer.scenario import Incident
 from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
+from sim.speeds import slowness
+from sim.trace import Trace
 from sim.world import World
 
 ENGINE = "sim"
@@ -28,6 +33,7 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         UserError, TopologyError: a mistake of the user's; nothing has been written.
+        RunFailed: the scenario has left no peer.
     """
     prepared = prepare(experiment, ENGINE)
     for note in prepared.graph.notes:
@@ -35,14 +41,18 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
     if experiment.side_by_side > 1 and not experiment.is_synthetic:
         LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
     prepared.create_folder(ENGINE)
-    with EntryStore(prepared.folder.state(ENGINE) / "log.sqlite") as store:
-        return _Run(prepared, store).run()
+    with ExitStack() as stack:
+        store = stack.enter_context(EntryStore(prepared.folder.state(ENGINE) / "log.sqlite"))
+        trace = None
+        if experiment.trace:
+            trace = stack.enter_context(Trace(prepared.folder.path / "trace.csv"))
+        return _Run(prepared, store, trace).run()
 
 
 class _Run:
     """The world, and what is kept of the events in it."""
 
-    def __init__(self, prepared: Prepared, store: EntryStore) -> None:
+    def __init__(self, prepared: Prepared, store: EntryStore, trace: Trace | None) -> None:
         experiment, protocol = prepared.experiment, prepared.protocol
         self._prepared = prepared
         self._store = store
@@ -52,6 +62,7 @@ class _Run:
         self._chronicle = Chronicle(prepared)
         self._reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
         self._rejected = 0
+        self._trace = trace
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
         done = sum(not entry.is_end for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
@@ -65,6 +76,11 @@ class _Run:
             known=known,
             observe=self._observe,
             traffic=prepared.folder.read_links(),
+            slowness=slowness(experiment),
+            scenario=experiment.scenario,
+            begun=max((entry.round for entry in known if not entry.is_end), default=-1),
+            observe_incident=self._observe_incident,
+            observe_frame=None if trace is None else self._observe_frame,
         )
 
     def run(self) -> dict[str, Any]:
@@ -73,19 +89,24 @@ class _Run:
         with self._progress:
             self._catch_up()
             world.run()
-            accumulators = [gossip.rounds.accumulator for gossip in world.peers]
+            there = [gossip for gossip in world.peers if gossip.me not in world.absent]
+            if not there:
+                raise RunFailed("the scenario has left no peer that could end the run")
+            accumulators = [gossip.rounds.accumulator for gossip in there]
             self._close(self._prepared.protocol.rounds, accumulators[0])
-        missing = {peer for g in world.peers if g.finished for peer in g.finished.missing}
+        missing = {peer for g in there if g.finished for peer in g.finished.missing}
         outcome = Outcome(
             accumulator_digests=[accumulator.digest() for accumulator in accumulators],
             model_digests=chronicle.model_digests(accumulators),
-            entries=list(world.peers[0].log),
-            received=[len(g.log) - g.log.length(g.me) for g in world.peers],
-            timeouts=sum(gossip.timeouts for gossip in world.peers),
+            entries=self._store.load(),
+            received=[len(gossip.log) - gossip.log.length(gossip.me) for gossip in there],
+            timeouts=sum(seat.timeouts for seat in world.seats),
             missing=tuple(sorted(missing)),
             traffic=world.traffic,
-            seconds={"virtual": world.schedule.now},
+            seconds={"virtual": world.ended_at},
             rejected=self._rejected,
+            befallen=world.befallen,
+            absent=world.absent,
         )
         return chronicle.finish(ENGINE, accumulators, outcome)
 
@@ -117,6 +138,20 @@ class _Run:
                 LOG.warning("peer %d refused a message of peer %d: %s", peer, neighbour, reason)
             case LinkRefused(neighbour, names):
                 LOG.warning("peers %d and %d differ in %s", peer, neighbour, ", ".join(names))
+
+    def _observe_incident(self, incident: Incident, befallen: tuple[int, ...]) -> None:
+        if self._trace is not None:
+            self._trace.incident(self._world.schedule.now, incident.verb, befallen)
+        peers = ", ".join(map(str, befallen))
+        if befallen or incident.verb == "repair":
+            LOG.info("scenario: %s %s", incident.verb, peers)
+        else:
+            spared = ", ".join(map(str, incident.peers))
+            LOG.warning("scenario: %s comes too late or too early for %s", incident.verb, spared)
+
+    def _observe_frame(self, what: str, sender: int, receiver: int, frame: bytes) -> None:
+        assert self._trace is not None
+        self._trace.frame(self._world.schedule.now, what, sender, receiver, frame)
 
     def _close(self, rounds_done: int, cut: Accumulator) -> None:
         """Evaluate and record the state after so many rounds, once."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterator
+from typing import Any
 
-Action = Callable[[], None]
+Action = Callable[..., None]
+_Event = tuple[Action, tuple[Any, ...]]
 
 
 class Schedule:
@@ -14,17 +15,34 @@ class Schedule:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._heap: list[tuple[float, int, Action]] = []
-        self._tickets = count()
+        # A frame's way through the simulator passes here. Many events share a time, so times are
+        # kept in order, not events.
+        self._times: list[float] = []
+        self._due: dict[float, list[_Event]] = {}
+        self._events = self._walk()
 
-    def at(self, time: float, action: Action) -> None:
-        """Let something happen at a time, not before the present."""
-        heapq.heappush(self._heap, (max(time, self.now), next(self._tickets), action))
+    def at(self, time: float, action: Action, *arguments: Any) -> None:
+        """Let `action(*arguments)` happen at a time, not before the present."""
+        if time < self.now:
+            time = self.now
+        due = self._due.get(time)
+        if due is None:
+            self._due[time] = [(action, arguments)]
+            heapq.heappush(self._times, time)
+        else:
+            due.append((action, arguments))
 
     def step(self) -> bool:
         """Go to the next event and let it happen; return False if there is none."""
-        if not self._heap:
-            return False
-        self.now, _, action = heapq.heappop(self._heap)
-        action()
-        return True
+        for action, arguments in self._events:
+            action(*arguments)
+            return True
+        self._events = self._walk()
+        return False
+
+    def _walk(self) -> Iterator[_Event]:
+        """Go through all events; what is made on the way, for now or later, comes in its turn."""
+        while self._times:
+            self.now = heapq.heappop(self._times)
+            yield from self._due[self.now]
+            del self._due[self.now]

@@ -41,6 +41,7 @@ MAY_CHANGE = {
     "device",
     "threads",
     "out",
+    "trace",
     "resume",
     "dry_run",
     "log_level",

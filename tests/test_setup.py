@@ -95,6 +95,9 @@ CHANGES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "speed_spread": 0.5,
+    "stragglers": 0.2,
+    "slowdown": 3.0,
     "side_by_side": 2,
     "scenario": parse_scenario([{"verb": "crash", "peer": 1, "time": 1.5}]),
 }
