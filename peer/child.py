@@ -22,17 +22,28 @@ from peer.config import Experiment
 from peer.control import Message
 from peer.errors import UserError
 from peer.events import Event, RoundStarted
+from peer.linux import end_with_parent, enter_namespace
 from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from topology import TopologyError
 
 
-def run_child(channel: Connection, experiment: Experiment, settings: PeerSettings) -> None:
-    """Be one peer: the main function of a process."""
+def run_child(
+    channel: Connection, experiment: Experiment, settings: PeerSettings, namespace: str
+) -> None:
+    """Be one peer: the main function of a process.
+
+    Args:
+        channel: to the launcher.
+        experiment: the run's.
+        settings: this peer's.
+        namespace: the network namespace to live in; empty: the launcher's.
+    """
     # Ctrl-C reaches every process of a terminal; the launcher is the one to end a run. The server
     # may have been there before, started by somebody else and not deaf.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     # What the server has imported stays shared: a collection would touch and so copy all of it.
     gc.freeze()
     with (settings.folder / "output.log").open("a") as output:
@@ -41,6 +52,8 @@ def run_child(channel: Connection, experiment: Experiment, settings: PeerSetting
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
     LOG.setLevel(experiment.log_level.upper())
     try:
+        if namespace:
+            enter_namespace(namespace)
         control.send(channel, {"done": _Child(channel, experiment, settings).take_part()})
     except (UserError, TopologyError) as error:
         control.send(channel, {"failed": str(error)})
@@ -63,12 +76,18 @@ class _Child:
         self._folder = RunFolder(settings.folder)
         self._traffic = self._folder.read_links()
         self._addresses: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+        self._cut: frozenset[int] = frozenset()
         self._speaking = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def take_part(self) -> Message:
         """Take part in the run to its end; return what the launcher is told of it."""
-        hooks = Hooks(self._exchange_addresses, self._on_event, self._on_trained)
+        hooks = Hooks(
+            self._exchange_addresses,
+            self._on_event,
+            self._on_trained,
+            lambda peer: peer in self._cut,
+        )
         result = run_peer(self._experiment, self._settings, hooks, self._traffic)
         self._folder.write_accumulator(result.accumulator, with_probabilities=False)
         self._folder.write_links(self._traffic)
@@ -79,9 +98,11 @@ class _Child:
         """Take what the launcher says; end this process when there is no launcher any more."""
         try:
             while True:
-                match control.receive(self._channel):
-                    case {"addresses": addresses}:
-                        self._addresses.put(addresses)
+                message = control.receive(self._channel)
+                # The event loop reads this, in another thread, whenever it sends or receives.
+                self._cut = frozenset(message["cut"])
+                if "addresses" in message:
+                    self._addresses.put(message["addresses"])
         except (EOFError, OSError):
             os._exit(1)
 

@@ -2,11 +2,13 @@
 
     launcher                          peer process
        | -- forkserver, experiment ----> |   torch is imported once, in the server
-       | <----- {"listens": endpoint} -- |   a port that was free
-       | -- {"addresses": ...} --------> |
-       | <----- {"round": ...} --------- |   at the start of each round
-       | <----- {"trained": ...} ------- |   after each local round
-       | <----- {"done": ...} ---------- |   the accumulator is in its folder
+       | <----- {"listens": address} --- |   it is ready to begin
+       | -- {"addresses", "cut"} ------> |   all that begin together are ready
+       | <----- {"round", "sent"} ------ |   at the start of each round
+       | <----- {"trained": report} ---- |   after each local round
+       | -- {"cut": neighbours} -------> |   a partition: from now on nothing goes to
+       |                                 |   these neighbours, or is taken from them
+       | <----- {"done": result} ------- |   the accumulator is in its folder
        | <----- {"failed": reason} ----- |   instead of that
 
 A message is a JSON object. The end of the pipe is the end of the process at its other side.

@@ -1,7 +1,8 @@
 """A run with one process a peer, on this machine: prepared, supervised, concluded.
 
-`peer.fleet` has the processes, `peer.supervisor` the run while it goes on, `peer.conclusion` what
-it has come to; `peer.child` is the peer's side, and `peer.control` what the two sides say.
+`peer.fleet` has the processes and `peer.places` their addresses; `peer.supervisor` follows the run,
+`peer.incidents` carries its scenario out, and `peer.conclusion` sums it up. `peer.child` is the
+peer's side, and `peer.control` what the two sides say to each other.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from peer.chronicle import Chronicle
-from peer.conclusion import conclude
+from peer.conclusion import conclude, read_log
 from peer.config import Experiment
 from peer.fleet import Fleet
+from peer.places import Loopback
 from peer.process import LOG
 from peer.progress import RunProgress
 from peer.setup import prepare
@@ -25,21 +27,31 @@ def launch(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         UserError, TopologyError: a mistake of the user's; nothing has been written.
-        RunFailed: a peer has failed; no process is left.
+        RunFailed: a peer has failed, or nobody is left; no process is.
     """
     prepared = prepare(experiment, ENGINE)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
-    prepared.create_folder(ENGINE)
-    chronicle = Chronicle(prepared)
-    fleet = Fleet(prepared, prepared.folder.state(ENGINE))
-    histories = sum(
-        len(prepared.protocol.roster.active(round_)) for round_ in range(experiment.rounds)
-    )
-    with RunProgress(histories, experiment.rounds) as progress:
-        supervisor = Supervisor(fleet, progress)
-        try:
-            supervisor.run()
-        finally:
-            fleet.end()
-    return conclude(ENGINE, prepared, fleet, supervisor, chronicle, progress)
+    graph, roster = prepared.graph, prepared.protocol.roster
+    places = Loopback(graph.nodes)
+    try:
+        prepared.create_folder(ENGINE)
+        chronicle = Chronicle(prepared)
+        fleet = Fleet(prepared, prepared.folder.state(ENGINE), places)
+        begun = _begun(fleet)
+        histories = sum(len(roster.active(round_)) for round_ in range(experiment.rounds))
+        with RunProgress(histories, experiment.rounds) as progress:
+            supervisor = Supervisor(fleet, places, graph.edges, experiment.scenario, progress)
+            try:
+                supervisor.run(begun)
+            finally:
+                fleet.end()
+    finally:
+        places.close()
+    return conclude(ENGINE, prepared, fleet, places, supervisor, chronicle, progress)
+
+
+def _begun(fleet: Fleet) -> int:
+    """Return the highest round that an earlier life of the run had begun, -1 without one."""
+    entries = [entry for member in fleet.members for entry in read_log(member)]
+    return max((entry.round for entry in entries if not entry.is_end), default=-1)

@@ -83,11 +83,13 @@ class Hooks:
         addresses: given the address that this peer listens on, returns each neighbour's.
         on_event: called with each event, in the event loop's thread.
         on_trained: called after each local round, in the training thread.
+        cut_off_from: tells whether a partition lies between this peer and a neighbour.
     """
 
     addresses: Callable[[str], Mapping[int, str]]
     on_event: Callable[[Event], None]
     on_trained: Callable[[RoundReport], None]
+    cut_off_from: Callable[[int], bool] = lambda _neighbour: False
 
 
 def run_peer(
@@ -135,7 +137,8 @@ def run_peer(
                 gossip = Gossip(
                     settings.id, neighbours, protocol, EntryLog(known_entries(store, protocol))
                 )
-                await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
+                doors = (transport, trainer, store, traffic)
+                await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
             await transport.close()
         return gossip, transport
