@@ -10,7 +10,7 @@ from peer.fleet import Fleet, Member
 from peer.places import Places
 from peer.progress import RunProgress
 from peer.records import RunFolder
-from peer.rounds import Rounds
+from peer.rounds import SyncRounds
 from peer.setup import Prepared
 from peer.store import EntryStore
 from peer.summary import Outcome
@@ -88,7 +88,7 @@ def _close_rounds(
     chronicle: Chronicle,
     progress: RunProgress,
 ) -> None:
-    rounds = Rounds(prepared.protocol)
+    rounds = SyncRounds(prepared.protocol)
     for entry in entries:
         if not entry.is_end:
             rounds.add(entry)

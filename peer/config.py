@@ -19,6 +19,7 @@ from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
+from peer.rounds import SCHEDULES
 from peer.scenario import EXAMPLE, Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
@@ -83,7 +84,16 @@ class Experiment:
     perturbation: str = _option(
         "rademacher", "distribution of the perturbations z", choices=PERTURBATIONS
     )
-    gossip: str = _option("flood", "how entries spread", choices=tuple(MODES))
+    gossip: str = _option(
+        "tree",
+        "how entries spread: tree (along a tree per origin), flood, or antientropy (on request)",
+        choices=tuple(MODES),
+    )
+    schedule: str = _option(
+        "sync",
+        "rounds that all go through together, or each peer by itself",
+        choices=tuple(SCHEDULES),
+    )
     gradient_bytes: int = _option(
         4, "bytes of a scalar gradient on the wire", choices=GRADIENT_BYTES
     )
@@ -135,6 +145,16 @@ class Experiment:
     )
     settle_timeout: float = _option(
         60.0, "seconds of silence to wait at the end", above=0.0, most=1e9, defines_run=False
+    )
+    tick: float = _option(
+        1.0, "seconds between two looks at what neighbours lack", least=1e-3, most=1e6
+    )
+    sign: bool = _option(False, "sign every entry with its origin's Ed25519 key")
+    fold: bool = _option(
+        True, "fold entries that everybody has into a base, from which a late peer can start"
+    )
+    disconnect: bool = _option(
+        True, "disconnect a neighbour that lies or floods", defines_run=False
     )
     device: str = _option(
         "auto", "where the model lives; auto takes a GPU", choices=DEVICES, defines_run=False

@@ -85,8 +85,7 @@ async def drive(
     def publish(training: asyncio.Future[LocalRound]) -> Output:
         start, made = trainings.pop(training), training.result()
         assert start.indices is not None
-        digest = start.cut.digest()
-        return gossip.publish(start.round, start.indices, made.gradients, digest, clock())
+        return gossip.publish(start.round, start.indices, made.gradients, clock())
 
     try:
         follow([gossip.start(clock())])

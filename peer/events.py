@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
+from peer.base import Base
 from peer.entry import Entry
 
 
@@ -59,6 +60,29 @@ class LinkRefused:
 
 
 @dataclass(frozen=True)
+class Banned:
+    """A neighbour has lied or has cost too much: it must be disconnected for good."""
+
+    neighbour: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Convicted:
+    """An origin has signed two contents under one number; both must be on disk like an entry."""
+
+    first: Entry
+    second: Entry
+
+
+@dataclass(frozen=True)
+class SnapshotTaken:
+    """A neighbour's base has taken the place of what was held; it must be on disk like an entry."""
+
+    base: Base
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end.
 
@@ -71,10 +95,20 @@ class Finished:
     differing: tuple[int, ...] = ()
 
 
-Event: TypeAlias = EntryAdded | RoundStarted | RoundTimedOut | Rejected | LinkRefused | Finished
+Event: TypeAlias = (
+    EntryAdded
+    | RoundStarted
+    | RoundTimedOut
+    | Rejected
+    | LinkRefused
+    | Banned
+    | Convicted
+    | SnapshotTaken
+    | Finished
+)
 
 
-@dataclass
+@dataclass(slots=True)
 class Output:
     """What a call of `Gossip` wants done, in this order: store entries, send, look at the rest.
 

@@ -23,10 +23,12 @@ from peer.log import EntryLog
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.roster import Roster
-from peer.scenario import check_scenario
+from peer.scenario import check_scenario, membership
 from peer.seeds import candidate_seeds
+from peer.signatures import public_key
 from peer.store import EntryStore
 from peer.trainer import SyntheticTrainer, Trainer
+from peer.trees import Trees
 from peer.units import choose_units
 
 if TYPE_CHECKING:
@@ -101,6 +103,39 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
     return Corpus(encoded, parts, empty + encoded.cut_away)
 
 
+def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
+    """Return who takes part, with how many rows, and in which rounds."""
+    first, last = membership(experiment.scenario, len(rows))
+    evicted = (one.peers for one in experiment.scenario if one.verb == "evict")
+    return Roster(
+        rows,
+        experiment.participation,
+        experiment.seed,
+        first if any(first) else (),
+        last if any(round_ is not None for round_ in last) else (),
+        frozenset(peer for peers in evicted for peer in peers),
+    )
+
+
+def with_keys(protocol: Protocol, public_keys: tuple[bytes, ...]) -> Protocol:
+    """Return the agreement of a run whose entries are signed.
+
+    Args:
+        protocol: without signatures.
+        public_keys: Ed25519, 32 bytes each, by peer.
+    """
+    fields = {**protocol.fields, "public_keys": field_digest(public_keys)}
+    # A run may be continued with more rounds, and its signatures must hold then, too.
+    bound = sorted((name, digest) for name, digest in fields.items() if name != "rounds")
+    context = field_digest(bound)
+    return replace(protocol, fields=fields, public_keys=public_keys, context=context)
+
+
+def simulated_secret(experiment: Experiment, peer: int) -> bytes:
+    """Return the Ed25519 secret key, 32 bytes, of a simulated peer: no secret at all."""
+    return hashlib.blake2b(f"{experiment.seed} {peer}".encode(), digest_size=32).digest()
+
+
 def build_protocol(
     experiment: Experiment,
     graph: topology.Topology,
@@ -110,7 +145,7 @@ def build_protocol(
     """Return the agreement that every peer of the run comes to by itself."""
     peers = experiment.peers
     rows = (1,) * peers if corpus is None else tuple(map(len, corpus.split.shards))
-    roster = Roster(rows, experiment.participation, experiment.seed)
+    roster = build_roster(experiment, rows)
     units = choose_units(
         experiment.learning_rate,
         experiment.rounds,
@@ -139,7 +174,12 @@ def build_protocol(
         fields={name: field_digest(value) for name, value in agreed.items()},
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
+        schedule=experiment.schedule,
         gossip=experiment.gossip,
+        trees=Trees({peer: graph.neighbours(peer) for peer in graph.nodes}, roster),
+        tick=experiment.tick,
+        folding=experiment.fold,
+        disconnects=experiment.disconnect,
     )
 
 
@@ -278,4 +318,7 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
             check_stackable(global_model.model)
             check_room(global_model.model, min(experiment.side_by_side, experiment.peers))
     protocol = build_protocol(experiment, graph, corpus, global_model)
+    if experiment.sign and engine == "sim":
+        secrets = (simulated_secret(experiment, peer) for peer in range(experiment.peers))
+        protocol = with_keys(protocol, tuple(map(public_key, secrets)))
     return Prepared(experiment, graph, folder, corpus, global_model, protocol)

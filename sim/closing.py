@@ -126,6 +126,8 @@ def _troubles(summary: Mapping[str, Any]) -> _Rows:
         rows.append(
             ("missing peers", f"{_list(summary['missing_peers'])}: no end of their logs came")
         )
+    if summary["absent_peers"]:
+        rows.append(("absent peers", f"{_list(summary['absent_peers'])}: not there at the end"))
     if timeouts:
         rows.append(("time-outs", f"{_count(timeouts, 'round')} closed without somebody's entry"))
     if skipped:

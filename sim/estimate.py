@@ -108,7 +108,9 @@ def _control(prepared: Prepared) -> int:
     train = protocol.local_steps * prepared.experiment.step_seconds
     duration = protocol.rounds * (train + LATENCY)
     ticks = int(duration / protocol.tick) + 1
-    hello = len(wire.encode(wire.Hello(0, protocol.fields, {}, True))) + LONG_HEADER
+    hello = (
+        len(wire.encode(wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), True))) + LONG_HEADER
+    )
     digest = len(wire.encode(wire.Digest(bytes(DIGEST_BYTES), False))) + SHORT_HEADER
     bye = len(wire.encode(wire.Bye())) + SHORT_HEADER
     return links * (2 * hello + ticks * digest + bye)

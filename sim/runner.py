@@ -10,13 +10,15 @@ from typing import Any
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
+from peer.entry import Sign
 from peer.errors import RunFailed
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
-from peer.rounds import Rounds
+from peer.rounds import SyncRounds
 from peer.scenario import Incident
-from peer.setup import Prepared, build_trainer, known_entries, prepare
+from peer.setup import Prepared, build_trainer, known_entries, prepare, simulated_secret
+from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
@@ -81,6 +83,7 @@ class _Run:
             begun=max((entry.round for entry in known if not entry.is_end), default=-1),
             observe_incident=self._observe_incident,
             observe_frame=None if trace is None else self._observe_frame,
+            signer=self._signer if experiment.sign else None,
         )
 
     def run(self) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class _Run:
 
     def _catch_up(self) -> None:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
-        rounds = Rounds(self._prepared.protocol)
+        rounds = SyncRounds(self._prepared.protocol)
         for entry in self._known:
             if not entry.is_end:
                 rounds.add(entry)
@@ -138,6 +141,9 @@ class _Run:
                 LOG.warning("peer %d refused a message of peer %d: %s", peer, neighbour, reason)
             case LinkRefused(neighbour, names):
                 LOG.warning("peers %d and %d differ in %s", peer, neighbour, ", ".join(names))
+
+    def _signer(self, peer: int) -> Sign:
+        return signer(simulated_secret(self._prepared.experiment, peer))
 
     def _observe_incident(self, incident: Incident, befallen: tuple[int, ...]) -> None:
         if self._trace is not None:

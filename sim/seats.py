@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from peer.entry import Entry
 from peer.events import RoundStarted
 from peer.gossip import Gossip
+from peer.stored import Stored
 
 
 class Presence(Enum):
@@ -34,7 +34,7 @@ class Seat:
     Attributes:
         presence: whether its process is there.
         gossip: its present life, or the last one; None before the first.
-        stored: what is on its disk, in the order of storing; None where nobody will look.
+        stored: what is on its disk; None where nobody will look.
         trainings: under way or waiting, in the order of their ends.
         held_since: when it was frozen.
         waiting: frames (sender, frame) that have come since.
@@ -44,7 +44,7 @@ class Seat:
 
     presence: Presence = Presence.UP
     gossip: Gossip | None = None
-    stored: list[Entry] | None = None
+    stored: Stored | None = None
     trainings: list[Training] = field(default_factory=list)
     held_since: float = 0.0
     waiting: list[tuple[int, bytes]] = field(default_factory=list)

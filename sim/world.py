@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
-from peer.entry import Entry
-from peer.events import EntryAdded, Event, Finished, Output, RoundStarted
+from peer.entry import Entry, Sign
+from peer.events import Event, Finished, Output, RoundStarted
 from peer.gossip import Gossip
-from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.scenario import Incident, Script
+from peer.stored import Stored
 from peer.traffic import Traffic
 from peer.trainer import Trainer
 from sim.network import Network
@@ -44,6 +44,7 @@ class World:
         begun: the highest round that an earlier life of the run had begun; what befell it up to
             there is taken as having happened. Incidents by time count from the start of this one.
         observe_incident: called with each incident and those of its peers that it could befall.
+        signer: makes each peer's signatures; None: entries are not signed.
         observe_frame: called with "delivered", "lost" or "held", sender, receiver and frame.
     """
 
@@ -62,6 +63,7 @@ class World:
         begun: int = -1,
         observe_incident: IncidentObserver = lambda _incident, _befallen: None,
         observe_frame: FrameObserver | None = None,
+        signer: Callable[[int], Sign] | None = None,
     ) -> None:
         self.schedule = Schedule()
         self.traffic = traffic or Traffic()
@@ -74,6 +76,7 @@ class World:
         self._observe = observe
         self._observe_incident = observe_incident
         self._observe_frame = observe_frame
+        self._signer = signer
         count = len(neighbours)
         slow = slowness or [1.0] * count
         self._train_seconds = [step_seconds * protocol.local_steps * factor for factor in slow]
@@ -89,6 +92,7 @@ class World:
         self._running = False
         self._highest_round = -1
         self._striking = False
+        self._begun = begun
         self._script = Script(scenario)
         self.seats = [Seat() for _ in range(count)]
         for incident in scenario:
@@ -96,9 +100,7 @@ class World:
                 if incident.verb == "join":
                     self.seats[peer].presence = Presence.ABSENT
                 elif incident.verb == "restart":
-                    self.seats[peer].stored = list(known)
-        for incident in self._script.due(-1.0, begun):
-            self._carry_out(incident)
+                    self.seats[peer].stored = Stored(list(known))
 
     @property
     def peers(self) -> list[Gossip]:
@@ -116,23 +118,26 @@ class World:
 
     def run(self) -> None:
         """Let all peers run until each has left."""
+        for incident in self._script.due(-1.0, self._begun):
+            self._carry_out(incident)
         self._running = True
         for peer, seat in enumerate(self.seats):
             if seat.presence is Presence.HELD:
                 seat.presence = Presence.UP
-                self._begin_life(peer, EntryLog(self._known))
+                self._begin_life(peer, Stored(list(self._known)))
                 self._hold(peer)
             elif seat.presence is Presence.UP:
-                self._begin_life(peer, EntryLog(self._known))
+                self._begin_life(peer, Stored(list(self._known)))
         self._await_incident()
         step = self.schedule.step
         while step():
             pass
 
-    def _begin_life(self, peer: int, log: EntryLog) -> None:
+    def _begin_life(self, peer: int, stored: Stored) -> None:
         if not self._running:
             return
-        gossip = Gossip(peer, self._neighbours[peer], self._protocol, log)
+        sign = self._signer(peer) if self._signer is not None else None
+        gossip = stored.revive(peer, self._neighbours[peer], self._protocol, sign)
         self.seats[peer].gossip = self._awake[peer] = gossip
         self._follow(peer, gossip, gossip.start(self.schedule.now))
 
@@ -176,8 +181,8 @@ class World:
     def _store(self, peer: int, events: Sequence[Event]) -> None:
         stored = self.seats[peer].stored
         for event in events:
-            if stored is not None and isinstance(event, EntryAdded):
-                stored.append(event.entry)
+            if stored is not None:
+                stored.take(event)
             self._observe(peer, event)
 
     def _heed(self, peer: int, events: Sequence[Event]) -> bool:
@@ -219,8 +224,7 @@ class World:
         start, now = training.start, self.schedule.now
         assert start.indices is not None
         made = self._trainer.train(peer, start.round, start.cut, start.indices)
-        digest = start.cut.digest()
-        output = gossip.publish(start.round, start.indices, made.gradients, digest, now)
+        output = gossip.publish(start.round, start.indices, made.gradients, now)
         self._follow(peer, gossip, output)
 
     # What the scenario brings
@@ -302,11 +306,11 @@ class World:
         seat.presence = Presence.UP
         seat.earlier_timeouts = seat.timeouts
         seat.gossip = None
-        self._begin_life(peer, EntryLog(seat.stored or ()))
+        self._begin_life(peer, seat.stored or Stored())
 
     def _join(self, peer: int) -> None:
         self.seats[peer].presence = Presence.UP
-        self._begin_life(peer, EntryLog())
+        self._begin_life(peer, Stored())
 
     def _remove(self, peer: int) -> None:
         # What this means to the protocol is in the roster; the peer goes by itself, or has gone.

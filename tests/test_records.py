@@ -48,6 +48,9 @@ OTHER_VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "speed_spread": 0.5,
+    "stragglers": 0.2,
+    "slowdown": 3.0,
     "side_by_side": 2,
 }
 
