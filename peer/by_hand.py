@@ -16,7 +16,7 @@ from peer.events import Event, RoundStarted
 from peer.process import Hooks, PeerSettings, log_event, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
-from peer.setup import resolve_topology
+from peer.setup import refuse_varying, resolve_topology
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")
@@ -36,6 +36,7 @@ def run_by_hand(path: Path) -> bool:
     bind = _take(values, "bind", str)
     addresses = _take(values, "addresses", list)
     experiment, graph = resolve_topology(experiment_from(values))
+    refuse_varying(graph, ENGINE)
     if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
         raise UserError(
             f"addresses = {addresses!r} is not allowed: one text for each of the "

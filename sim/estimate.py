@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from peer import wire
 from peer.accumulator import Accumulator
 from peer.config import Experiment
 from peer.entry import CUT_BYTES, index_type, make_end, make_history
+from peer.link_latencies import link_latencies
 from peer.log import DIGEST_BYTES
 from peer.protocol import Protocol
 from peer.setup import Prepared, build_trainer, prepare
@@ -26,7 +28,6 @@ from peer.summary import peak_memory
 from peer.traffic import LONG_HEADER, SHORT_FRAME, SHORT_HEADER
 from peer.trainer import Announced, Trainer
 from sim.closing import bytes_in_words, seconds_in_words
-from sim.network import LATENCY
 
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
@@ -106,7 +107,8 @@ def _control(prepared: Prepared) -> int:
     """Return about how many bytes of control a simulated run sends, framing included."""
     protocol, links = prepared.protocol, 2 * len(prepared.graph.edges)
     train = protocol.local_steps * prepared.experiment.step_seconds
-    duration = protocol.rounds * (train + LATENCY)
+    latency = fmean(link_latencies(prepared.experiment, prepared.graph).values())
+    duration = protocol.rounds * (train + latency)
     ticks = int(duration / protocol.tick) + 1
     hello = (
         len(wire.encode(wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), True))) + LONG_HEADER

@@ -19,9 +19,11 @@ from peer.scenario import Incident, Script
 from peer.stored import Stored
 from peer.traffic import Traffic
 from peer.trainer import Trainer
+from sim.link_model import LinkModel
 from sim.network import Network
 from sim.schedule import Schedule
 from sim.seats import Presence, Seat, Training
+from sim.slots import Slots
 
 Observer = Callable[[int, Event], None]
 FrameObserver = Callable[[str, int, int, bytes], None]
@@ -39,6 +41,8 @@ class World:
         known: entries of an earlier life, held by every peer at the start.
         observe: called with (peer, event), in the order in which things happen.
         traffic: continues earlier counts, if given.
+        links: what the links are like.
+        slots: when which links are up; None: all always.
         slowness: by what factor each peer's local steps take longer; empty: 1 for all.
         scenario: what befalls the run.
         begun: the highest round that an earlier life of the run had begun; what befell it up to
@@ -46,6 +50,8 @@ class World:
         observe_incident: called with each incident and those of its peers that it could befall.
         signer: makes each peer's signatures; None: entries are not signed.
         observe_frame: called with "delivered", "lost" or "held", sender, receiver and frame.
+        links: what the links are like.
+        slots: when which links are up; None: all always.
     """
 
     def __init__(
@@ -58,6 +64,8 @@ class World:
         known: Sequence[Entry] = (),
         observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
+        links: LinkModel | None = None,
+        slots: Slots | None = None,
         slowness: Sequence[float] = (),
         scenario: Sequence[Incident] = (),
         begun: int = -1,
@@ -83,11 +91,13 @@ class World:
         # Looked up for every frame, hence apart from the seats: who takes frames now, and alarms.
         self._awake: list[Gossip | None] = [None] * count
         self._alarms = [inf] * count
-        self._network = Network(
+        self._slots = slots
+        self.network = Network(
             self.schedule,
             self._deliver if observe_frame is None else self._deliver_observed,
             self.traffic,
-            *([] if observe_frame is None else [self._lose]),
+            links,
+            self._lose,
         )
         self._running = False
         self._highest_round = -1
@@ -129,6 +139,8 @@ class World:
             elif seat.presence is Presence.UP:
                 self._begin_life(peer, Stored(list(self._known)))
         self._await_incident()
+        if self._slots is not None:
+            self._turn(self._slots)
         step = self.schedule.step
         while step():
             pass
@@ -142,6 +154,23 @@ class World:
         self._follow(peer, gossip, gossip.start(self.schedule.now))
 
     # What the network and the clock bring
+
+    def _turn(self, slots: Slots) -> None:
+        """Begin the next slot, and go on doing so while anybody is there."""
+        up, down = slots.turn()
+        now = self.schedule.now
+        for a, b in down:
+            self.network.link_down(a, b)
+        for a, b in up:
+            self.network.link_up(a, b)
+        for edges, act in ((down, Gossip.link_down), (up, Gossip.link_up)):
+            for a, b in edges:
+                for me, other in ((a, b), (b, a)):
+                    gossip = self._awake[me]
+                    if gossip is not None:
+                        self._follow(me, gossip, act(gossip, other, now))
+        if any(seat.running for seat in self.seats):
+            self.schedule.at(slots.next_time, self._turn, slots)
 
     def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:
         gossip = self._awake[receiver]
@@ -167,7 +196,7 @@ class World:
         if events:
             self._store(peer, events)
         if output.messages:
-            send = self._network.send
+            send = self.network.send
             for neighbour, frame in output.messages:
                 send(peer, neighbour, frame)
         higher = bool(events) and self._heed(peer, events)
@@ -251,9 +280,9 @@ class World:
     def _carry_out(self, incident: Incident) -> None:
         verb, peers = incident.verb, incident.peers
         if verb == "partition":
-            self._network.cut(frozenset(peers))
+            self.network.cut(frozenset(peers))
         elif verb == "repair":
-            self._network.mend()
+            self.network.mend()
         else:
             # Whether it can befall a peer has to be known before it does, for the trace's order.
             peers = tuple(peer for peer in peers if self._can(verb, self.seats[peer]))

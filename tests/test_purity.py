@@ -20,6 +20,7 @@ PURE = (
     "gossip",
     "gradients",
     "importance",
+    "latency",
     "links",
     "log",
     "philox",
@@ -47,6 +48,8 @@ ALLOWED = {
     "msgpack",
     "numpy",
     "peer",
+    "re",
+    "statistics",
     "struct",
     "typing",
 }

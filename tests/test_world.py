@@ -22,7 +22,8 @@ from peer.importance import sampling_weights
 from peer.protocol import Protocol
 from peer.seeds import active_peers, draw_uniform, draw_weighted
 from peer.trainer import LocalRound, SyntheticTrainer
-from sim.network import LATENCY, Network
+from sim.link_model import LinkModel
+from sim.network import Network
 from sim.schedule import Schedule
 from sim.world import World
 
@@ -39,6 +40,7 @@ GRAPHS = {
     "scale-free": nx.barabasi_albert_graph(PEERS, 2, seed=3),
 }
 STEP_SECONDS = 0.1
+LATENCY = LinkModel().law.mean
 
 
 class Uneven(SyntheticTrainer):
