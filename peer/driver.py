@@ -60,16 +60,14 @@ async def drive(
     inbox = _Inbox(transport)
     trainings: dict[asyncio.Future[LocalRound], RoundStarted] = {}
 
-    def follow(outputs: list[Output]) -> None:
-        events = [event for output in outputs for event in output.events]
-        entries = [event.entry for event in events if isinstance(event, EntryAdded)]
+    def follow(output: Output) -> None:
+        entries = [event.entry for event in output.events if isinstance(event, EntryAdded)]
         if entries:
             store.append(entries, durable=any(entry.origin == gossip.me for entry in entries))
-        for output in outputs:
-            for neighbour, frame in output.messages:
-                if not cut_off_from(neighbour) and transport.send(neighbour, frame):
-                    traffic.count(gossip.me, neighbour, frame)
-        for event in events:
+        for neighbour, frame in output.messages:
+            if not cut_off_from(neighbour) and transport.send(neighbour, frame):
+                traffic.count(gossip.me, neighbour, frame)
+        for event in output.events:
             report(event)
             match event:
                 case RoundStarted(indices=indices) if indices is not None:
@@ -88,16 +86,18 @@ async def drive(
         return gossip.publish(start.round, start.indices, made.gradients, clock())
 
     try:
-        follow([gossip.start(clock())])
+        follow(gossip.start(clock()))
         while (due := gossip.timer) is not None:
             await inbox.wait(due - clock())
-            outputs = [publish(training) for training in [*trainings] if training.done()]
+            turn = Output([], [])
+            for training in [training for training in trainings if training.done()]:
+                _append(turn, publish(training))
             for neighbour, frame in inbox.take():
                 if gossip.finished is None and not cut_off_from(neighbour):
-                    outputs.append(gossip.receive(frame, neighbour, clock()))
+                    _append(turn, gossip.receive(frame, neighbour, clock()))
             if (due := gossip.timer) is not None and clock() >= due:
-                outputs.append(gossip.advance(clock()))
-            follow(outputs)
+                _append(turn, gossip.advance(clock()))
+            follow(turn)
         assert gossip.finished is not None
         return gossip.finished
     finally:
@@ -107,6 +107,11 @@ async def drive(
         await transport.close()
         # Steps that are under way use the trainer, which is the caller's again after this.
         await asyncio.to_thread(worker.shutdown, cancel_futures=True)
+
+
+def _append(turn: Output, output: Output) -> None:
+    turn.messages += output.messages
+    turn.events += output.events
 
 
 class _Inbox:
