@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from typing import Final
 
 from peer import control
 from peer.config import Experiment
@@ -27,6 +29,10 @@ from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from topology import TopologyError
+
+
+COUNT_EVERY: Final = 1.0
+"""Seconds after which the bytes sent so far are noted again; they are at each round, too."""
 
 
 def run_child(
@@ -77,6 +83,7 @@ class _Child:
         self._traffic = self._folder.read_links()
         self._addresses: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         self._cut: frozenset[int] = frozenset()
+        self._counted = 0.0
         self._speaking = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -117,8 +124,12 @@ class _Child:
 
     def _on_event(self, event: Event) -> None:
         log_event(self._settings.id, event)
-        if isinstance(event, RoundStarted):
+        now = time.monotonic()
+        # What a life has sent since is not known any more when it is killed.
+        if isinstance(event, RoundStarted) or now >= self._counted + COUNT_EVERY:
+            self._counted = now
             self._folder.write_links(self._traffic)
+        if isinstance(event, RoundStarted):
             self._tell_round(event.round)
 
     def _on_trained(self, report: RoundReport) -> None:

@@ -52,6 +52,7 @@ SIMULATOR_ONLY: Final = (
     "side_by_side",
     *SIMULATED_LINKS,
 )
+ISOLATIONS: Final = ("none", "netns")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
@@ -215,6 +216,13 @@ class Experiment:
         "threads of a forward pass; its last bits hang on them",
         least=1,
         most=4096,
+        defines_run=False,
+    )
+    isolate: str = _option(
+        "none",
+        "netns: `kseed launch` gives each peer a network namespace of its own, with a cable for "
+        "each link, and the latency and loss of simulated links by netem; root on Linux",
+        choices=ISOLATIONS,
         defines_run=False,
     )
     out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
@@ -418,6 +426,10 @@ def unused_options(
         engine: sim, launch or peer.
     """
     idle: set[str] = set() if engine == "sim" else {*SIMULATOR_ONLY, "trace"}
+    if engine != "launch":
+        idle.add("isolate")
+    elif experiment.isolate != "none":
+        idle -= {"latency", "loss"}
     if not experiment.stragglers:
         idle.add("slowdown")
     if experiment.is_synthetic:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Final
 from peer import control
 from peer.child import run_child
 from peer.control import Message
+from peer.interrupts import interrupts_put_off
 from peer.places import Places
 from peer.process import PeerSettings
 from peer.setup import Prepared
@@ -231,29 +230,3 @@ def _note_end(member: Member, life: Life) -> None:
     code = life.process.exitcode
     if code is not None and code < 0:
         member.exit_signals.append(-code)
-
-
-@contextmanager
-def interrupts_put_off() -> Iterator[None]:
-    """Hold Ctrl-C back; a process that is started meanwhile stays deaf to it.
-
-    So no peer can be forgotten between its start and its entry in the list, and neither the server
-    nor a peer in its first moments answers Ctrl-C with a traceback.
-    """
-    # When it starts, this lets SIGINT through again, so it has to run already.
-    resource_tracker.ensure_running()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # The mask is what a new process inherits. It is this thread's alone, and Python would hear of
-    # a signal that another thread has got, so what answers it is put off as well.
-    put_off: list[int] = []
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread:
-        answer = signal.signal(signal.SIGINT, lambda number, _frame: put_off.append(number))
-    try:
-        yield
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, answer)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number in put_off[:1]:
-            signal.raise_signal(number)

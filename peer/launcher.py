@@ -13,10 +13,12 @@ from peer.chronicle import Chronicle
 from peer.conclusion import conclude, read_log
 from peer.config import Experiment
 from peer.fleet import Fleet
-from peer.places import Loopback
+from peer.link_latencies import link_latencies
+from peer.namespaces import Namespaces
+from peer.places import Loopback, Places
 from peer.process import LOG
 from peer.progress import RunProgress
-from peer.setup import prepare
+from peer.setup import Prepared, prepare
 from peer.supervisor import Supervisor
 
 ENGINE: Final = "launch"
@@ -33,7 +35,7 @@ def launch(experiment: Experiment) -> dict[str, Any]:
     for note in prepared.graph.notes:
         LOG.info("%s", note)
     graph, roster = prepared.graph, prepared.protocol.roster
-    places = Loopback(graph.nodes)
+    places = _places(prepared)
     try:
         prepared.create_folder(ENGINE)
         chronicle = Chronicle(prepared)
@@ -49,6 +51,15 @@ def launch(experiment: Experiment) -> dict[str, Any]:
     finally:
         places.close()
     return conclude(ENGINE, prepared, fleet, places, supervisor, chronicle, progress)
+
+
+def _places(prepared: Prepared) -> Places:
+    """Return where the peers listen."""
+    experiment, graph = prepared.experiment, prepared.graph
+    if experiment.isolate == "none":
+        return Loopback(graph.nodes)
+    latencies = link_latencies(experiment, graph)
+    return Namespaces(graph.nodes, graph.edges, latencies, experiment.loss)
 
 
 def _begun(fleet: Fleet) -> int:
