@@ -30,7 +30,6 @@ from peer.records import RunFolder
 from peer.reporting import RoundReport
 from topology import TopologyError
 
-
 COUNT_EVERY: Final = 1.0
 """Seconds after which the bytes sent so far are noted again; they are at each round, too."""
 
