@@ -52,6 +52,7 @@ SIMULATOR_ONLY: Final = (
     "side_by_side",
     *SIMULATED_LINKS,
 )
+CURVE: Final = ("auto", "on", "off")
 ISOLATIONS: Final = ("none", "netns")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -216,6 +217,13 @@ class Experiment:
         "threads of a forward pass; its last bits hang on them",
         least=1,
         most=4096,
+        defines_run=False,
+    )
+    curve: str = _option(
+        "auto",
+        "whether links are encrypted and admit known keys alone; auto: where an address is beyond "
+        "this machine",
+        choices=CURVE,
         defines_run=False,
     )
     isolate: str = _option(

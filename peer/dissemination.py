@@ -98,15 +98,16 @@ class Tree:
 
     def push_to(self, entry: Entry, sender: int | None) -> list[int]:
         """Return the children in the origin's tree."""
-        origin = entry.origin
-        trees = self._trees
+        origin, trees = entry.origin, self._trees
         children = [] if trees is None else trees.children(origin, entry.round, self._me)
         if origin in self._pruned or origin in self._grafted:
             pruned = self._pruned.get(origin, ())
             more = self._grafted.get(origin, ())
             children = [child for child in children if child not in pruned]
             children += [child for child in sorted(more) if child not in children]
-        return [child for child in children if child != sender]
+        if sender in children:
+            children.remove(sender)
+        return children
 
     def duplicate(self, origin: int, sender: int) -> bool:
         """Prune the sender, and have it prune this peer."""

@@ -253,6 +253,8 @@ class Gossip:
             case wire.Entries(entries):
                 for entry in entries:
                     self._take_entry(entry, neighbour, now)
+                # The last of a log that an earlier life had lost may be among them.
+                self._pace.meet(now)
             case wire.Digest(digest, complete):
                 link.digest, link.complete = digest, complete
                 if digest != self.log.digest():
@@ -290,20 +292,18 @@ class Gossip:
                 self._take_base(message, neighbour, link, now)
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
-        if self.log.holds(entry):
-            self.duplicates += 1
-            self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content))
-            asked = self._repair.was_asked(entry.origin, neighbour)
-            if not asked and self._dissemination.duplicate(entry.origin, neighbour):
-                self._outbox.prune(neighbour, entry.origin)
+        next_ = self.log.length(entry.origin)
+        if entry.sequence < next_ and self.log.holds(entry):
+            self._take_again(entry, neighbour, now)
             return
         try:
             self.protocol.check(entry)
             if self.log.convicted(entry.origin, entry.sequence):
                 return
-            previous = self.log.last(entry.origin)
-            if previous is not None and previous.sequence == entry.sequence - 1:
-                self.protocol.check_order(entry, previous)
+            if entry.sequence == next_:
+                previous = self.log.last(entry.origin)
+                if previous is not None:
+                    self.protocol.check_order(entry, previous)
             self._add(entry, neighbour, now)
         except Gap:
             # What stands before it is under way, or was lost.
@@ -317,6 +317,14 @@ class Gossip:
         else:
             self._pace.close(now)
             self._pace.heard(now)
+
+    def _take_again(self, entry: Entry, neighbour: int, now: float) -> None:
+        """Count a second copy, and see to it that there will be no third."""
+        self.duplicates += 1
+        self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content))
+        asked = self._repair.was_asked(entry.origin, neighbour)
+        if not asked and self._dissemination.duplicate(entry.origin, neighbour):
+            self._outbox.prune(neighbour, entry.origin)
 
     def _add(self, entry: Entry, sender: int | None, now: float) -> None:
         """Add an entry that is not held yet, and push it on."""
@@ -348,16 +356,19 @@ class Gossip:
             raise RefusedEntry("a base that was not asked for")
         link.asked_for = 0
         self.protocol.check_base(message.base, message.witnesses)
-        if not self._replica.covers(message.base):
+        if not self._replica.needs(message.base):
+            # What was missing has come by itself while the base was on its way.
             return
+        left = self.rounds.current
         self._replica.take(message.base)
         self._outbox.emit(SnapshotTaken(message.base))
+        if self._pace.started and self.rounds.current > left:
+            self._pace.enter(now)
         for entry in message.witnesses:
             self._take_entry(entry, neighbour, now)
         self._reconciliation.pull(neighbour, link.versions, now)
-        if self._pace.started:
-            self._pace.enter(now)
-            self._pace.close(now)
+        self._pace.close(now)
+        self._pace.meet(now)
 
     def _take_proof(self, proof: wire.Proof, neighbour: int) -> None:
         if not self.protocol.public_keys:

@@ -92,11 +92,9 @@ class Reconciliation:
         """Ask for what a neighbour has and this peer lacks, or for the base that it is in."""
         replica, theirs = self._replica, message.versions
         link.behind = False
-        convictions = replica.log.convictions.items()
-        cut_short = any(theirs.get(origin, 0) > number for origin, number in convictions)
         mine = replica.base.round if replica.base is not None else 0
         lost = message.round > replica.rounds.current and bool(replica.log.missing(theirs))
-        if replica.folds and message.round > mine and (lost or cut_short):
+        if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
             link.asked_for, link.versions = message.round, theirs
             self._outbox.send(neighbour, wire.Behind(message.round))
         else:

@@ -3,7 +3,7 @@
 config.toml         the resolved experiment
 summary.json        schema 1, other programs read it
 rounds.jsonl        one line a round
-links.csv           bytes and messages per directed link, payload and control apart
+links.csv           bytes and messages per directed link: payload, control, framing, handshake
 topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
@@ -183,9 +183,13 @@ class RunFolder:
                 writer.writerow([sender, receiver, *asdict(count).values()])
         os.replace(_replacing(path), path)
 
-    def read_links(self) -> Traffic:
-        """Return what links.csv has counted, nothing if there is none."""
-        traffic = Traffic()
+    def read_links(self, *, curve: bool = False) -> Traffic:
+        """Return what links.csv has counted, nothing if there is none.
+
+        Args:
+            curve: see `Traffic`; for what is still to be counted.
+        """
+        traffic = Traffic(curve=curve)
         path = self.path / "links.csv"
         if not path.exists():
             return traffic

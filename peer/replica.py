@@ -9,6 +9,8 @@ rebuilt from its disk is the one that was lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from peer.base import Base
 from peer.entry import Entry, Kind
 from peer.folding import Folding, fits
@@ -82,8 +84,8 @@ class Replica:
         return self.protocol.roster.is_active(self.me, self.rounds.current)
 
     def may_close(self) -> bool:
-        """Tell whether the current round has everything that has to be waited for."""
-        if self.rounds.awaited():
+        """Tell whether the current round, if any, has everything that has to be waited for."""
+        if self.over or self.rounds.awaited():
             return False
         return not self.trains() or self.rounds.has(self.me)
 
@@ -105,10 +107,16 @@ class Replica:
         if base is not None:
             self.log.rebase(base.versions, base.sum)
 
-    def covers(self, base: Base) -> bool:
-        """Tell whether the present base is within another."""
+    def needs(self, base: Base) -> bool:
+        """Tell whether another base, with the present one within it, has what is missing here."""
         mine = self.base.versions if self.base is not None else {}
-        return all(base.versions.get(origin, 0) >= length for origin, length in mine.items())
+        within = all(base.versions.get(origin, 0) >= length for origin, length in mine.items())
+        return within and (bool(self.log.missing(base.versions)) or self.cut_short(base.versions))
+
+    def cut_short(self, versions: Mapping[int, int]) -> bool:
+        """Tell whether others hold what an origin has published past its conviction here."""
+        convictions = self.log.convictions.items()
+        return any(versions.get(origin, 0) > number for origin, number in convictions)
 
     def take(self, base: Base) -> None:
         """Put a checked base of a neighbour's under what is held above it."""

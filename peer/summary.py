@@ -127,6 +127,7 @@ def summarise(
             "payload_total": total.payload_bytes,
             "control_total": total.control_bytes,
             "framing_total": total.framing_bytes,
+            "handshake_total": total.handshake_bytes,
             "wire_total": total.wire_bytes,
             # What one peer sends is what another receives, so each byte counts twice.
             "per_peer_round_mean": 2 * total.wire_bytes / peers / experiment.rounds,

@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     peer = commands.add_parser("peer", help="run one peer by hand")
     peer.add_argument("file", type=Path, help="the experiment, with id, bind and addresses")
     peer.set_defaults(run=_peer)
+    keys = commands.add_parser("keys", help="make the keys of peers that are run by hand")
+    keys.add_argument("peers", metavar="N", help="number of peers")
+    keys.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder for the files")
+    keys.set_defaults(run=_keys)
     graph = commands.add_parser("topology", help="measure and draw a topology")
     graph.add_argument("name", help="a family, or a file: " + ", ".join(topology.FAMILIES))
     graph.add_argument("--peers", type=int, help="number of peers (default 8; a file sets it)")
@@ -165,6 +169,10 @@ def _given(parsed: argparse.Namespace, items: Iterable[Any]) -> dict[str, Any]:
     return values
 
 
+def _option(name: str) -> Any:
+    return next(item for item in options() if item.name == name)
+
+
 def _number(item: Any, text: str) -> int | float:
     try:
         # Python would also read 1_0 and the digits of other scripts.
@@ -217,6 +225,18 @@ def _peer(parsed: argparse.Namespace) -> int:
 
     logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
     return 0 if run_by_hand(parsed.file) else EXIT_INCOMPLETE
+
+
+def _keys(parsed: argparse.Namespace) -> int:
+    from peer.keys import PUBLIC, make_keys, secret_name
+
+    peers = experiment_from({"peers": _number(_option("peers"), parsed.peers)}).peers
+    make_keys(peers, parsed.to)
+    print(
+        f"{parsed.to / PUBLIC} is for every peer, {parsed.to / secret_name(0)} for peer 0 alone, "
+        "and so on"
+    )
+    return 0
 
 
 def _topology(parsed: argparse.Namespace) -> int:

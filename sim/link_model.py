@@ -20,8 +20,8 @@ from peer.latency import Constant, Edge, Law, parse_latency
 from peer.link_latencies import link_latencies
 from peer.seeds import Domain, random_words
 
-BATCH = 256
-"""Frames whose words are drawn together: a call of the generator costs as much as 1,000 words."""
+BATCH = 512
+"""Frames whose words are drawn together: a call of the generator costs as much as 4,000 words."""
 
 DEFAULT_LAW = Constant(0.01)
 

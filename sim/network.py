@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from peer.traffic import LONG_HEADER, SHORT_FRAME, SHORT_HEADER, Traffic
+from peer.traffic import LinkCount, Traffic
 from sim.link_model import BATCH, DOUBLED, HELD_BACK, LOST, NO_FATES, Fates, LinkModel
 from sim.schedule import Schedule
 
@@ -43,9 +43,10 @@ class FrameCounts:
 class _Link:
     """One directed link, from its first frame on."""
 
-    __slots__ = ("fates", "free", "held", "last", "latency", "sent", "up")
+    __slots__ = ("count", "fates", "free", "held", "last", "latency", "sent", "up")
 
-    def __init__(self, latency: float, up: bool) -> None:
+    def __init__(self, count: LinkCount, latency: float, up: bool) -> None:
+        self.count = count
         self.latency = latency
         self.up = up
         self.sent = 0
@@ -95,8 +96,9 @@ class Network:
 
     def send(self, sender: int, receiver: int, frame: bytes) -> None:
         """Put a frame on a link."""
-        self.traffic.count(sender, receiver, frame)
         link = self._links.get((sender, receiver)) or self._open(sender, receiver)
+        framing = self.traffic.framing(len(frame))
+        link.count.count(frame, framing)
         if not link.up:
             self._stopped += 1
             self._lose(sender, receiver, frame)
@@ -104,9 +106,9 @@ class Network:
             link.sent += 1
             schedule = self._schedule
             schedule.at(schedule.now + link.latency, self._deliver, sender, receiver, frame)
-        elif self._transmit(link, sender, receiver, frame) & DOUBLED:
+        elif self._transmit(link, sender, receiver, frame, framing) & DOUBLED:
             self._duplicated += 1
-            self._transmit(link, sender, receiver, frame)
+            self._transmit(link, sender, receiver, frame, framing)
 
     def expected_latency(self, sender: int, receiver: int) -> float:
         """Return the seconds that a frame is expected to take, without queueing or reordering."""
@@ -143,7 +145,8 @@ class Network:
 
     def _open(self, sender: int, receiver: int) -> _Link:
         latency = self._model.expected_latency(sender, receiver)
-        link = _Link(latency, self._is_up(sender, receiver))
+        count = self.traffic.link(sender, receiver)
+        link = _Link(count, latency, self._is_up(sender, receiver))
         self._links[sender, receiver] = link
         return link
 
@@ -162,17 +165,16 @@ class Network:
             if link is not None:
                 link.up = self._is_up(*ends)
 
-    def _transmit(self, link: _Link, sender: int, receiver: int, frame: bytes) -> int:
+    def _transmit(self, link: _Link, sender: int, receiver: int, frame: bytes, framing: int) -> int:
         """Send one copy of a frame; return the marks of its fate."""
         # Comparisons are written out: `max` would take a tenth of the whole.
         schedule, marks, latency = self._schedule, 0, link.latency
         extras: memoryview | None = None
         time = schedule.now
         if self._bandwidth:
-            header = SHORT_HEADER if len(frame) <= SHORT_FRAME else LONG_HEADER
             if time < link.free:
                 time = link.free
-            time += (len(frame) + header) / self._bandwidth
+            time += (len(frame) + framing) / self._bandwidth
             link.free = time
         if self._has_fates:
             place = link.sent % BATCH

@@ -84,7 +84,7 @@ class _Run:
             step_seconds=experiment.step_seconds,
             known=known,
             observe=self._observe,
-            traffic=prepared.folder.read_links(),
+            traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
             slowness=slowness(experiment),
             scenario=experiment.scenario,
             begun=max((entry.round for entry in known if not entry.is_end), default=-1),

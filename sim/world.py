@@ -141,17 +141,24 @@ class World:
         self._await_incident()
         if self._slots is not None:
             self._turn(self._slots)
-        step = self.schedule.step
-        while step():
-            pass
+        self.schedule.run()
 
     def _begin_life(self, peer: int, stored: Stored) -> None:
         if not self._running:
             return
+        for other in self._neighbours[peer]:
+            if self.seats[other].running and self.seats[other].gossip is not None:
+                self._connect(peer, other)
         sign = self._signer(peer) if self._signer is not None else None
         gossip = stored.revive(peer, self._neighbours[peer], self._protocol, sign)
         self.seats[peer].gossip = self._awake[peer] = gossip
         self._follow(peer, gossip, gossip.start(self.schedule.now))
+
+    def _connect(self, a: int, b: int) -> None:
+        """Count the two connections of a link, one dialled by each end."""
+        for sender, receiver in ((a, b), (b, a)):
+            self.traffic.count_handshake(sender, receiver, dialled=True)
+            self.traffic.count_handshake(sender, receiver, dialled=False)
 
     # What the network and the clock bring
 

@@ -169,7 +169,7 @@ def test_no_sum_overflows_however_often_a_peer_publishes() -> None:
     steps = np.full(4, largest)
     for round_ in (0, 1):
         indices = np.zeros(4, dtype=np.int64)
-        gossip.publish(round_, indices, steps, "00" * 16, 2.0)
+        gossip.publish(round_, indices, steps, 2.0)
     assert gossip.rounds.over
     total = int(gossip.rounds.accumulator.sums[0])
     both = 8 * largest * protocol.step_size * 2**protocol.units.fraction_bits

@@ -34,6 +34,7 @@ PURE = (
     "trainer",
     "units",
     "wire",
+    "zmtp",
 )
 ALLOWED = {
     "__future__",

@@ -110,7 +110,18 @@ def test_a_full_queue_drops_frames_and_counts_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "routing_id",
-    [None, b"1", b"22", b"02", b"2_", b"+2", b"2\x00", "٢".encode(), b"/2", b"\xff" * 255],
+    [
+        None,
+        b"000001",
+        b"000022",
+        b"2",
+        b"00002_",
+        b"+00002",
+        b"000002\x00",
+        "00000٢".encode(),
+        b"/000002",
+        b"\xff" * 255,
+    ],
 )
 def test_who_is_no_neighbour_is_not_heard(routing_id: bytes | None) -> None:
     async def main() -> None:
@@ -133,7 +144,7 @@ def test_messages_of_many_frames_are_garbage_from_a_neighbour_too() -> None:
     async def main() -> None:
         async with opened(0) as transport:
             transport.connect({2: LOOPBACK.replace("*", "1")})
-            with stranger(transport.endpoint, b"2") as socket:
+            with stranger(transport.endpoint, b"000002") as socket:
                 socket.send_multipart([b"two", b"frames"])
                 socket.send_multipart([b""] * 10_000)
                 socket.send(b"one")
@@ -148,7 +159,7 @@ def test_a_frame_past_the_limit_is_not_read() -> None:
         async with opened(0) as transport, opened(2) as neighbour:
             transport.connect({2: neighbour.endpoint})
             neighbour.connect({0: transport.endpoint})
-            with stranger(transport.endpoint, b"2/large") as socket:
+            with stranger(transport.endpoint, b"000002/large") as socket:
                 socket.send(b"small")
                 socket.send(bytes(FRAME_LIMIT + 1))
             assert await soon(transport.receive()) == (2, b"small")
@@ -163,7 +174,7 @@ def test_who_claims_a_number_does_not_silence_its_owner() -> None:
     async def main() -> None:
         async with opened(0) as transport, opened(2) as neighbour:
             transport.connect({2: neighbour.endpoint})
-            with stranger(transport.endpoint, b"2") as socket:
+            with stranger(transport.endpoint, b"000002") as socket:
                 socket.send(b"claim")
                 assert await soon(transport.receive()) == (2, b"claim")
                 neighbour.connect({0: transport.endpoint})

@@ -68,7 +68,10 @@ def load(path: str | Path) -> Topology:
 
 
 def to_node_link(topology: Topology) -> dict[str, Any]:
-    """Return the node-link form of a topology, for JSON; `load` reads it back equal."""
+    """Return the node-link form of a topology, for JSON; `load` reads it back equal.
+
+    Of one that varies over time it is the union of all slots.
+    """
     return {
         "directed": False,
         "multigraph": False,

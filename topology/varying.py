@@ -12,9 +12,8 @@ training" (NeurIPS 2021), its links taken both ways. A file can hold any other s
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain, combinations
 
 from topology.graph import Topology, TopologyError
@@ -30,21 +29,54 @@ SPREAD_LIMIT = 10_000
 
 
 @dataclass(frozen=True)
+class Repeated:
+    """These slots, again and again."""
+
+    slots: tuple[Edges, ...]
+
+    @property
+    def period(self) -> int:
+        """After so many slots they come again."""
+        return len(self.slots)
+
+    def __call__(self, slot: int) -> Edges:
+        """Return the links of a slot."""
+        return self.slots[slot % len(self.slots)]
+
+
+@dataclass(frozen=True)
+class Matchings:
+    """Each slot is a matching drawn anew; one seed gives the same ones."""
+
+    peers: int
+    seed: int
+    period: None = None
+
+    def __call__(self, slot: int) -> Edges:
+        """Return the links of a slot."""
+        order = list(range(self.peers))
+        random.Random(f"{self.seed}/{slot}").shuffle(order)
+        pairs = zip(order[0::2], order[1::2], strict=False)
+        return frozenset((min(pair), max(pair)) for pair in pairs)
+
+
+@dataclass(frozen=True)
 class Varying(Topology):
     """A graph that varies over time; as a `Topology` it is the union of all slots.
 
     So a peer's neighbours are all those that it ever has a link to.
     """
 
-    draw: Callable[[int], Edges] = field(kw_only=True, repr=False)
-    """The links of a slot, for 0 <= slot < period, or any slot without a period."""
+    slots: Repeated | Matchings = field(kw_only=True, repr=False)
 
-    period: int | None = field(kw_only=True)
-    """After so many slots they come again from the first; None: never."""
+    @property
+    def period(self) -> int | None:
+        """After so many slots they come again from the first; None: never."""
+        return self.slots.period
 
     def edges_at(self, slot: int) -> Edges:
         """Return the links that are up in a slot, 0, 1, ...; pairs (i, j) with i < j."""
-        return self.draw(slot if self.period is None else slot % self.period)
+        return self.slots(slot)
 
     def changes(self, slot: int) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
         """Return the links that go up and those that go down when a slot begins, sorted.
@@ -89,7 +121,7 @@ def build_varying(name: str, peers: int, seed: int) -> Varying:
             f"{peers} given (one-peer-exponential takes more)"
         )
     edges = tuple(combinations(range(peers), 2))
-    return Varying(name, edges, names, draw=partial(_matching, peers, seed), period=None)
+    return Varying(name, edges, names, slots=Matchings(peers, seed))
 
 
 def from_slots(
@@ -103,7 +135,7 @@ def from_slots(
     if not slots:
         raise TopologyError("a sequence has at least one graph; there is none")
     union = tuple(sorted(set(chain.from_iterable(slots))))
-    return Varying(name, union, names, notes, draw=tuple(slots).__getitem__, period=len(slots))
+    return Varying(name, union, names, notes, slots=Repeated(tuple(slots)))
 
 
 def _doublings(peers: int) -> int:
@@ -113,14 +145,7 @@ def _doublings(peers: int) -> int:
 
 def _one_peer(peers: int, distance: int) -> Edges:
     ends = ((peer, (peer + distance) % peers) for peer in range(peers))
-    return frozenset((min(i, j), max(i, j)) for i, j in ends)
-
-
-def _matching(peers: int, seed: int, slot: int) -> Edges:
-    order = list(range(peers))
-    random.Random(f"{seed}/{slot}").shuffle(order)
-    pairs = zip(order[0::2], order[1::2], strict=False)
-    return frozenset((min(i, j), max(i, j)) for i, j in pairs)
+    return frozenset((min(pair), max(pair)) for pair in ends)
 
 
 VARYING = ("one-peer-exponential", "random-matching")
