@@ -41,6 +41,7 @@ from peer.chronicle import Chronicle
 from peer.config import Experiment
 from peer.errors import RunFailed, UserError
 from peer.events import Event, RoundStarted
+from peer.keys import ensure_keys
 from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
 from peer.progress import RunProgress
 from peer.records import RunFolder
@@ -113,10 +114,15 @@ class _Network:
         context.set_forkserver_preload(self._shared_modules())
         encoded = self._save_rows()
         threads = max(1, (os.cpu_count() or 1) // experiment.peers)
+        curve, keys = experiment.curve == "on", self._state / "keys"
+        if curve:
+            ensure_keys(experiment.peers, keys)
         for peer in self._prepared.graph.nodes:
             folder = self._state / f"peer-{peer}"
             folder.mkdir(parents=True, exist_ok=True)
-            settings = PeerSettings(peer, folder, encoded=encoded, kernel_threads=threads)
+            settings = PeerSettings(
+                peer, folder, encoded=encoded, kernel_threads=threads, keys=keys, curve=curve
+            )
             mine, theirs = context.Pipe()
             process = context.Process(
                 target=_run_child, args=(theirs, experiment, settings), name=f"kseed-{peer}"
@@ -312,7 +318,7 @@ def _take_part(
     settings: PeerSettings,
 ) -> dict[str, Any]:
     folder = RunFolder(settings.folder)
-    traffic = folder.read_links()
+    traffic = folder.read_links(curve=settings.curve)
     speaking = threading.Lock()
 
     def tell(message: Mapping[str, Any]) -> None:
