@@ -79,7 +79,7 @@ class _Child:
         self._experiment = experiment
         self._settings = settings
         self._folder = RunFolder(settings.folder)
-        self._traffic = self._folder.read_links()
+        self._traffic = self._folder.read_links(curve=settings.curve)
         self._addresses: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         self._cut: frozenset[int] = frozenset()
         self._counted = 0.0

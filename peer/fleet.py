@@ -18,6 +18,7 @@ from peer import control
 from peer.child import run_child
 from peer.control import Message
 from peer.interrupts import interrupts_put_off
+from peer.keys import ensure_keys
 from peer.places import Places
 from peer.process import PeerSettings
 from peer.setup import Prepared
@@ -93,6 +94,7 @@ class Fleet:
     def __init__(self, prepared: Prepared, state: Path, places: Places) -> None:
         self._prepared = prepared
         self._state = state
+        self._keys = state / "keys"
         self._places = places
         self._context = multiprocessing.get_context("forkserver")
         self._encoded: tuple[Path, int] | None = None
@@ -105,6 +107,9 @@ class Fleet:
             global_model.kernel.warm_up(global_model.model.weights.dtype)
         self._context.set_forkserver_preload(self._shared_modules())
         self._encoded = self._save_rows()
+        experiment = self._prepared.experiment
+        if experiment.curve == "on":
+            ensure_keys(experiment.peers, self._keys)
 
     def start(self, member: Member) -> None:
         """Give a peer that is not there a process; folder and address are those of earlier ones."""
@@ -117,6 +122,8 @@ class Fleet:
             self._places.addresses[member.peer],
             self._encoded,
             kernel_threads=max(1, (os.cpu_count() or 1) // experiment.peers),
+            keys=self._keys,
+            curve=experiment.curve == "on",
         )
         mine, theirs = self._context.Pipe()
         process = self._context.Process(

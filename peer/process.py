@@ -19,6 +19,7 @@ from peer.driver import drive
 from peer.errors import UserError
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.gossip import Gossip
+from peer.keys import Security
 from peer.log import EntryLog
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
@@ -50,6 +51,8 @@ class PeerSettings:
         encoded: rows that have been tokenised already, and how many had no response; None: load
             them by the experiment.
         kernel_threads: of the passes over the weights; None: all processors.
+        keys: the folder with everybody's public keys and this peer's secret ones, if any.
+        curve: whether links speak CURVE, with these keys.
     """
 
     id: int
@@ -57,6 +60,8 @@ class PeerSettings:
     bind: str = LOOPBACK
     encoded: tuple[Path, int] | None = None
     kernel_threads: int | None = None
+    keys: Path | None = None
+    curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,12 +130,20 @@ def run_peer(
     protocol = build_protocol(experiment, graph, corpus, global_model)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
+    security = None
+    if settings.curve:
+        assert settings.keys is not None, "CURVE needs keys"
+        security = Security.read(settings.keys, settings.id, experiment.peers)
+
+    def shook_hands(neighbour: int, dialled: bool) -> None:
+        traffic.count_handshake(settings.id, neighbour, dialled=dialled)
 
     async def take_part() -> tuple[Gossip, Transport]:
-        transport = Transport(settings.id, settings.bind)
+        transport = Transport(settings.id, settings.bind, security)
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
-            transport.connect({neighbour: addresses[neighbour] for neighbour in neighbours})
+            near = {neighbour: addresses[neighbour] for neighbour in neighbours}
+            transport.connect(near, shook_hands)
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:

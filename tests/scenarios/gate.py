@@ -131,9 +131,9 @@ def _put_gates() -> None:
         if "listens" in message:
             ask(f"listens {_this_peer()}")
 
-    def gated_bind(transport: Transport, me: int, address: str) -> None:
+    def gated_bind(transport: Transport, me: int, *rest: Any) -> None:
         ask(f"binds {me}")
-        bind(transport, me, address)
+        bind(transport, me, *rest)
 
     def gated_start(gossip: Gossip, now: float) -> Any:
         ask(f"greets {gossip.me}")
