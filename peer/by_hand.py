@@ -16,12 +16,8 @@ from peer.events import Event, RoundStarted
 from peer.process import Hooks, PeerSettings, log_event, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
-<<<<<<< HEAD
 from peer.setup import refuse_varying, resolve_topology
-=======
-from peer.setup import resolve_topology
 from peer.zeromq import is_local
->>>>>>> i4-keys
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from peer.events import EntryAdded, Event, Finished, Output, RoundStarted
+from peer.events import Banned, Event, Finished, Output, RoundStarted
 from peer.gossip import Gossip
+from peer.recovery import remember
 from peer.store import EntryStore
 from peer.traffic import Traffic
 from peer.trainer import LocalRound, Trainer
@@ -45,7 +46,7 @@ async def drive(
         gossip: not started; its log holds what the store holds.
         transport: connected to the neighbours.
         trainer: makes this peer's histories, one at a time, in a thread of its own.
-        store: takes every new entry before a message leaves that could speak of it.
+        store: takes all that is new, before a message leaves that could speak of it.
         traffic: counts what was handed to a socket.
         report: called with each event, in the event loop's thread.
         cut_off_from: tells whether a partition lies between this peer and a neighbour, so that
@@ -61,9 +62,7 @@ async def drive(
     trainings: dict[asyncio.Future[LocalRound], RoundStarted] = {}
 
     def follow(output: Output) -> None:
-        entries = [event.entry for event in output.events if isinstance(event, EntryAdded)]
-        if entries:
-            store.append(entries, durable=any(entry.origin == gossip.me for entry in entries))
+        remember(store, gossip.me, output.events)
         for neighbour, frame in output.messages:
             if not cut_off_from(neighbour) and transport.send(neighbour, frame):
                 traffic.count(gossip.me, neighbour, frame)
@@ -72,6 +71,8 @@ async def drive(
             match event:
                 case RoundStarted(indices=indices) if indices is not None:
                     train(event)
+                case Banned(neighbour, reason):
+                    transport.ban(neighbour, reason)
 
     def train(start: RoundStarted) -> None:
         assert start.indices is not None

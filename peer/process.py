@@ -17,10 +17,20 @@ from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
-from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.events import (
+    Banned,
+    Convicted,
+    EntryAdded,
+    Event,
+    LinkRefused,
+    Rejected,
+    RoundStarted,
+    RoundTimedOut,
+    SnapshotTaken,
+)
 from peer.gossip import Gossip
 from peer.keys import Security
-from peer.log import EntryLog
+from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
     Corpus,
@@ -29,7 +39,6 @@ from peer.setup import (
     build_trainer,
     deal,
     encode_rows,
-    known_entries,
     resolve_topology,
 )
 from peer.store import EntryStore
@@ -147,8 +156,14 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
+                known = recall(store, protocol)
                 gossip = Gossip(
-                    settings.id, neighbours, protocol, EntryLog(known_entries(store, protocol))
+                    settings.id,
+                    neighbours,
+                    protocol,
+                    known.log,
+                    base=known.base,
+                    proofs=known.proofs,
                 )
                 doors = (transport, trainer, store, traffic)
                 await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
@@ -195,3 +210,10 @@ def log_event(me: int, event: Event) -> None:
             LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
         case LinkRefused(neighbour, names):
             LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
+        case Banned(neighbour, reason):
+            LOG.warning("peer %d bans peer %d: %s", me, neighbour, reason)
+        case Convicted(first, _):
+            what = "peer %d knows that peer %d has written entry %d twice"
+            LOG.warning(what, me, first.origin, first.sequence)
+        case SnapshotTaken(base):
+            LOG.info("peer %d begins with the sums of the rounds before %d", me, base.round)

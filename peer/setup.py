@@ -19,12 +19,12 @@ from peer.data import encode as encoding
 from peer.data.partition import Split, split
 from peer.data.rows import load_rows
 from peer.entry import Entry
-from peer.errors import NeighbourError, UserError
+from peer.errors import UserError
 from peer.latency import Edge
 from peer.link_latencies import link_latencies
-from peer.log import EntryLog
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
+from peer.recovery import recall
 from peer.roster import Roster
 from peer.scenario import check_scenario, membership
 from peer.seeds import candidate_seeds
@@ -297,16 +297,7 @@ def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:
     Raises:
         UserError: the store is that of another experiment.
     """
-    log = EntryLog()
-    try:
-        for entry in store.load():
-            protocol.check(entry)
-            for previous in log.entries(entry.origin)[-1:]:
-                protocol.check_order(entry, previous)
-            log.add(entry)
-    except NeighbourError as error:
-        raise UserError(f"{store.path} does not belong to this experiment: {error}") from None
-    return list(log)
+    return list(recall(store, protocol).log)
 
 
 @dataclass(frozen=True)
