@@ -54,6 +54,7 @@ SIMULATOR_ONLY: Final = (
     *SIMULATED_LINKS,
 )
 CURVE: Final = ("auto", "on", "off")
+ISOLATIONS: Final = ("none", "netns")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
@@ -224,6 +225,13 @@ class Experiment:
         "whether links are encrypted and admit known keys alone; auto: where an address is beyond "
         "this machine",
         choices=CURVE,
+        defines_run=False,
+    )
+    isolate: str = _option(
+        "none",
+        "netns: `kseed launch` gives each peer a network namespace of its own, with a cable for "
+        "each link, and the latency and loss of simulated links by netem; root on Linux",
+        choices=ISOLATIONS,
         defines_run=False,
     )
     out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
@@ -427,6 +435,10 @@ def unused_options(
         engine: sim, launch or peer.
     """
     idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
+    if engine != "launch":
+        idle.add("isolate")
+    elif experiment.isolate != "none":
+        idle -= {"latency", "loss"}
     if not experiment.stragglers:
         idle.add("slowdown")
     if experiment.is_synthetic:

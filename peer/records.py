@@ -3,9 +3,8 @@
 config.toml         the resolved experiment
 summary.json        schema 1, other programs read it
 rounds.jsonl        one line a round
-links.csv           bytes and messages per directed link: payload, control, framing, handshake
-links.csv           bytes and messages per directed link, payload and control apart; of a run that
-                    was rolled back, those since then
+links.csv           bytes and messages per directed link: payload, control, framing, handshake; of a
+                    run that was rolled back, those since then
 topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units

@@ -345,10 +345,11 @@ class _Ear:
         self._take = take
         self._descriptor = int(socket.get(zmq.FD))
         loop.add_reader(self._descriptor, self.listen)
+        # The descriptor tells only what comes after everything has been read.
+        self.listen()
 
     def listen(self) -> None:
         """Take all that has come so far."""
-        # The descriptor is silent until everything is read.
         with suppress(zmq.Again):
             while not self.socket.closed:
                 self._take(self.socket.recv_multipart(zmq.DONTWAIT))

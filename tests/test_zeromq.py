@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,6 +7,7 @@ from typing import TypeVar
 
 import pytest
 import zmq
+from relay import Relay
 
 from peer.errors import UserError
 from peer.wire import FRAME_LIMIT
@@ -197,46 +197,6 @@ def test_a_neighbour_that_restarts_is_heard_again() -> None:
             assert heard == {(2, b"first life"), (2, b"second life"), (2, b"third life")}
 
     asyncio.run(main())
-
-
-class Relay:
-    """A TCP relay whose client side can be cut, while the far side never learns of it."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._host, port = endpoint.removeprefix("tcp://").split(":")
-        self._port = int(port)
-        self._writers: list[asyncio.StreamWriter] = []
-        self._near: list[asyncio.StreamWriter] = []
-
-    async def __aenter__(self) -> "Relay":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.endpoint = f"tcp://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.close()
-        for writer in self._writers:
-            with contextlib.suppress(OSError):
-                await soon(writer.wait_closed())
-
-    async def _accept(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
-        far_reader, far = await asyncio.open_connection(self._host, self._port)
-        self._writers += [near, far]
-        self._near.append(near)
-        await asyncio.gather(self._pump(reader, far), self._pump(far_reader, near))
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-
-    def cut(self) -> None:
-        for writer in self._near:
-            writer.transport.abort()
-        self._near.clear()
 
 
 def test_a_connection_that_breaks_is_made_again() -> None:
