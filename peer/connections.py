@@ -56,6 +56,7 @@ PER_NEIGHBOUR: Final = 4
 _BYTES_RECEIVED: Final = struct.Struct("=128xQ")
 """Where tcpi_bytes_received is in the kernel's struct tcp_info."""
 
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 _SECRETS: Final = random.SystemRandom()
 
 
@@ -197,6 +198,9 @@ class Connections:
             if own is not None:
                 # The other side may have been faster.
                 with suppress(OSError):
+                    # When libzmq closes it, nothing is left of it in the kernel either, and a
+                    # sender that waits for room learns of it.
+                    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                     own.shutdown(socket.SHUT_RDWR)
 
 
