@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from peer.addresses import is_local
 from peer.config import Experiment, experiment_from, read_toml, unused_options
 from peer.errors import UserError
 from peer.events import Event, RoundStarted
@@ -17,7 +18,6 @@ from peer.process import Hooks, PeerSettings, log_event, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from peer.setup import resolve_topology
-from peer.zeromq import is_local
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peer.accumulator import Accumulator
+from peer.addresses import LOOPBACK
 from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
@@ -35,7 +36,7 @@ from peer.setup import (
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
-from peer.zeromq import LOOPBACK, Transport
+from peer.zeromq import Transport
 
 LOG = logging.getLogger("kseed")
 
