@@ -27,13 +27,13 @@ def check_address(address: str) -> None:
         raise UserError("an address is tcp://host:port or ipc://path")
 
 
-def is_local(address: str) -> bool:
-    """Return whether only this machine's own processes can be at the other end of an address."""
+def is_remote(address: str) -> bool:
+    """Return whether others than this machine's own processes can be at an address's other end."""
     match = _ADDRESS.fullmatch(address)
     if match is None or match[1] is None:
-        return match is not None
+        return False
     host = match[1].strip("[]")
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host != "localhost" and not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return True

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peer.addresses import is_local
+from peer.addresses import is_remote
 from peer.config import Experiment, experiment_from, read_toml, unused_options
 from peer.errors import UserError
 from peer.events import Event, RoundStarted
@@ -101,7 +101,7 @@ def _wants_curve(experiment: Experiment, addresses: Sequence[str], keys: str | N
     Raises:
         UserError: they would, and there are no keys.
     """
-    beyond = [address for address in addresses if not is_local(address)]
+    beyond = [address for address in addresses if is_remote(address)]
     if experiment.curve == "off" or (experiment.curve == "auto" and not beyond):
         return False
     if keys is None:
