@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peer.accumulator import Accumulator
+from peer.addresses import LOOPBACK
 from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
@@ -40,11 +41,13 @@ from peer.setup import (
     deal,
     encode_rows,
     resolve_topology,
+    with_keys,
 )
+from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
-from peer.zeromq import LOOPBACK, Transport
+from peer.zeromq import Transport
 
 LOG = logging.getLogger("kseed")
 
@@ -137,12 +140,16 @@ def run_peer(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
+    sign, security = None, None
+    if settings.curve or experiment.sign:
+        assert settings.keys is not None, "CURVE and signatures need keys"
+        keys = Security.read(settings.keys, settings.id, experiment.peers)
+        security = keys if settings.curve else None
+        if experiment.sign:
+            protocol = with_keys(protocol, keys.public.ed25519)
+            sign = signer(keys.secret.ed25519)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
-    security = None
-    if settings.curve:
-        assert settings.keys is not None, "CURVE needs keys"
-        security = Security.read(settings.keys, settings.id, experiment.peers)
 
     def shook_hands(neighbour: int, dialled: bool) -> None:
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
@@ -164,6 +171,7 @@ def run_peer(
                     known.log,
                     base=known.base,
                     proofs=known.proofs,
+                    sign=sign,
                 )
                 doors = (transport, trainer, store, traffic)
                 await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
