@@ -352,8 +352,11 @@ class Gossip:
         self._finish(Finished(self._replica.open_logs, unlike))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
-        if not self._replica.folds or not link.asked_for:
-            raise RefusedEntry("a base that was not asked for")
+        if not self._replica.folds:
+            raise RefusedEntry("nothing is folded in this run")
+        if not link.asked_for:
+            # A second copy, or the answer to an earlier life: no fault of the neighbour's.
+            return
         link.asked_for = 0
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):

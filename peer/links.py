@@ -33,7 +33,8 @@ class Link:
         told: (digest, complete) as it was last told.
         told_at: when.
         wait: how long until it is told again, as long as the digests differ.
-        answered_at: when it was last answered with ANNOUNCE, VERSIONS or SNAPSHOT.
+        answered_at: when it was last answered with ANNOUNCE or VERSIONS.
+        base_sent_at: when it was last sent a base.
         announced: our digest when it was last sent ANNOUNCE.
         asked_for: the round of the base that it has been asked for; 0: none.
         versions: what it held when it was asked for its base.
@@ -55,6 +56,7 @@ class Link:
     told_at: float = -math.inf
     wait: float = 0.0
     answered_at: float = -math.inf
+    base_sent_at: float = -math.inf
     announced: bytes = b""
     asked_for: int = 0
     versions: Mapping[int, int] = field(default_factory=dict)
