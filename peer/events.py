@@ -88,7 +88,7 @@ class Finished:
 
     Attributes:
         missing: the peers whose logs did not come to their END.
-        differing: the neighbours that were there to the last and did not report the same log.
+        differing: the other neighbours that were there to the last and did not report the same log.
     """
 
     missing: tuple[int, ...]

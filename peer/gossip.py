@@ -265,10 +265,12 @@ class Gossip:
                 self.protocol.check_versions(versions)
                 self._expect(versions, neighbour, now)
             case wire.Want(ranges, graft):
+                self.protocol.check_versions({origin: stop for origin, _, stop in ranges})
                 self._reconciliation.answer(message, neighbour, link, now)
                 for origin, _, _ in ranges if graft else ():
                     self._dissemination.graft(origin, neighbour)
             case wire.Prune(origins):
+                self.protocol.check_versions(dict.fromkeys(origins, 0))
                 for origin in origins:
                     self._dissemination.prune(origin, neighbour)
             case wire.Versions(versions):
@@ -277,7 +279,7 @@ class Gossip:
                 self._reconciliation.compare(message, neighbour, link, now)
                 self._pace.meet(now)
             case wire.Hello():
-                self._meeting.greeted(message, neighbour, link)
+                self._meeting.greeted(message, neighbour, link, now)
                 self._pace.meet(now)
             case wire.Refusal():
                 self._meeting.refused(message, neighbour, link)
@@ -348,8 +350,9 @@ class Gossip:
             return
         same = self.log.digest()
         live = self._ending.live(now)
-        unlike = tuple(n for n, link in live if link.digest not in (same, b""))
-        self._finish(Finished(self._replica.open_logs, unlike))
+        missing = self._replica.open_logs
+        unlike = (n for n, link in live if link.digest not in (same, b"") and n not in missing)
+        self._finish(Finished(missing, tuple(unlike)))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
         if not self._replica.folds:

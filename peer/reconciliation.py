@@ -84,12 +84,15 @@ class Reconciliation:
             self._outbox.send(neighbour, wire.Announce(news))
         elif not self.changed:
             link.answered_at = now
-            self._outbox.send(neighbour, versions_of(self._replica))
+            self._tell_all(neighbour, link, now)
             for proof in self.proofs.values():
                 self._outbox.send(neighbour, proof)
 
     def compare(self, message: wire.Versions, neighbour: int, link: Link, now: float) -> None:
-        """Ask for what a neighbour has and this peer lacks, or for the base that it is in."""
+        """Ask for what a neighbour has and this peer lacks, or for the base that it is in.
+
+        Where it lacks something itself it is told so, or it would have to wait for a digest.
+        """
         replica, theirs = self._replica, message.versions
         link.behind = False
         mine = replica.base.round if replica.base is not None else 0
@@ -99,6 +102,14 @@ class Reconciliation:
             self._outbox.send(neighbour, wire.Behind(message.round))
         else:
             self.pull(neighbour, theirs, now)
+        held = replica.log.versions().items()
+        lacks = any(theirs.get(origin, 0) < length for origin, length in held)
+        if lacks and now >= link.versions_at + self._tick:
+            self._tell_all(neighbour, link, now)
+
+    def _tell_all(self, neighbour: int, link: Link, now: float) -> None:
+        link.versions_at = now
+        self._outbox.send(neighbour, versions_of(self._replica))
 
     def pull(self, neighbour: int, versions: Mapping[int, int], now: float) -> None:
         """Ask a neighbour for what it has and this peer lacks."""
