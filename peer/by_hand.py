@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peer.config import experiment_from, read_toml, unused_options
+from peer.addresses import is_remote
+from peer.config import Experiment, experiment_from, read_toml, unused_options
 from peer.errors import UserError
 from peer.events import Event, RoundStarted
 from peer.process import Hooks, PeerSettings, log_event, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
-from peer.setup import resolve_topology
+from peer.setup import refuse_varying, resolve_topology
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")
@@ -25,8 +26,9 @@ LOG = logging.getLogger("kseed")
 def run_by_hand(path: Path) -> bool:
     """Run the peer that a TOML file describes; tell whether it ended with everybody, all alike.
 
-    The file is an experiment's, with three keys more: `id`, this peer's place; `bind`, where it
-    listens; `addresses`, where each peer can be reached, in the order of their places.
+    The file is an experiment's, with keys more: `id`, this peer's place; `bind`, where it listens;
+    `addresses`, where each peer can be reached, in the order of their places; and `keys`, the
+    folder with public.toml and this peer's secret keys, needed for links beyond this machine.
 
     Raises:
         UserError, TopologyError: a mistake in the file.
@@ -35,12 +37,17 @@ def run_by_hand(path: Path) -> bool:
     me = _take(values, "id", int)
     bind = _take(values, "bind", str)
     addresses = _take(values, "addresses", list)
+    keys = _take(values, "keys", str) if "keys" in values else None
     experiment, graph = resolve_topology(experiment_from(values))
+    refuse_varying(graph, ENGINE)
     if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
         raise UserError(
             f"addresses = {addresses!r} is not allowed: one text for each of the "
             f"{experiment.peers} peers is wanted"
         )
+    curve = _wants_curve(experiment, [bind, *addresses], keys)
+    if experiment.sign and keys is None:
+        raise UserError(f"sign = true needs keys: {_how_to_make_keys(experiment.peers)}")
     # A peer that comes back goes on from its log, so there is nothing else to ask for.
     experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
     folder = RunFolder.for_experiment(experiment, ENGINE)
@@ -48,7 +55,7 @@ def run_by_hand(path: Path) -> bool:
     idle = unused_options(experiment, values, ENGINE)
     if idle:
         LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
-    traffic = folder.read_links()
+    traffic = folder.read_links(curve=curve)
 
     def told(endpoint: str) -> Mapping[int, str]:
         LOG.info("peer %d listens on %s", me, endpoint)
@@ -64,7 +71,9 @@ def run_by_hand(path: Path) -> bool:
             folder.write_links(traffic)
 
     hooks = Hooks(told, happened, trained)
-    settings = PeerSettings(me, folder.state(ENGINE), bind)
+    settings = PeerSettings(
+        me, folder.state(ENGINE), bind, keys=Path(keys) if keys is not None else None, curve=curve
+    )
 
     def prepare_folder() -> None:
         folder.create(experiment, graph, ENGINE)
@@ -87,6 +96,26 @@ def run_by_hand(path: Path) -> bool:
         if peers:
             LOG.warning("ended %s of peers %s", trouble, ", ".join(map(str, peers)))
     return not result.missing and not result.differing
+
+
+def _wants_curve(experiment: Experiment, addresses: Sequence[str], keys: str | None) -> bool:
+    """Return whether links speak CURVE.
+
+    Raises:
+        UserError: they would, and there are no keys.
+    """
+    beyond = [address for address in addresses if is_remote(address)]
+    if experiment.curve == "off" or (experiment.curve == "auto" and not beyond):
+        return False
+    if keys is None:
+        why = f"{beyond[0]} is beyond this machine" if beyond else 'curve = "on"'
+        how = _how_to_make_keys(experiment.peers)
+        raise UserError(f'{why}, so links need keys: {how}; or say curve = "off"')
+    return True
+
+
+def _how_to_make_keys(peers: int) -> str:
+    return f'make them with `kseed keys {peers} --to DIR`, and give keys = "DIR"'
 
 
 def _take(values: dict[str, Any], key: str, type_: type) -> Any:

@@ -19,6 +19,7 @@ from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
+from peer.latency import FORMS, Constant, parse_latency
 from peer.rounds import SCHEDULES
 from peer.scenario import EXAMPLE, Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
@@ -31,6 +32,29 @@ PERTURBATIONS: Final = ("gaussian", "rademacher")
 PARTITIONS: Final = ("iid", "dirichlet", "by-category")
 DEVICES: Final = ("auto", "cpu", "cuda")
 DTYPES: Final = ("float32", "bfloat16", "float16")
+LATENCY_PER: Final = ("link", "frame")
+SIMULATED_LINKS: Final = (
+    "latency",
+    "latency_per",
+    "bandwidth",
+    "loss",
+    "duplication",
+    "reordering",
+)
+"""Options that say what the simulator's links are like."""
+
+SIMULATED_SPEEDS: Final = ("step_seconds", "speed_spread", "stragglers", "slowdown")
+"""Options that say how long the simulator's peers take."""
+
+SIMULATOR_ONLY: Final = (
+    *SIMULATED_SPEEDS,
+    "slot_seconds",
+    "side_by_side",
+    "trace",
+    *SIMULATED_LINKS,
+)
+CURVE: Final = ("auto", "on", "off")
+ISOLATIONS: Final = ("none", "netns")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
@@ -132,6 +156,36 @@ class Experiment:
     slowdown: float = _option(
         10.0, "by what factor stragglers take longer for a local step", least=1.0, most=1e6
     )
+    slot_seconds: float = _option(
+        1.0,
+        "virtual time for which each slot of a topology that varies over time lasts, in seconds",
+        above=0.0,
+        most=1e6,
+    )
+    latency: str = _option("0.01", f"time that a frame takes on a simulated link: {FORMS}")
+    latency_per: str = _option(
+        "link",
+        "latencies are drawn once for each link, or anew for each frame",
+        choices=LATENCY_PER,
+    )
+    bandwidth: float = _option(
+        0.0,
+        "bytes a second over each direction of a simulated link; 0: no limit",
+        least=0.0,
+        most=1e15,
+    )
+    loss: float = _option(
+        0.0, "share of the frames that simulated links lose", least=0.0, most=0.99
+    )
+    duplication: float = _option(
+        0.0, "share of the frames that simulated links deliver twice", least=0.0, most=1.0
+    )
+    reordering: float = _option(
+        0.0,
+        "share of the frames that simulated links hold back, by up to as long again as the latency",
+        least=0.0,
+        most=1.0,
+    )
     side_by_side: int = _option(
         1,
         "replicas of a small model whose forward passes the simulator takes in one batch, with "
@@ -166,6 +220,20 @@ class Experiment:
         most=4096,
         defines_run=False,
     )
+    curve: str = _option(
+        "auto",
+        "whether links are encrypted and admit known keys alone; auto: where an address is beyond "
+        "this machine",
+        choices=CURVE,
+        defines_run=False,
+    )
+    isolate: str = _option(
+        "none",
+        "netns: `kseed launch` gives each peer a network namespace of its own, with a cable for "
+        "each link, and the latency and loss of simulated links by netem; root on Linux",
+        choices=ISOLATIONS,
+        defines_run=False,
+    )
     out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
     trace: bool = _option(
         False,
@@ -191,6 +259,7 @@ class Experiment:
                 object.__setattr__(self, item.name, float(value))
         if math.frexp(self.gradient_bound)[0] != 0.5:
             _refuse("gradient_bound", self.gradient_bound, "a power of two")
+        parse_latency(self.latency)
         if self.local_steps * (self.gradient_bytes + 4) > FRAME_LIMIT // 2:
             most = FRAME_LIMIT // 2 // (self.gradient_bytes + 4)
             _refuse("local_steps", self.local_steps, f"at most {most} fit in one message")
@@ -365,8 +434,11 @@ def unused_options(
         given: the names of these options.
         engine: sim, launch or peer.
     """
-    simulated = {"side_by_side", "step_seconds", "speed_spread", "stragglers", "slowdown", "trace"}
-    idle: set[str] = set() if engine == "sim" else simulated
+    idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
+    if engine != "launch":
+        idle.add("isolate")
+    elif experiment.isolate != "none":
+        idle -= {"latency", "loss"}
     if not experiment.stragglers:
         idle.add("slowdown")
     if experiment.is_synthetic:
@@ -383,4 +455,10 @@ def unused_options(
         idle.add("degree")
     if "." in experiment.topology:
         idle.add("peers")
+    # A .json file may hold a sequence of graphs; what is in it is not known here.
+    varies = experiment.topology in ("one-peer-exponential", "random-matching")
+    if not (varies or experiment.topology.lower().endswith(".json")):
+        idle.add("slot_seconds")
+    if isinstance(parse_latency(experiment.latency), Constant | None):
+        idle.add("latency_per")
     return tuple(key for key in given if key in idle)

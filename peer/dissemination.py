@@ -83,13 +83,13 @@ class Tree:
     """Plumtree (Leitao et al. 2007) with a tree per origin, each cold tree being computed.
 
     Who sends a second copy is pruned, who has to be asked is grafted, so trees follow what the
-    network does. Only these changes are remembered, for they are few.
+    network does. Only these changes are remembered, for they are few. Where the graph is not known,
+    or never the same for long, a tree grows from its grafts alone.
     """
 
     patience = 0.5
 
     def __init__(self, me: int, neighbours: Collection[int], protocol: Protocol) -> None:
-        assert protocol.trees is not None, "this mode needs the graph"
         self._me = me
         self._neighbours = neighbours
         self._trees = protocol.trees
@@ -98,14 +98,16 @@ class Tree:
 
     def push_to(self, entry: Entry, sender: int | None) -> list[int]:
         """Return the children in the origin's tree."""
-        origin = entry.origin
-        children = self._trees.children(origin, entry.round, self._me)
+        origin, trees = entry.origin, self._trees
+        children = [] if trees is None else trees.children(origin, entry.round, self._me)
         if origin in self._pruned or origin in self._grafted:
             pruned = self._pruned.get(origin, ())
             more = self._grafted.get(origin, ())
             children = [child for child in children if child not in pruned]
             children += [child for child in sorted(more) if child not in children]
-        return [child for child in children if child != sender]
+        if sender in children:
+            children.remove(sender)
+        return children
 
     def duplicate(self, origin: int, sender: int) -> bool:
         """Prune the sender, and have it prune this peer."""

@@ -13,7 +13,7 @@ from peer.base import Base
 from peer.entry import Entry
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EntryAdded:
     """A new entry is in the log; it must be on disk before this output's messages are sent."""
 

@@ -294,20 +294,18 @@ class Gossip:
                 self._take_base(message, neighbour, link, now)
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
-        if self.log.holds(entry):
-            self.duplicates += 1
-            self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content))
-            asked = self._repair.was_asked(entry.origin, neighbour)
-            if not asked and self._dissemination.duplicate(entry.origin, neighbour):
-                self._outbox.prune(neighbour, entry.origin)
+        next_ = self.log.length(entry.origin)
+        if entry.sequence < next_ and self.log.holds(entry):
+            self._take_again(entry, neighbour, now)
             return
         try:
             self.protocol.check(entry)
             if self.log.convicted(entry.origin, entry.sequence):
                 return
-            previous = self.log.last(entry.origin)
-            if previous is not None and previous.sequence == entry.sequence - 1:
-                self.protocol.check_order(entry, previous)
+            if entry.sequence == next_:
+                previous = self.log.last(entry.origin)
+                if previous is not None:
+                    self.protocol.check_order(entry, previous)
             self._add(entry, neighbour, now)
         except Gap:
             # What stands before it is under way, or was lost.
@@ -321,6 +319,14 @@ class Gossip:
         else:
             self._pace.close(now)
             self._pace.heard(now)
+
+    def _take_again(self, entry: Entry, neighbour: int, now: float) -> None:
+        """Count a second copy, and see to it that there will be no third."""
+        self.duplicates += 1
+        self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content))
+        asked = self._repair.was_asked(entry.origin, neighbour)
+        if not asked and self._dissemination.duplicate(entry.origin, neighbour):
+            self._outbox.prune(neighbour, entry.origin)
 
     def _add(self, entry: Entry, sender: int | None, now: float) -> None:
         """Add an entry that is not held yet, and push it on."""
@@ -349,8 +355,11 @@ class Gossip:
         self._finish(Finished(missing, tuple(unlike)))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
-        if not self._replica.folds or not link.asked:
-            raise RefusedEntry("a base that was not asked for")
+        if not self._replica.folds:
+            raise RefusedEntry("nothing is folded in this run")
+        if not link.asked:
+            # The answer to an earlier life: no fault of the neighbour's.
+            return
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
             # What was missing has come by itself while the base was on its way.

@@ -36,7 +36,8 @@ class Link:
         told: (digest, complete) as it was last told.
         told_at: when.
         wait: how long until it is told again, as long as the digests differ.
-        answered_at: when it was last answered with ANNOUNCE, VERSIONS or SNAPSHOT.
+        answered_at: when it was last answered with ANNOUNCE or VERSIONS.
+        base_sent_at: when it was last sent a base.
         versions_at: when it was last sent VERSIONS.
         announced: our digest when it was last sent ANNOUNCE.
         asked: it has been asked for entries, which may lie in its base, or for the base.
@@ -59,6 +60,7 @@ class Link:
     told_at: float = -math.inf
     wait: float = 0.0
     answered_at: float = -math.inf
+    base_sent_at: float = -math.inf
     versions_at: float = -math.inf
     announced: bytes = b""
     asked: bool = False

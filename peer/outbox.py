@@ -21,7 +21,7 @@ class Outbox:
         self._links = links
         self._messages: list[tuple[int, bytes]] = []
         self._events: list[Event] = []
-        self._pushes: dict[int, list[Entry]] = {}
+        self._pushes: list[tuple[int, Entry]] = []
         self._prunes: dict[int, set[int]] = {}
 
     def send(self, neighbour: int, message: wire.Message) -> None:
@@ -32,7 +32,7 @@ class Outbox:
     def push(self, neighbour: int, entry: Entry) -> None:
         """Push an entry to a neighbour; those of one call travel in one message."""
         if not self._links[neighbour].deaf:
-            self._pushes.setdefault(neighbour, []).append(entry)
+            self._pushes.append((neighbour, entry))
 
     def prune(self, neighbour: int, origin: int) -> None:
         """Ask a neighbour to push an origin's entries no more."""
@@ -46,13 +46,8 @@ class Outbox:
         """Return what the call has collected, and begin anew."""
         messages, events = self._messages, self._events
         if self._pushes:
-            for neighbour, entries in self._pushes.items():
-                if len(entries) == 1:
-                    messages.append((neighbour, wire.encode_entry(entries[0])))
-                else:
-                    batches = wire.batches(entries)
-                    messages += [(neighbour, wire.encode(batch)) for batch in batches]
-            self._pushes = {}
+            messages += self._pushed()
+            self._pushes = []
         if self._prunes:
             for neighbour, origins in self._prunes.items():
                 self.send(neighbour, wire.Prune(tuple(sorted(origins))))
@@ -62,3 +57,18 @@ class Outbox:
         if events:
             self._events = []
         return Output(messages, events)
+
+    def _pushed(self) -> list[tuple[int, bytes]]:
+        first = self._pushes[0][1]
+        if first is self._pushes[-1][1]:
+            # Almost always: one entry has come, and goes on to some.
+            frame = wire.encode_entry(first)
+            return [(neighbour, frame) for neighbour, _ in self._pushes]
+        entries: dict[int, list[Entry]] = {}
+        for neighbour, entry in self._pushes:
+            entries.setdefault(neighbour, []).append(entry)
+        return [
+            (neighbour, wire.encode(batch))
+            for neighbour, several in entries.items()
+            for batch in wire.batches(several)
+        ]

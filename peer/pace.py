@@ -57,6 +57,7 @@ class Pace:
         self._started_from: dict[int, bytes] = {}
         self.started = False
         self.deadline: float | None = None
+        self._long_patience = False
         self.timeouts = 0
         self.claimed = 0
 
@@ -66,7 +67,8 @@ class Pace:
             return
         present = self._protocol.roster.is_member
         current = self._replica.rounds.current
-        if all(link.met for n, link in self._links.items() if present(n, current)):
+        links = self._links.items()
+        if all(link.met or not link.up for n, link in links if present(n, current)):
             self._begin(now)
 
     def trained(self, round_: int, now: float) -> bytes:
@@ -87,7 +89,9 @@ class Pace:
         replica.entered()
         train = replica.trains() and rounds.current > replica.last_word
         # Who trains sets the clock when its own entry is out, however long its steps take.
-        self.deadline = None if train else now + self._patience()
+        patience = self._patience()
+        self.deadline = None if train else now + patience
+        self._long_patience = not train and patience > protocol.round_timeout
         if not train and not rounds.awaited():
             return
         if train:
@@ -100,8 +104,9 @@ class Pace:
 
     def close(self, now: float) -> None:
         """Close the current round, and those after it, as far as everything is there."""
-        while self.started and not self._replica.over and self._replica.may_close():
-            self._replica.rounds.close()
+        replica = self._replica
+        while not replica.rounds.awaited() and self.started and replica.may_close():
+            replica.rounds.close()
             self.enter(now)
 
     def heard(self, now: float) -> None:
@@ -109,8 +114,9 @@ class Pace:
         if self._replica.over:
             # Whoever is still heard of is waited for; only silence counts against the time.
             self.deadline = now + self._protocol.settle_timeout
-        elif self.deadline is not None and self.started:
-            self.deadline = min(self.deadline, now + self._patience())
+        elif self._long_patience and self._patience() == self._protocol.round_timeout:
+            self._long_patience = False
+            self.deadline = now + self._protocol.round_timeout
 
     def give_up(self, now: float) -> None:
         """Go on without those who have not been heard in time."""

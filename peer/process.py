@@ -13,13 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peer.accumulator import Accumulator
+from peer.addresses import LOOPBACK
 from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
-from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.events import (
+    Banned,
+    Convicted,
+    EntryAdded,
+    Event,
+    LinkRefused,
+    Rejected,
+    RoundStarted,
+    RoundTimedOut,
+    SnapshotTaken,
+)
 from peer.gossip import Gossip
-from peer.log import EntryLog
+from peer.keys import Security
+from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
     Corpus,
@@ -28,13 +40,14 @@ from peer.setup import (
     build_trainer,
     deal,
     encode_rows,
-    known_entries,
     resolve_topology,
+    with_keys,
 )
+from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
-from peer.zeromq import LOOPBACK, Transport
+from peer.zeromq import Transport
 
 LOG = logging.getLogger("kseed")
 
@@ -50,6 +63,8 @@ class PeerSettings:
         encoded: rows that have been tokenised already, and how many had no response; None: load
             them by the experiment.
         kernel_threads: of the passes over the weights; None: all processors.
+        keys: the folder with everybody's public keys and this peer's secret ones, if any.
+        curve: whether links speak CURVE, with these keys.
     """
 
     id: int
@@ -57,6 +72,8 @@ class PeerSettings:
     bind: str = LOOPBACK
     encoded: tuple[Path, int] | None = None
     kernel_threads: int | None = None
+    keys: Path | None = None
+    curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,11 +100,13 @@ class Hooks:
         addresses: given the address that this peer listens on, returns each neighbour's.
         on_event: called with each event, in the event loop's thread.
         on_trained: called after each local round, in the training thread.
+        cut_off_from: tells whether a partition lies between this peer and a neighbour.
     """
 
     addresses: Callable[[str], Mapping[int, str]]
     on_event: Callable[[Event], None]
     on_trained: Callable[[RoundReport], None]
+    cut_off_from: Callable[[int], bool] = lambda _neighbour: False
 
 
 def run_peer(
@@ -121,21 +140,41 @@ def run_peer(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
+    sign, security = None, None
+    if settings.curve or experiment.sign:
+        assert settings.keys is not None, "CURVE and signatures need keys"
+        keys = Security.read(settings.keys, settings.id, experiment.peers)
+        security = keys if settings.curve else None
+        if experiment.sign:
+            protocol = with_keys(protocol, keys.public.ed25519)
+            sign = signer(keys.secret.ed25519)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
 
+    def shook_hands(neighbour: int, dialled: bool) -> None:
+        traffic.count_handshake(settings.id, neighbour, dialled=dialled)
+
     async def take_part() -> tuple[Gossip, Transport]:
-        transport = Transport(settings.id, settings.bind)
+        transport = Transport(settings.id, settings.bind, security)
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
-            transport.connect({neighbour: addresses[neighbour] for neighbour in neighbours})
+            near = {neighbour: addresses[neighbour] for neighbour in neighbours}
+            transport.connect(near, shook_hands)
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
+                known = recall(store, protocol)
                 gossip = Gossip(
-                    settings.id, neighbours, protocol, EntryLog(known_entries(store, protocol))
+                    settings.id,
+                    neighbours,
+                    protocol,
+                    known.log,
+                    base=known.base,
+                    proofs=known.proofs,
+                    sign=sign,
                 )
-                await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
+                doors = (transport, trainer, store, traffic)
+                await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
             await transport.close()
         return gossip, transport
@@ -179,3 +218,10 @@ def log_event(me: int, event: Event) -> None:
             LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
         case LinkRefused(neighbour, names):
             LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
+        case Banned(neighbour, reason):
+            LOG.warning("peer %d bans peer %d: %s", me, neighbour, reason)
+        case Convicted(first, _):
+            what = "peer %d knows that peer %d has written entry %d twice"
+            LOG.warning(what, me, first.origin, first.sequence)
+        case SnapshotTaken(base):
+            LOG.info("peer %d begins with the sums of the rounds before %d", me, base.round)

@@ -135,9 +135,9 @@ class Reconciliation:
     def send_base(self, neighbour: int, link: Link, now: float) -> None:
         """Send the base with those who acknowledge it, at most once a tick."""
         base = self._replica.base
-        if base is None or now < link.answered_at + self._tick:
+        if base is None or now < link.base_sent_at + self._tick:
             return
-        link.answered_at = now
+        link.base_sent_at = now
         witnesses = tuple(
             entry
             for entry in self._replica.log

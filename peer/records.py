@@ -3,7 +3,8 @@
 config.toml         the resolved experiment
 summary.json        schema 1, other programs read it
 rounds.jsonl        one line a round
-links.csv           bytes and messages per directed link, payload and control apart
+links.csv           bytes and messages per directed link: payload, control, framing, handshake; of a
+                    run that was rolled back, those since then
 topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
@@ -36,6 +37,7 @@ from peer.units import Units, choose_units
 
 CONFIG = "config.toml"
 LAYOUT = "layout.json"
+TOPOLOGY = "topology.json"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
 
@@ -121,7 +123,7 @@ class RunFolder:
             if item.name not in NEVER_SAVED
         }
         _write(self.path / CONFIG, write_toml(saved | {SCENARIO: experiment.scenario}))
-        topology.save(graph, self.path / "topology.json")
+        topology.save(graph, self.path / TOPOLOGY)
         if layout is not None:
             _write(self.path / LAYOUT, json.dumps(layout) + "\n")
 
@@ -183,9 +185,13 @@ class RunFolder:
                 writer.writerow([sender, receiver, *asdict(count).values()])
         os.replace(_replacing(path), path)
 
-    def read_links(self) -> Traffic:
-        """Return what links.csv has counted, nothing if there is none."""
-        traffic = Traffic()
+    def read_links(self, *, curve: bool = False) -> Traffic:
+        """Return what links.csv has counted, nothing if there is none.
+
+        Args:
+            curve: see `Traffic`; for what is still to be counted.
+        """
+        traffic = Traffic(curve=curve)
         path = self.path / "links.csv"
         if not path.exists():
             return traffic

@@ -84,8 +84,8 @@ class Replica:
         return self.protocol.roster.is_active(self.me, self.rounds.current)
 
     def may_close(self) -> bool:
-        """Tell whether the current round has everything that has to be waited for."""
-        if self.rounds.awaited():
+        """Tell whether the current round, if any, has everything that has to be waited for."""
+        if self.over or self.rounds.awaited():
             return False
         return not self.trains() or self.rounds.has(self.me)
 

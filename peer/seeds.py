@@ -28,6 +28,8 @@ class Domain(IntEnum):
     HOLD_OUT = 5
     SHARDS = 6
     BATCHES = 7
+    LATENCIES = 8
+    FRAMES = 9
     SPEEDS = 10
 
 
@@ -37,6 +39,14 @@ def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> 
     words = philox(root_seed, blocks, (domain << 56) | a).astype(np.uint64)
     pairs = words[:, 0::2] | (words[:, 1::2] << np.uint64(32))
     return pairs.reshape(-1)[:count]
+
+
+def words_at(
+    root_seed: int, domain: Domain, a: NDArray[np.uint64], b: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Return the first word at each of many coordinates (a, b), as `random_words` does at one."""
+    words = philox(root_seed, b << np.uint64(32), np.uint64(domain << 56) | a).astype(np.uint64)
+    return words[:, 0] | (words[:, 1] << np.uint64(32))
 
 
 def candidate_seeds(root_seed: int, count: int) -> NDArray[np.uint64]:

@@ -47,6 +47,7 @@ class Outcome:
         exit_signals: of processes that a signal has ended.
         befallen: by a scenario's verb, how many peers it has befallen, or how many cuts there were.
         absent: peers that were not there at the end: crashed, frozen, gone, evicted or never come.
+        network: what has become of the frames on simulated links.
     """
 
     accumulator_digests: list[str]
@@ -65,6 +66,7 @@ class Outcome:
     exit_signals: list[int] = field(default_factory=list)
     befallen: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[int, ...] = ()
+    network: dict[str, int] | None = None
 
 
 def summarise(
@@ -125,6 +127,7 @@ def summarise(
             "payload_total": total.payload_bytes,
             "control_total": total.control_bytes,
             "framing_total": total.framing_bytes,
+            "handshake_total": total.handshake_bytes,
             "wire_total": total.wire_bytes,
             # What one peer sends is what another receives, so each byte counts twice.
             "per_peer_round_mean": 2 * total.wire_bytes / peers / experiment.rounds,
@@ -134,6 +137,8 @@ def summarise(
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
     }
+    if outcome.network is not None:
+        summary["network"] = outcome.network
     if outcome.processes is not None:
         summary["processes"] = outcome.processes
     return summary

@@ -1,7 +1,9 @@
 """Bytes and messages per directed link, counted alike by the simulator and the ZeroMQ process.
 
-A frame's bytes are what the protocol made. What ZMTP adds on the wire follows from the frame's
-length: 2 bytes up to 255, else 9. Payload is the frames that carry entries; all else is control.
+A frame's bytes are what the protocol made; payload is the frames that carry entries, all else is
+control. What ZMTP adds around a frame is framing, and what it needs for a connection is handshake;
+both follow from lengths (see `peer.zmtp`). A link belongs to two connections, one dialled by each
+end, and gets what its sender sends over both.
 """
 
 from __future__ import annotations
@@ -11,13 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peer.wire import is_payload
-
-SHORT_FRAME = 255
-SHORT_HEADER = 2
-LONG_HEADER = 9
+from peer.zmtp import framing_bytes, handshake_bytes
 
 
-@dataclass
+@dataclass(slots=True)
 class LinkCount:
     """What was sent over one directed link."""
 
@@ -26,6 +25,17 @@ class LinkCount:
     control_messages: int = 0
     control_bytes: int = 0
     framing_bytes: int = 0
+    handshake_bytes: int = 0
+
+    def count(self, frame: bytes, framing: int) -> None:
+        """Count one frame, and what ZMTP adds to it."""
+        self.framing_bytes += framing
+        if is_payload(frame):
+            self.payload_messages += 1
+            self.payload_bytes += len(frame)
+        else:
+            self.control_messages += 1
+            self.control_bytes += len(frame)
 
     def add(self, other: LinkCount) -> None:
         """Add what was counted elsewhere."""
@@ -34,29 +44,41 @@ class LinkCount:
         self.control_messages += other.control_messages
         self.control_bytes += other.control_bytes
         self.framing_bytes += other.framing_bytes
+        self.handshake_bytes += other.handshake_bytes
 
     @property
     def wire_bytes(self) -> int:
-        """Everything: payload, control and framing."""
-        return self.payload_bytes + self.control_bytes + self.framing_bytes
+        """Everything: payload, control, framing and handshakes."""
+        return self.payload_bytes + self.control_bytes + self.framing_bytes + self.handshake_bytes
 
 
 class Traffic:
-    """The counts of all directed links (sender, receiver)."""
+    """The counts of all directed links (sender, receiver).
 
-    def __init__(self) -> None:
+    Args:
+        curve: whether links are encrypted, which makes all that ZMTP adds longer.
+    """
+
+    def __init__(self, *, curve: bool = False) -> None:
+        self._curve = curve
         self._links: defaultdict[tuple[int, int], LinkCount] = defaultdict(LinkCount)
 
     def count(self, sender: int, receiver: int, frame: bytes) -> None:
         """Count one frame."""
-        link = self._links[sender, receiver]
-        link.framing_bytes += SHORT_HEADER if len(frame) <= SHORT_FRAME else LONG_HEADER
-        if is_payload(frame):
-            link.payload_messages += 1
-            link.payload_bytes += len(frame)
-        else:
-            link.control_messages += 1
-            link.control_bytes += len(frame)
+        self._links[sender, receiver].count(frame, self.framing(len(frame)))
+
+    def link(self, sender: int, receiver: int) -> LinkCount:
+        """Return the count of one directed link, to which more may be added."""
+        return self._links[sender, receiver]
+
+    def framing(self, length: int) -> int:
+        """Return what a frame of `length` bytes costs beyond these."""
+        return framing_bytes(length, curve=self._curve)
+
+    def count_handshake(self, sender: int, receiver: int, *, dialled: bool) -> None:
+        """Count the sender's part in making a connection, which it has dialled or answered."""
+        sent = handshake_bytes(dialled=dialled, curve=self._curve)
+        self._links[sender, receiver].handshake_bytes += sent
 
     def add(self, sender: int, receiver: int, count: LinkCount) -> None:
         """Add what was counted elsewhere, by another process or before a resumption."""

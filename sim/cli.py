@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     peer = commands.add_parser("peer", help="run one peer by hand")
     peer.add_argument("file", type=Path, help="the experiment, with id, bind and addresses")
     peer.set_defaults(run=_peer)
+    keys = commands.add_parser("keys", help="make the keys of peers that are run by hand")
+    keys.add_argument("peers", metavar="N", help="number of peers")
+    keys.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder for the files")
+    keys.set_defaults(run=_keys)
     graph = commands.add_parser("topology", help="measure and draw a topology")
     graph.add_argument("name", help="a family, or a file: " + ", ".join(topology.FAMILIES))
     graph.add_argument("--peers", type=int, help="number of peers (default 8; a file sets it)")
@@ -94,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="a run folder")
     export.add_argument("--to", type=Path, required=True, help="a new folder")
     export.set_defaults(run=_export)
+    back = commands.add_parser("rollback", help="go back to the state after an earlier round")
+    back.add_argument("folder", type=Path, help="a run folder")
+    back.add_argument("--round", type=int, required=True, help="how many rounds to keep")
+    back.add_argument("--to", type=Path, required=True, help="a new run folder")
+    back.set_defaults(run=_rollback)
     bench = commands.add_parser(
         "bench",
         help="measure rebuilds, local steps and memory on this machine",
@@ -165,6 +174,10 @@ def _given(parsed: argparse.Namespace, items: Iterable[Any]) -> dict[str, Any]:
     return values
 
 
+def _option(name: str) -> Any:
+    return next(item for item in options() if item.name == name)
+
+
 def _number(item: Any, text: str) -> int | float:
     try:
         # Python would also read 1_0 and the digits of other scripts.
@@ -219,6 +232,18 @@ def _peer(parsed: argparse.Namespace) -> int:
     return 0 if run_by_hand(parsed.file) else EXIT_INCOMPLETE
 
 
+def _keys(parsed: argparse.Namespace) -> int:
+    from peer.keys import PUBLIC, make_keys, secret_name
+
+    peers = experiment_from({"peers": _number(_option("peers"), parsed.peers)}).peers
+    make_keys(peers, parsed.to)
+    print(
+        f"{parsed.to / PUBLIC} is for every peer, {parsed.to / secret_name(0)} for peer 0 alone, "
+        "and so on"
+    )
+    return 0
+
+
 def _topology(parsed: argparse.Namespace) -> int:
     from topology.drawing import draw
 
@@ -238,6 +263,20 @@ def _export(parsed: argparse.Namespace) -> int:
 
     export(parsed.folder, parsed.to)
     print(f"the tuned model is in {parsed.to}")
+    return 0
+
+
+def _rollback(parsed: argparse.Namespace) -> int:
+    from peer.records import CONFIG
+    from peer.rollback import rollback
+
+    made = rollback(parsed.folder, parsed.round, parsed.to)
+    print(f"the run as it was after {parsed.round} rounds is in {parsed.to}")
+    if made.absent:
+        print("closed without entries of peers " + ", ".join(map(str, made.absent)))
+    if made.engine != "peer":
+        config = parsed.to / CONFIG
+        print(f"to go on: kseed {made.engine} {config} --out {parsed.to} --resume")
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -19,14 +20,14 @@ from peer import wire
 from peer.accumulator import Accumulator
 from peer.config import Experiment
 from peer.entry import CUT_BYTES, index_type, make_end, make_history
+from peer.link_latencies import link_latencies
 from peer.log import DIGEST_BYTES
 from peer.protocol import Protocol
 from peer.setup import Prepared, build_trainer, prepare
 from peer.summary import peak_memory
-from peer.traffic import LONG_HEADER, SHORT_FRAME, SHORT_HEADER
 from peer.trainer import Announced, Trainer
+from peer.zmtp import framing_bytes, handshake_bytes
 from sim.closing import bytes_in_words, seconds_in_words
-from sim.network import LATENCY
 
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
@@ -46,8 +47,14 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
     prepared = prepare(experiment, engine)
     experiment = prepared.experiment
     payload, messages, framing = _payload(prepared)
-    control = _control(prepared)
-    total = payload + framing + control
+    curve = experiment.curve == "on"
+    control = _control(prepared, curve=curve)
+    handshakes = (
+        2
+        * len(prepared.graph.edges)
+        * sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
+    )
+    total = payload + framing + control + handshakes
     seconds = _seconds(prepared, engine)
     processes = 1 if engine == "sim" else experiment.peers + 1
     return {
@@ -58,6 +65,7 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
             "payload_total": payload,
             "payload_messages": messages,
             "control_total": control,
+            "handshake_total": handshakes,
             "wire_total": total,
             "per_peer_round_mean": 2 * total / experiment.peers / experiment.rounds,
         },
@@ -72,7 +80,8 @@ def _payload(prepared: Prepared) -> tuple[int, int, int]:
     protocol, graph = prepared.protocol, prepared.graph
     sends = 2 * len(graph.edges) - len(graph.nodes) + 1
     lengths = _frame_lengths(protocol)
-    framing = sum(SHORT_HEADER if size <= SHORT_FRAME else LONG_HEADER for size in lengths)
+    curve = prepared.experiment.curve == "on"
+    framing = sum(framing_bytes(size, curve=curve) for size in lengths)
     return sum(lengths) * sends, len(lengths) * sends, framing * sends
 
 
@@ -102,17 +111,21 @@ def _frame_lengths(protocol: Protocol) -> list[int]:
     return [len(frame) for frame in frames]
 
 
-def _control(prepared: Prepared) -> int:
+def _control(prepared: Prepared, *, curve: bool) -> int:
     """Return about how many bytes of control a simulated run sends, framing included."""
     protocol, links = prepared.protocol, 2 * len(prepared.graph.edges)
     train = protocol.local_steps * prepared.experiment.step_seconds
-    duration = protocol.rounds * (train + LATENCY)
+    latency = fmean(link_latencies(prepared.experiment, prepared.graph).values())
+    duration = protocol.rounds * (train + latency)
     ticks = int(duration / protocol.tick) + 1
-    hello = (
-        len(wire.encode(wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), True))) + LONG_HEADER
-    )
-    digest = len(wire.encode(wire.Digest(bytes(DIGEST_BYTES), False))) + SHORT_HEADER
-    bye = len(wire.encode(wire.Bye())) + SHORT_HEADER
+
+    def sent(message: wire.Message) -> int:
+        length = len(wire.encode(message))
+        return length + framing_bytes(length, curve=curve)
+
+    hello = sent(wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), True))
+    digest = sent(wire.Digest(bytes(DIGEST_BYTES), False))
+    bye = sent(wire.Bye())
     return links * (2 * hello + ticks * digest + bye)
 
 

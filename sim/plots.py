@@ -165,7 +165,7 @@ def _bytes_figure(rounds: Rounds, caption: str) -> Figure:
         done,
         payload / size,
         (wire - payload) / size,
-        labels=["payload: entries", "control and framing"],
+        labels=["payload: entries", "control, framing and handshakes"],
         colors=[_BLUE, _ORANGE],
     )
     axes.set_ylim(0, 1.05 * most / size or 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 from peer.accumulator import Accumulator
@@ -22,9 +23,12 @@ from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
+from sim.link_model import LinkModel, link_model
+from sim.slots import Slots
 from sim.speeds import slowness
 from sim.trace import Trace
 from sim.world import World
+from topology import Varying
 
 ENGINE = "sim"
 LOG = logging.getLogger("kseed")
@@ -38,6 +42,7 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
         RunFailed: the scenario has left no peer.
     """
     prepared = prepare(experiment, ENGINE)
+    links = link_model(prepared.experiment, prepared.graph)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
     if experiment.side_by_side > 1 and not experiment.is_synthetic:
@@ -48,14 +53,16 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
         trace = None
         if experiment.trace:
             trace = stack.enter_context(Trace(prepared.folder.path / "trace.csv"))
-        return _Run(prepared, store, trace).run()
+        return _Run(prepared, store, links, trace).run()
 
 
 class _Run:
     """The world, and what is kept of the events in it."""
 
-    def __init__(self, prepared: Prepared, store: EntryStore, trace: Trace | None) -> None:
-        experiment, protocol = prepared.experiment, prepared.protocol
+    def __init__(
+        self, prepared: Prepared, store: EntryStore, links: LinkModel, trace: Trace | None
+    ) -> None:
+        experiment, protocol, graph = prepared.experiment, prepared.protocol, prepared.graph
         self._prepared = prepared
         self._store = store
         known = known_entries(store, protocol)
@@ -71,19 +78,21 @@ class _Run:
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
         self._world = World(
-            {peer: prepared.graph.neighbours(peer) for peer in prepared.graph.nodes},
+            {peer: graph.neighbours(peer) for peer in graph.nodes},
             protocol,
             ReportingTrainer(self._trainer, self._report),
             step_seconds=experiment.step_seconds,
             known=known,
             observe=self._observe,
-            traffic=prepared.folder.read_links(),
+            traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
             slowness=slowness(experiment),
             scenario=experiment.scenario,
             begun=max((entry.round for entry in known if not entry.is_end), default=-1),
             observe_incident=self._observe_incident,
             observe_frame=None if trace is None else self._observe_frame,
             signer=self._signer if experiment.sign else None,
+            links=links,
+            slots=Slots(graph, experiment.slot_seconds) if isinstance(graph, Varying) else None,
         )
 
     def run(self) -> dict[str, Any]:
@@ -107,6 +116,7 @@ class _Run:
             missing=tuple(sorted(missing)),
             traffic=world.traffic,
             seconds={"virtual": world.ended_at},
+            network=asdict(world.network.counts()),
             rejected=self._rejected,
             befallen=world.befallen,
             absent=world.absent,

@@ -19,7 +19,6 @@ class Schedule:
         # kept in order, not events.
         self._times: list[float] = []
         self._due: dict[float, list[_Event]] = {}
-        self._events = self._walk()
 
     def at(self, time: float, action: Action, *arguments: Any) -> None:
         """Let `action(*arguments)` happen at a time, not before the present."""
@@ -32,13 +31,10 @@ class Schedule:
         else:
             due.append((action, arguments))
 
-    def step(self) -> bool:
-        """Go to the next event and let it happen; return False if there is none."""
-        for action, arguments in self._events:
+    def run(self) -> None:
+        """Let all events happen, and those that come of them, until there are none."""
+        for action, arguments in self._walk():
             action(*arguments)
-            return True
-        self._events = self._walk()
-        return False
 
     def _walk(self) -> Iterator[_Event]:
         """Go through all events; what is made on the way, for now or later, comes in its turn."""

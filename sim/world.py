@@ -19,9 +19,11 @@ from peer.scenario import Incident, Script
 from peer.stored import Stored
 from peer.traffic import Traffic
 from peer.trainer import Trainer
+from sim.link_model import LinkModel
 from sim.network import Network
 from sim.schedule import Schedule
 from sim.seats import Presence, Seat, Training
+from sim.slots import Slots
 
 Observer = Callable[[int, Event], None]
 FrameObserver = Callable[[str, int, int, bytes], None]
@@ -39,6 +41,8 @@ class World:
         known: entries of an earlier life, held by every peer at the start.
         observe: called with (peer, event), in the order in which things happen.
         traffic: continues earlier counts, if given.
+        links: what the links are like.
+        slots: when which links are up; None: all always.
         slowness: by what factor each peer's local steps take longer; empty: 1 for all.
         scenario: what befalls the run.
         begun: the highest round that an earlier life of the run had begun; what befell it up to
@@ -46,6 +50,8 @@ class World:
         observe_incident: called with each incident and those of its peers that it could befall.
         signer: makes each peer's signatures; None: entries are not signed.
         observe_frame: called with "delivered", "lost" or "held", sender, receiver and frame.
+        links: what the links are like.
+        slots: when which links are up; None: all always.
     """
 
     def __init__(
@@ -58,6 +64,8 @@ class World:
         known: Sequence[Entry] = (),
         observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
+        links: LinkModel | None = None,
+        slots: Slots | None = None,
         slowness: Sequence[float] = (),
         scenario: Sequence[Incident] = (),
         begun: int = -1,
@@ -83,12 +91,15 @@ class World:
         # Looked up for every frame, hence apart from the seats: who takes frames now, and alarms.
         self._awake: list[Gossip | None] = [None] * count
         self._alarms = [inf] * count
-        self._network = Network(
+        self._slots = slots
+        self.network = Network(
             self.schedule,
             self._deliver if observe_frame is None else self._deliver_observed,
             self.traffic,
-            *([] if observe_frame is None else [self._lose]),
+            links,
+            self._lose,
         )
+        self._slots = slots
         self._running = False
         self._highest_round = -1
         self._striking = False
@@ -121,6 +132,8 @@ class World:
         for incident in self._script.due(-1.0, self._begun):
             self._carry_out(incident)
         self._running = True
+        if self._slots is not None:
+            self._turn(self._slots)
         for peer, seat in enumerate(self.seats):
             if seat.presence is Presence.HELD:
                 seat.presence = Presence.UP
@@ -129,19 +142,48 @@ class World:
             elif seat.presence is Presence.UP:
                 self._begin_life(peer, Stored(list(self._known)))
         self._await_incident()
-        step = self.schedule.step
-        while step():
-            pass
+        self.schedule.run()
 
     def _begin_life(self, peer: int, stored: Stored) -> None:
         if not self._running:
             return
+        for other in self._neighbours[peer]:
+            if self.seats[other].running and self.seats[other].gossip is not None:
+                self._connect(peer, other)
         sign = self._signer(peer) if self._signer is not None else None
         gossip = stored.revive(peer, self._neighbours[peer], self._protocol, sign)
         self.seats[peer].gossip = self._awake[peer] = gossip
-        self._follow(peer, gossip, gossip.start(self.schedule.now))
+        now = self.schedule.now
+        for other in self._neighbours[peer]:
+            if self.network.is_down(peer, other):
+                gossip.link_down(other, now)
+        self._follow(peer, gossip, gossip.start(now))
+
+    def _connect(self, a: int, b: int) -> None:
+        """Count the two connections of a link, one dialled by each end."""
+        for sender, receiver in ((a, b), (b, a)):
+            self.traffic.count_handshake(sender, receiver, dialled=True)
+            self.traffic.count_handshake(sender, receiver, dialled=False)
 
     # What the network and the clock bring
+
+    def _turn(self, slots: Slots) -> None:
+        """Begin the next slot, and go on doing so while anybody is there or may still come."""
+        up, down = slots.turn()
+        now = self.schedule.now
+        for a, b in down:
+            self.network.link_down(a, b)
+        for a, b in up:
+            self.network.link_up(a, b)
+        for edges, act in ((down, Gossip.link_down), (up, Gossip.link_up)):
+            for a, b in edges:
+                for me, other in ((a, b), (b, a)):
+                    gossip = self._awake[me]
+                    if gossip is not None:
+                        self._follow(me, gossip, act(gossip, other, now))
+        anybody = now == 0.0 or any(gossip is not None for gossip in self._awake)
+        if anybody or self._script.next_time is not None:
+            self.schedule.at(slots.next_time, self._turn, slots)
 
     def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:
         gossip = self._awake[receiver]
@@ -167,7 +209,7 @@ class World:
         if events:
             self._store(peer, events)
         if output.messages:
-            send = self._network.send
+            send = self.network.send
             for neighbour, frame in output.messages:
                 send(peer, neighbour, frame)
         higher = bool(events) and self._heed(peer, events)
@@ -251,9 +293,9 @@ class World:
     def _carry_out(self, incident: Incident) -> None:
         verb, peers = incident.verb, incident.peers
         if verb == "partition":
-            self._network.cut(frozenset(peers))
+            self.network.cut(frozenset(peers))
         elif verb == "repair":
-            self._network.mend()
+            self.network.mend()
         else:
             # Whether it can befall a peer has to be known before it does, for the trace's order.
             peers = tuple(peer for peer in peers if self._can(verb, self.seats[peer]))

@@ -20,6 +20,7 @@ PURE = (
     "gossip",
     "gradients",
     "importance",
+    "latency",
     "links",
     "log",
     "philox",
@@ -33,6 +34,7 @@ PURE = (
     "trainer",
     "units",
     "wire",
+    "zmtp",
 )
 ALLOWED = {
     "__future__",
@@ -47,6 +49,8 @@ ALLOWED = {
     "msgpack",
     "numpy",
     "peer",
+    "re",
+    "statistics",
     "struct",
     "typing",
 }

@@ -51,6 +51,13 @@ OTHER_VALUES: dict[str, Any] = {
     "speed_spread": 0.5,
     "stragglers": 0.2,
     "slowdown": 3.0,
+    "slot_seconds": 0.2,
+    "latency": "0.2",
+    "latency_per": "frame",
+    "bandwidth": 1e6,
+    "loss": 0.1,
+    "duplication": 0.1,
+    "reordering": 0.1,
     "side_by_side": 2,
 }
 
@@ -301,7 +308,7 @@ def test_records_with_losses_that_are_not_finite_stay_readable(tmp_path: Path) -
     assert json.loads((tmp_path / "summary.json").read_text()) == {"eval_loss": {"final": None}}
 
 
-counts = st.builds(LinkCount, *(st.integers(0, 2**62) for _ in range(5)))
+counts = st.builds(LinkCount, *(st.integers(0, 2**62) for _ in range(6)))
 links = st.dictionaries(st.tuples(st.integers(0, 2**20), st.integers(0, 2**20)), counts)
 
 
@@ -323,16 +330,16 @@ def test_links_are_a_table_that_others_can_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert list(folder.read_links().links()) == []
     traffic = Traffic()
-    traffic.add(3, 0, LinkCount(1, 200, 2, 30, 13))
+    traffic.add(3, 0, LinkCount(1, 200, 2, 30, 13, 237))
     traffic.add(0, 3, LinkCount(0, 0, 1, 15, 2))
     folder.write_links(traffic)
     with (tmp_path / "links.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = ["payload_messages", "payload_bytes", "control_messages", "control_bytes"]
-    assert list(rows[0]) == ["sender", "receiver", *names, "framing_bytes"]
+    assert list(rows[0]) == ["sender", "receiver", *names, "framing_bytes", "handshake_bytes"]
     assert [list(map(int, row.values())) for row in rows] == [
-        [0, 3, 0, 0, 1, 15, 2],
-        [3, 0, 1, 200, 2, 30, 13],
+        [0, 3, 0, 0, 1, 15, 2, 0],
+        [3, 0, 1, 200, 2, 30, 13, 237],
     ]
 
 
@@ -456,4 +463,5 @@ def test_link_counts_have_the_columns_of_the_table() -> None:
         "control_messages",
         "control_bytes",
         "framing_bytes",
+        "handshake_bytes",
     ]

@@ -25,6 +25,7 @@ from peer.records import RunFolder
 from peer.seeds import candidate_seeds
 from peer.weights_digest import weights_digest
 
+KINDS = ("payload", "control", "framing", "handshake")
 SCHEMA = {
     "": "schema engine method peers rounds local_steps candidate_seeds perturbation topology model "
     "eval_loss rouge_l digests entries timeouts_fired faults bytes seconds peak_memory_bytes",
@@ -120,15 +121,13 @@ def test_bytes_are_the_sums_over_all_links(finished: dict[str, Any]) -> None:
     ring = {(0, 1), (1, 2), (2, 3), (0, 3)}
     assert set(pairs) == ring | {(j, i) for i, j in ring}
     assert len(pairs) == 8
-    for kind in ("payload", "control", "framing"):
+    for kind in KINDS:
         assert cost[f"{kind}_total"] == sum(row[f"{kind}_bytes"] for row in rows)
-    assert cost["wire_total"] == sum(
-        row["payload_bytes"] + row["control_bytes"] + row["framing_bytes"] for row in rows
-    )
+    assert cost["wire_total"] == sum(sum(row[f"{kind}_bytes"] for kind in KINDS) for row in rows)
     # By peer: sent plus received, everything included.
     of_peer = [
         sum(
-            row["payload_bytes"] + row["control_bytes"] + row["framing_bytes"]
+            sum(row[f"{kind}_bytes"] for kind in KINDS)
             for row in rows
             if peer_ in (row["sender"], row["receiver"])
         )

@@ -22,7 +22,8 @@ from peer.importance import sampling_weights
 from peer.protocol import Protocol
 from peer.seeds import active_peers, draw_uniform, draw_weighted
 from peer.trainer import LocalRound, SyntheticTrainer
-from sim.network import LATENCY, Network
+from sim.link_model import LinkModel
+from sim.network import Network
 from sim.schedule import Schedule
 from sim.world import World
 
@@ -39,6 +40,7 @@ GRAPHS = {
     "scale-free": nx.barabasi_albert_graph(PEERS, 2, seed=3),
 }
 STEP_SECONDS = 0.1
+LATENCY = LinkModel().law.mean
 
 
 class Uneven(SyntheticTrainer):
@@ -231,7 +233,10 @@ def test_the_traffic_is_the_sum_of_the_frames() -> None:
     assert total.payload_bytes == sum(map(len, payload))
     assert total.control_messages == len(world.frames) - len(payload)
     framing = sum(2 if len(frame) <= 255 else 9 for *_, frame in world.frames)
-    assert total.wire_bytes == sum(len(frame) for *_, frame in world.frames) + framing
+    # A link's share of the connections of both its ends: READY with a routing id and without.
+    assert total.handshake_bytes == 2 * PEERS * (130 + 107)
+    handled = framing + total.handshake_bytes
+    assert total.wire_bytes == sum(len(frame) for *_, frame in world.frames) + handled
 
 
 def test_virtual_time_is_that_of_the_steps_and_the_way() -> None:
@@ -296,8 +301,7 @@ def test_the_clock_runs_events_by_time_and_then_in_the_order_of_their_making() -
     for time, name in [(2.0, "c"), (1.0, "a"), (2.0, "d"), (1.0, "b"), (0.0, "first")]:
         schedule.at(time, lambda name=name: seen.append((schedule.now, name)))
     schedule.at(1.5, lambda: schedule.at(0.2, lambda: seen.append((schedule.now, "not before"))))
-    while schedule.step():
-        pass
+    schedule.run()
     assert seen == [
         (0.0, "first"),
         (1.0, "a"),
@@ -306,7 +310,6 @@ def test_the_clock_runs_events_by_time_and_then_in_the_order_of_their_making() -
         (2.0, "c"),
         (2.0, "d"),
     ]
-    assert not schedule.step()
 
 
 def test_a_link_delivers_in_order_after_its_latency() -> None:
@@ -318,6 +321,5 @@ def test_a_link_delivers_in_order_after_its_latency() -> None:
     )
     for frame in (b"1", b"2", b"3"):
         network.send(0, 1, frame)
-    while schedule.step():
-        pass
+    schedule.run()
     assert arrived == [(LATENCY, 0, 1, frame) for frame in (b"1", b"2", b"3")]

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,10 +7,12 @@ from typing import TypeVar
 
 import pytest
 import zmq
+from relay import Relay
 
+from peer.addresses import LOOPBACK
 from peer.errors import UserError
 from peer.wire import FRAME_LIMIT
-from peer.zeromq import LOOPBACK, SEND_QUEUE, Transport
+from peer.zeromq import SEND_QUEUE, Transport
 
 PATIENCE = 10.0
 T = TypeVar("T")
@@ -110,7 +111,18 @@ def test_a_full_queue_drops_frames_and_counts_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "routing_id",
-    [None, b"1", b"22", b"02", b"2_", b"+2", b"2\x00", "٢".encode(), b"/2", b"\xff" * 255],
+    [
+        None,
+        b"000001",
+        b"000022",
+        b"2",
+        b"00002_",
+        b"+00002",
+        b"000002\x00",
+        "00000٢".encode(),
+        b"/000002",
+        b"\xff" * 255,
+    ],
 )
 def test_who_is_no_neighbour_is_not_heard(routing_id: bytes | None) -> None:
     async def main() -> None:
@@ -133,7 +145,7 @@ def test_messages_of_many_frames_are_garbage_from_a_neighbour_too() -> None:
     async def main() -> None:
         async with opened(0) as transport:
             transport.connect({2: LOOPBACK.replace("*", "1")})
-            with stranger(transport.endpoint, b"2") as socket:
+            with stranger(transport.endpoint, b"000002") as socket:
                 socket.send_multipart([b"two", b"frames"])
                 socket.send_multipart([b""] * 10_000)
                 socket.send(b"one")
@@ -148,7 +160,7 @@ def test_a_frame_past_the_limit_is_not_read() -> None:
         async with opened(0) as transport, opened(2) as neighbour:
             transport.connect({2: neighbour.endpoint})
             neighbour.connect({0: transport.endpoint})
-            with stranger(transport.endpoint, b"2/large") as socket:
+            with stranger(transport.endpoint, b"000002/large") as socket:
                 socket.send(b"small")
                 socket.send(bytes(FRAME_LIMIT + 1))
             assert await soon(transport.receive()) == (2, b"small")
@@ -163,7 +175,7 @@ def test_who_claims_a_number_does_not_silence_its_owner() -> None:
     async def main() -> None:
         async with opened(0) as transport, opened(2) as neighbour:
             transport.connect({2: neighbour.endpoint})
-            with stranger(transport.endpoint, b"2") as socket:
+            with stranger(transport.endpoint, b"000002") as socket:
                 socket.send(b"claim")
                 assert await soon(transport.receive()) == (2, b"claim")
                 neighbour.connect({0: transport.endpoint})
@@ -186,46 +198,6 @@ def test_a_neighbour_that_restarts_is_heard_again() -> None:
             assert heard == {(2, b"first life"), (2, b"second life"), (2, b"third life")}
 
     asyncio.run(main())
-
-
-class Relay:
-    """A TCP relay whose client side can be cut, while the far side never learns of it."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._host, port = endpoint.removeprefix("tcp://").split(":")
-        self._port = int(port)
-        self._writers: list[asyncio.StreamWriter] = []
-        self._near: list[asyncio.StreamWriter] = []
-
-    async def __aenter__(self) -> "Relay":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.endpoint = f"tcp://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.close()
-        for writer in self._writers:
-            with contextlib.suppress(OSError):
-                await soon(writer.wait_closed())
-
-    async def _accept(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
-        far_reader, far = await asyncio.open_connection(self._host, self._port)
-        self._writers += [near, far]
-        self._near.append(near)
-        await asyncio.gather(self._pump(reader, far), self._pump(far_reader, near))
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-
-    def cut(self) -> None:
-        for writer in self._near:
-            writer.transport.abort()
-        self._near.clear()
 
 
 def test_a_connection_that_breaks_is_made_again() -> None:
