@@ -37,6 +37,7 @@ from queue import SimpleQueue
 from typing import Any, Final, NoReturn
 
 from peer.accumulator import Accumulator
+from peer.archive import read_archive
 from peer.chronicle import Chronicle
 from peer.config import Experiment
 from peer.errors import RunFailed, UserError
@@ -47,7 +48,6 @@ from peer.records import RunFolder
 from peer.reporting import RoundReport
 from peer.rounds import SyncRounds
 from peer.setup import Prepared, prepare
-from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.traffic import LinkCount, Traffic
 from topology import TopologyError
@@ -232,10 +232,11 @@ def _interrupts_put_off() -> Iterator[None]:
 def _conclude(
     prepared: Prepared, network: _Network, chronicle: Chronicle, progress: RunProgress
 ) -> dict[str, Any]:
-    """Evaluate every round from the log of the first peer, and sum the run up."""
+    """Evaluate every round from the logs of all peers, and sum the run up."""
     protocol = prepared.protocol
-    with EntryStore(network.children[0].folder / "log.sqlite") as store:
-        entries = store.load()
+    # One that was restarted may have taken a snapshot in place of entries, so all are looked at.
+    paths = [child.folder / "log.sqlite" for child in network.children]
+    entries = read_archive(paths, protocol).entries
     rounds = SyncRounds(protocol)
     for entry in entries:
         if not entry.is_end:
