@@ -11,7 +11,7 @@ from typing import Any
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
-from peer.entry import Sign
+from peer.entry import Kind, Sign
 from peer.errors import RunFailed
 from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
 from peer.progress import RunProgress
@@ -127,7 +127,7 @@ class _Run:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
         rounds = SyncRounds(self._prepared.protocol)
         for entry in self._known:
-            if not entry.is_end:
+            if entry.kind is Kind.HISTORY:
                 rounds.add(entry)
         while not rounds.over and not rounds.missing():
             self._close(rounds.current, rounds.accumulator)
