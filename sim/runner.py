@@ -73,7 +73,7 @@ class _Run:
         self._rejected = 0
         self._trace = trace
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
-        done = sum(not entry.is_end for entry in known)
+        done = sum(entry.kind is Kind.HISTORY for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
@@ -87,7 +87,7 @@ class _Run:
             traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
             slowness=slowness(experiment),
             scenario=experiment.scenario,
-            begun=max((entry.round for entry in known if not entry.is_end), default=-1),
+            begun=max((e.round for e in known if e.kind is Kind.HISTORY), default=-1),
             observe_incident=self._observe_incident,
             observe_frame=None if trace is None else self._observe_frame,
             signer=self._signer if experiment.sign else None,
