@@ -52,6 +52,11 @@ def conclude(
         traffic=traffic,
         peak_memory_bytes=max(result["peak_memory_bytes"] for result in ended),
         rejected=sum(result["rejected"] + result["garbage"] for result in ended),
+        accused={
+            member.peer: {int(peer): how for peer, how in member.result["accused"].items()}
+            for member in fleet.members
+            if member.result is not None
+        },
         processes=[
             {
                 "peer": member.peer,

@@ -13,7 +13,8 @@ from peer.chronicle import Chronicle
 from peer.config import Experiment
 from peer.entry import Kind, Sign
 from peer.errors import RunFailed
-from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.event_log import log_event
+from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
@@ -118,6 +119,7 @@ class _Run:
             seconds={"virtual": world.ended_at},
             network=asdict(world.network.counts()),
             rejected=self._rejected,
+            accused={gossip.me: gossip.accused for gossip in world.peers},
             befallen=world.befallen,
             absent=world.absent,
         )
@@ -144,13 +146,11 @@ class _Run:
                 self._close(round_, cut)
                 if indices is not None and isinstance(self._trainer, Announced):
                     self._trainer.announce(peer, round_, cut, indices)
-            case RoundTimedOut(round_, missing):
-                LOG.warning("peer %d closed round %d without %s", peer, round_, missing)
-            case Rejected(neighbour, reason):
-                self._rejected += 1
-                LOG.warning("peer %d refused a message of peer %d: %s", peer, neighbour, reason)
-            case LinkRefused(neighbour, names):
-                LOG.warning("peers %d and %d differ in %s", peer, neighbour, ", ".join(names))
+            case Finished():
+                pass
+            case _:
+                self._rejected += isinstance(event, Rejected)
+                log_event(peer, event)
 
     def _signer(self, peer: int) -> Sign:
         return signer(simulated_secret(self._prepared.experiment, peer))
