@@ -362,10 +362,9 @@ class Gossip:
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
         if not self._replica.folds:
             raise RefusedEntry("nothing is folded in this run")
-        if not link.asked_for:
-            # A second copy, or the answer to an earlier life: no fault of the neighbour's.
+        if not link.asked:
+            # The answer to an earlier life: no fault of the neighbour's.
             return
-        link.asked_for = 0
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
             # What was missing has come by itself while the base was on its way.
