@@ -18,9 +18,7 @@ from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
-from peer.events import (
-    Event,
-)
+from peer.events import Event
 from peer.gossip import Gossip
 from peer.keys import Security
 from peer.recovery import recall
