@@ -154,16 +154,8 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
-                known = recall(store, protocol)
-                gossip = Gossip(
-                    settings.id,
-                    neighbours,
-                    protocol,
-                    known.log,
-                    base=known.base,
-                    proofs=known.proofs,
-                    sign=sign,
-                )
+                memory = recall(store, protocol)
+                gossip = memory.revive(settings.id, neighbours, protocol, sign)
                 doors = (transport, trainer, store, traffic)
                 await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
