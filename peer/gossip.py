@@ -138,6 +138,11 @@ class Gossip:
         return self._conduct.rejections
 
     @property
+    def accused(self) -> Mapping[int, str]:
+        """Peers that have lied or cost too much, and how."""
+        return self._conduct.accused
+
+    @property
     def complete(self) -> bool:
         """Whether every log of the roster is held up to the END record of the run."""
         return self._replica.complete
@@ -392,12 +397,11 @@ class Gossip:
         for neighbour in self._links:
             if neighbour != sender:
                 self._outbox.send(neighbour, proof)
-        if origin in self._links:
-            self._conduct.ban(origin, "has signed two contents under one number")
 
     def _apply(self, proof: wire.Proof) -> None:
         self._replica.convict(proof.first.origin, proof.first.sequence)
         self._reconciliation.proofs[proof.first.origin] = proof
+        self._conduct.convict(proof.first.origin)
 
     def _settle(self, now: float) -> None:
         """Leave when this peer's log is closed and nobody needs it any more."""

@@ -151,7 +151,7 @@ class World:
             if self.seats[other].running and self.seats[other].gossip is not None:
                 self._connect(peer, other)
         sign = self._signer(peer) if self._signer is not None else None
-        gossip = stored.revive(peer, self._neighbours[peer], self._protocol, sign)
+        gossip = stored.recall().revive(peer, self._neighbours[peer], self._protocol, sign)
         self.seats[peer].gossip = self._awake[peer] = gossip
         now = self.schedule.now
         for other in self._neighbours[peer]:
