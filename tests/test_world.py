@@ -99,13 +99,13 @@ class Observed(World):
             observe=self._keep,
             **changes,
         )
-        count = self.traffic.count
+        send = self.network.send
 
         def keep_frame(sender: int, receiver: int, frame: bytes) -> None:
             self.frames.append((self.schedule.now, sender, receiver, frame))
-            count(sender, receiver, frame)
+            send(sender, receiver, frame)
 
-        self.traffic.count = keep_frame  # type: ignore[method-assign]
+        self.network.send = keep_frame  # type: ignore[method-assign]
         self.run()
 
     def _keep(self, peer: int, event: Event) -> None:
