@@ -82,7 +82,7 @@ class Pace:
         replica, rounds, protocol = self._replica, self._replica.rounds, self._protocol
         if replica.over:
             self.deadline = now + protocol.settle_timeout
-            if replica.me in replica.open_logs:
+            if replica.awaits_end(replica.me):
                 sequence = replica.log.length(replica.me)
                 self._publish(make_end(replica.me, sequence, self._last_round, self._sign), now)
             return
