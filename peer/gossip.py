@@ -339,8 +339,9 @@ class Gossip:
         self._outbox.emit(EntryAdded(entry))
         self._repair.added(entry)
         self._reconciliation.wake(now)
-        for neighbour in self._dissemination.push_to(entry, sender):
-            self._outbox.push(neighbour, entry)
+        children = self._dissemination.push_to(entry, sender)
+        if children:
+            self._outbox.push(children, entry)
 
     def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:
         """Give entries that a neighbour has some time to come by themselves."""

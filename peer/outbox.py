@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from peer import wire
 from peer.entry import Entry
@@ -29,10 +29,11 @@ class Outbox:
         if not self._links[neighbour].deaf:
             self._messages.append((neighbour, wire.encode(message)))
 
-    def push(self, neighbour: int, entry: Entry) -> None:
-        """Push an entry to a neighbour; those of one call travel in one message."""
-        if not self._links[neighbour].deaf:
-            self._pushes.append((neighbour, entry))
+    def push(self, neighbours: Iterable[int], entry: Entry) -> None:
+        """Push an entry to neighbours; those of one call travel in one message."""
+        for neighbour in neighbours:
+            if not self._links[neighbour].deaf:
+                self._pushes.append((neighbour, entry))
 
     def prune(self, neighbour: int, origin: int) -> None:
         """Ask a neighbour to push an origin's entries no more."""
