@@ -110,7 +110,9 @@ class Pace:
             self.enter(now)
 
     def heard(self, now: float) -> None:
-        """Set the clock anew after an entry has come."""
+        """Close what an entry that has come has completed, and set the clock anew."""
+        if not self._replica.rounds.awaited():
+            self.close(now)
         if self._replica.over:
             # Whoever is still heard of is waited for; only silence counts against the time.
             self.deadline = now + self._protocol.settle_timeout
