@@ -13,37 +13,54 @@ ROOT = Path(__file__).parents[1]
 
 PURE = (
     "accumulator",
+    "base",
+    "conduct",
+    "cut",
     "dissemination",
+    "ending",
     "entry",
     "errors",
     "events",
+    "folding",
     "gossip",
     "gradients",
     "importance",
     "latency",
     "links",
     "log",
+    "meeting",
+    "outbox",
+    "pace",
     "philox",
     "protocol",
+    "quota",
+    "reconciliation",
     "repair",
+    "replica",
     "roster",
     "rounds",
     "scenario",
     "seeds",
+    "signatures",
     "traffic",
     "trainer",
+    "trees",
     "units",
     "wire",
     "zmtp",
 )
 ALLOWED = {
     "__future__",
+    "array",
+    "bisect",
     "collections",
+    "cryptography",
     "dataclasses",
     "difflib",
     "enum",
     "functools",
     "hashlib",
+    "heapq",
     "itertools",
     "math",
     "msgpack",
@@ -53,6 +70,8 @@ ALLOWED = {
     "statistics",
     "struct",
     "typing",
+    "weakref",
+    "zlib",
 }
 FORBIDDEN = {
     "asyncio",
@@ -113,7 +132,16 @@ def test_a_pure_module_imports_only_what_is_pure(name: str) -> None:
 
 @pytest.mark.parametrize("name", PURE)
 def test_a_pure_module_draws_no_numbers_and_opens_no_files(name: str) -> None:
-    for node in ast.walk(tree_of(ROOT / "peer" / f"{name}.py")):
+    tree = tree_of(ROOT / "peer" / f"{name}.py")
+    of_hash = {
+        id(node)
+        for method in ast.walk(tree)
+        if isinstance(method, ast.FunctionDef) and method.name == "__hash__"
+        for node in ast.walk(method)
+    }
+    for node in ast.walk(tree):
+        if id(node) in of_hash:
+            continue
         if isinstance(node, ast.Attribute):
             assert node.attr != "random"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
