@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from peer.addresses import is_remote
 from peer.config import Experiment, experiment_from, read_toml, unused_options
 from peer.errors import UserError
+from peer.event_log import log_event
 from peer.events import Event, RoundStarted
-from peer.process import Hooks, PeerSettings, log_event, run_peer
+from peer.process import Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from peer.setup import refuse_varying, resolve_topology
-from peer.zeromq import is_local
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")
@@ -46,6 +47,8 @@ def run_by_hand(path: Path) -> bool:
             f"{experiment.peers} peers is wanted"
         )
     curve = _wants_curve(experiment, [bind, *addresses], keys)
+    if experiment.sign and keys is None:
+        raise UserError(f"sign = true needs keys: {_how_to_make_keys(experiment.peers)}")
     # A peer that comes back goes on from its log, so there is nothing else to ask for.
     experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
     folder = RunFolder.for_experiment(experiment, ENGINE)
@@ -102,16 +105,18 @@ def _wants_curve(experiment: Experiment, addresses: Sequence[str], keys: str | N
     Raises:
         UserError: they would, and there are no keys.
     """
-    beyond = [address for address in addresses if not is_local(address)]
+    beyond = [address for address in addresses if is_remote(address)]
     if experiment.curve == "off" or (experiment.curve == "auto" and not beyond):
         return False
     if keys is None:
         why = f"{beyond[0]} is beyond this machine" if beyond else 'curve = "on"'
-        raise UserError(
-            f"{why}, so links need keys: make them with `kseed keys {experiment.peers} --to DIR`, "
-            'and give keys = "DIR"; or say curve = "off"'
-        )
+        how = _how_to_make_keys(experiment.peers)
+        raise UserError(f'{why}, so links need keys: {how}; or say curve = "off"')
     return True
+
+
+def _how_to_make_keys(peers: int) -> str:
+    return f'make them with `kseed keys {peers} --to DIR`, and give keys = "DIR"'
 
 
 def _take(values: dict[str, Any], key: str, type_: type) -> Any:

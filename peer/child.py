@@ -23,9 +23,10 @@ from peer import control
 from peer.config import Experiment
 from peer.control import Message
 from peer.errors import UserError
+from peer.event_log import log_event
 from peer.events import Event, RoundStarted
 from peer.namespaces import enter_namespace
-from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
+from peer.process import LOG, Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from topology import TopologyError

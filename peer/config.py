@@ -43,13 +43,14 @@ SIMULATED_LINKS: Final = (
 )
 """Options that say what the simulator's links are like."""
 
+SIMULATED_SPEEDS: Final = ("step_seconds", "speed_spread", "stragglers", "slowdown")
+"""Options that say how long the simulator's peers take."""
+
 SIMULATOR_ONLY: Final = (
-    "step_seconds",
-    "speed_spread",
-    "stragglers",
-    "slowdown",
+    *SIMULATED_SPEEDS,
     "slot_seconds",
     "side_by_side",
+    "trace",
     *SIMULATED_LINKS,
 )
 CURVE: Final = ("auto", "on", "off")
@@ -433,7 +434,7 @@ def unused_options(
         given: the names of these options.
         engine: sim, launch or peer.
     """
-    idle: set[str] = set() if engine == "sim" else {*SIMULATOR_ONLY, "trace"}
+    idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
     if engine != "launch":
         idle.add("isolate")
     elif experiment.isolate != "none":

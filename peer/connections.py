@@ -13,7 +13,8 @@ and so may all that nobody has been heard on. So each neighbour that has gone ba
 together, can cost OUTSTANDING bytes and what comes in between two looks. In memory a small frame
 takes more than on the wire: 64 bytes for 35 or more with CURVE, but 64 for 2 without.
 
-Counting needs Linux's TCP_INFO. Elsewhere, and on ipc, nothing limits what is held back.
+Counting needs Linux's TCP_INFO. Elsewhere, and on ipc, nothing limits what is held back. To look
+only when there is something to see, an epoll of our own reports the first bytes after each look.
 
 A descriptor may have passed on to another connection when it is used, so the socket's inode number
 is compared each time, on a duplicate that cannot change any more.
@@ -25,6 +26,7 @@ import array
 import fcntl
 import os
 import random
+import select
 import socket
 import struct
 import sys
@@ -56,6 +58,8 @@ PER_NEIGHBOUR: Final = 4
 _BYTES_RECEIVED: Final = struct.Struct("=128xQ")
 """Where tcpi_bytes_received is in the kernel's struct tcp_info."""
 
+_ONCE: Final = select.EPOLLIN | select.EPOLLONESHOT if sys.platform == "linux" else 0
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 _SECRETS: Final = random.SystemRandom()
 
 
@@ -85,10 +89,19 @@ class Connections:
 
     Args:
         curve: whether the socket speaks CURVE.
+        tcp: whether it listens on TCP.
+
+    Attributes:
+        expected: how many neighbours may come.
+        arrivals: a descriptor that is readable when bytes have come since the last look; None: what
+            is held back cannot be told here.
     """
 
-    def __init__(self, *, curve: bool) -> None:
+    def __init__(self, *, curve: bool, tcp: bool = True) -> None:
         self.expected = 0
+        self._epoll = select.epoll() if tcp and sys.platform == "linux" else None
+        self.arrivals = self._epoll.fileno() if self._epoll is not None else None
+        self._stirred: set[int] = set()
         self._curve = curve
         self._by_descriptor: dict[int, Connection] = {}
         self._silent: dict[int, Connection] = {}
@@ -98,11 +111,18 @@ class Connections:
     def __len__(self) -> int:
         return len(self._by_descriptor)
 
+    def close(self) -> None:
+        """Let go of `arrivals`."""
+        if self._epoll is not None:
+            self._epoll.close()
+
     def accepted(self, descriptor: int) -> None:
         """Take note of a new connection."""
         self.ended(descriptor)
         try:
             inode = os.fstat(descriptor).st_ino
+            if self._epoll is not None:
+                self._epoll.register(descriptor, _ONCE)
         except OSError:
             return
         greeted = handshake_bytes(dialled=True, curve=self._curve)
@@ -158,11 +178,22 @@ class Connections:
             if connection.neighbour == neighbour:
                 self._shut(connection)
 
+    def note_arrivals(self) -> None:
+        """Take note of who has sent something, which empties `arrivals` until the next look."""
+        if self._epoll is not None:
+            self._stirred.update(descriptor for descriptor, _ in self._epoll.poll(0))
+
     def end_costly(self) -> Iterator[int]:
         """End connections that hold back too much, and walk the neighbours whose doing it is.
 
         Without CURVE anybody can speak under any name, so nobody is blamed.
         """
+        # First, so that what comes while we look is reported.
+        for descriptor in self._stirred:
+            with suppress(OSError):
+                assert self._epoll is not None
+                self._epoll.modify(descriptor, _ONCE)
+        self._stirred.clear()
         costs: defaultdict[int | None, dict[Connection, int]] = defaultdict(dict)
         for connection in list(self._by_descriptor.values()):
             costs[connection.neighbour][connection] = self._outstanding(connection)
@@ -197,6 +228,9 @@ class Connections:
             if own is not None:
                 # The other side may have been faster.
                 with suppress(OSError):
+                    # When libzmq closes it, nothing is left of it in the kernel either, and a
+                    # sender that waits for room learns of it.
+                    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                     own.shutdown(socket.SHUT_RDWR)
 
 

@@ -108,7 +108,7 @@ class Fleet:
         self._context.set_forkserver_preload(self._shared_modules())
         self._encoded = self._save_rows()
         experiment = self._prepared.experiment
-        if experiment.curve == "on":
+        if experiment.curve == "on" or experiment.sign:
             ensure_keys(experiment.peers, self._keys)
 
     def start(self, member: Member) -> None:

@@ -82,7 +82,8 @@ class Folding:
     def _ready(self, log: EntryLog) -> Base | None:
         """Return the base at the target, if every member has acknowledged it.
 
-        None too where late entries have come to its rounds since; a later cut will do.
+        None too where late entries have come to its rounds since, or where too few of its round's
+        entries bear witness to it to convince somebody who comes late; a later cut will do.
         """
         present = self._acknowledged | self._excused | 1 << self._me
         members = self._protocol.roster.members(self._target_round)
@@ -93,7 +94,9 @@ class Folding:
         total = self.base.sum if self.base else 0
         histories = self.base.histories if self.base else 0
         waiting: dict[int, int] = {}
+        witnesses = 0
         for entry in log:
+            witnesses += self._protocol.is_witness(entry, self._target_round, self._target.digest)
             # What stands before a history in its log goes with it; what stands after it stays.
             hashes = waiting.pop(entry.origin, 0) + entry.hash
             if entry.kind is Kind.HISTORY and entry.round < self._target_round:
@@ -102,7 +105,8 @@ class Folding:
                 total += hashes
             else:
                 waiting[entry.origin] = hashes
-        if histories % HASH_MODULUS != self._target.sum:
+        convincing = self._protocol.convinces(witnesses, self._target_round)
+        if histories % HASH_MODULUS != self._target.sum or not convincing:
             self._target = None
             return None
         return Base.of(self._target_round, versions, total % HASH_MODULUS, self._target)

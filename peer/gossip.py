@@ -138,6 +138,11 @@ class Gossip:
         return self._conduct.rejections
 
     @property
+    def accused(self) -> Mapping[int, str]:
+        """Peers that have lied or cost too much, and how."""
+        return self._conduct.accused
+
+    @property
     def complete(self) -> bool:
         """Whether every log of the roster is held up to the END record of the run."""
         return self._replica.complete
@@ -265,10 +270,12 @@ class Gossip:
                 self.protocol.check_versions(versions)
                 self._expect(versions, neighbour, now)
             case wire.Want(ranges, graft):
+                self.protocol.check_versions({origin: stop for origin, _, stop in ranges})
                 self._reconciliation.answer(message, neighbour, link, now)
                 for origin, _, _ in ranges if graft else ():
                     self._dissemination.graft(origin, neighbour)
             case wire.Prune(origins):
+                self.protocol.check_versions(dict.fromkeys(origins, 0))
                 for origin in origins:
                     self._dissemination.prune(origin, neighbour)
             case wire.Versions(versions):
@@ -277,7 +284,7 @@ class Gossip:
                 self._reconciliation.compare(message, neighbour, link, now)
                 self._pace.meet(now)
             case wire.Hello():
-                self._meeting.greeted(message, neighbour, link)
+                self._meeting.greeted(message, neighbour, link, now)
                 self._pace.meet(now)
             case wire.Refusal():
                 self._meeting.refused(message, neighbour, link)
@@ -348,13 +355,16 @@ class Gossip:
             return
         same = self.log.digest()
         live = self._ending.live(now)
-        unlike = tuple(n for n, link in live if link.digest not in (same, b""))
-        self._finish(Finished(self._replica.open_logs, unlike))
+        missing = self._replica.open_logs
+        unlike = (n for n, link in live if link.digest not in (same, b"") and n not in missing)
+        self._finish(Finished(missing, tuple(unlike)))
 
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
-        if not self._replica.folds or not link.asked_for:
-            raise RefusedEntry("a base that was not asked for")
-        link.asked_for = 0
+        if not self._replica.folds:
+            raise RefusedEntry("nothing is folded in this run")
+        if not link.asked:
+            # The answer to an earlier life: no fault of the neighbour's.
+            return
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
             # What was missing has come by itself while the base was on its way.
@@ -387,12 +397,11 @@ class Gossip:
         for neighbour in self._links:
             if neighbour != sender:
                 self._outbox.send(neighbour, proof)
-        if origin in self._links:
-            self._conduct.ban(origin, "has signed two contents under one number")
 
     def _apply(self, proof: wire.Proof) -> None:
         self._replica.convict(proof.first.origin, proof.first.sequence)
         self._reconciliation.proofs[proof.first.origin] = proof
+        self._conduct.convict(proof.first.origin)
 
     def _settle(self, now: float) -> None:
         """Leave when this peer's log is closed and nobody needs it any more."""

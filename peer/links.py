@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 HEARTBEAT_TICKS = 16
 """So many ticks may pass in which a neighbour has nothing new to be told."""
 
-ALIVE_TICKS = 20
-"""A neighbour that was silent for this many ticks is not waited for at the end."""
+ALIVE_TICKS = 50
+"""A neighbour that was silent for this many ticks is not waited for at the end.
+
+Three of its signs of life have been lost then, if it lives.
+"""
 
 
 @dataclass(slots=True)
@@ -33,9 +36,11 @@ class Link:
         told: (digest, complete) as it was last told.
         told_at: when.
         wait: how long until it is told again, as long as the digests differ.
-        answered_at: when it was last answered with ANNOUNCE, VERSIONS or SNAPSHOT.
+        answered_at: when it was last answered with ANNOUNCE or VERSIONS.
+        base_sent_at: when it was last sent a base.
+        versions_at: when it was last sent VERSIONS.
         announced: our digest when it was last sent ANNOUNCE.
-        asked_for: the round of the base that it has been asked for; 0: none.
+        asked: it has been asked for entries, which may lie in its base, or for the base.
         versions: what it held when it was asked for its base.
     """
 
@@ -55,8 +60,10 @@ class Link:
     told_at: float = -math.inf
     wait: float = 0.0
     answered_at: float = -math.inf
+    base_sent_at: float = -math.inf
+    versions_at: float = -math.inf
     announced: bytes = b""
-    asked_for: int = 0
+    asked: bool = False
     versions: Mapping[int, int] = field(default_factory=dict)
 
     @property

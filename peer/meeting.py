@@ -52,7 +52,7 @@ class Meeting:
         if not link.refused and now >= link.greeted + self._protocol.tick:
             self.greet(neighbour, now)
 
-    def greeted(self, hello: wire.Hello, neighbour: int, link: Link) -> None:
+    def greeted(self, hello: wire.Hello, neighbour: int, link: Link, now: float) -> None:
         """Open the link to a neighbour that says HELLO, or refuse it.
 
         Raises:
@@ -71,6 +71,7 @@ class Meeting:
         if not hello.answer:
             self._hello(neighbour, answer=True)
         if link.behind:
+            link.versions_at = now
             self._outbox.send(neighbour, versions_of(self._replica))
 
     def refused(self, refusal: wire.Refusal, neighbour: int, link: Link) -> None:

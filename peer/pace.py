@@ -67,7 +67,8 @@ class Pace:
             return
         present = self._protocol.roster.is_member
         current = self._replica.rounds.current
-        if all(link.met for n, link in self._links.items() if present(n, current)):
+        links = self._links.items()
+        if all(link.met or not link.up for n, link in links if present(n, current)):
             self._begin(now)
 
     def trained(self, round_: int, now: float) -> bytes:

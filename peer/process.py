@@ -13,21 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peer.accumulator import Accumulator
+from peer.addresses import LOOPBACK
 from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
-from peer.events import (
-    Banned,
-    Convicted,
-    EntryAdded,
-    Event,
-    LinkRefused,
-    Rejected,
-    RoundStarted,
-    RoundTimedOut,
-    SnapshotTaken,
-)
+from peer.events import Event
 from peer.gossip import Gossip
 from peer.keys import Security
 from peer.recovery import recall
@@ -40,11 +31,13 @@ from peer.setup import (
     deal,
     encode_rows,
     resolve_topology,
+    with_keys,
 )
+from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
-from peer.zeromq import LOOPBACK, Transport
+from peer.zeromq import Transport
 
 LOG = logging.getLogger("kseed")
 
@@ -83,6 +76,7 @@ class PeerResult:
     differing: tuple[int, ...]
     timeouts: int
     rejected: int
+    accused: Mapping[int, str]
     received: int
     garbage: int
     dropped: int
@@ -137,12 +131,16 @@ def run_peer(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
+    sign, security = None, None
+    if settings.curve or experiment.sign:
+        assert settings.keys is not None, "CURVE and signatures need keys"
+        keys = Security.read(settings.keys, settings.id, experiment.peers)
+        security = keys if settings.curve else None
+        if experiment.sign:
+            protocol = with_keys(protocol, keys.public.ed25519)
+            sign = signer(keys.secret.ed25519)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
-    security = None
-    if settings.curve:
-        assert settings.keys is not None, "CURVE needs keys"
-        security = Security.read(settings.keys, settings.id, experiment.peers)
 
     def shook_hands(neighbour: int, dialled: bool) -> None:
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
@@ -156,15 +154,8 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
-                known = recall(store, protocol)
-                gossip = Gossip(
-                    settings.id,
-                    neighbours,
-                    protocol,
-                    known.log,
-                    base=known.base,
-                    proofs=known.proofs,
-                )
+                memory = recall(store, protocol)
+                gossip = memory.revive(settings.id, neighbours, protocol, sign)
                 doors = (transport, trainer, store, traffic)
                 await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
@@ -181,6 +172,7 @@ def run_peer(
         differing=gossip.finished.differing,
         timeouts=gossip.timeouts,
         rejected=sum(gossip.rejections.values()),
+        accused=gossip.accused,
         received=len(gossip.log) - gossip.log.length(settings.id),
         garbage=transport.garbage,
         dropped=sum(transport.dropped.values()),
@@ -193,27 +185,3 @@ def _corpus(experiment: Experiment, settings: PeerSettings) -> Corpus:
         return deal(experiment, *encode_rows(experiment))
     path, empty = settings.encoded
     return deal(experiment, Encoded.load(path), empty)
-
-
-def log_event(me: int, event: Event) -> None:
-    """Tell the reader of a log what has happened."""
-    match event:
-        case EntryAdded(entry):
-            what = "END" if entry.is_end else f"round {entry.round}"
-            LOG.debug("peer %d has %s of peer %d", me, what, entry.origin)
-        case RoundStarted(round_, _, indices):
-            how = "trains in" if indices is not None else "waits for"
-            LOG.info("peer %d %s round %d", me, how, round_)
-        case RoundTimedOut(round_, missing):
-            LOG.warning("peer %d closed round %d without %s", me, round_, missing)
-        case Rejected(neighbour, reason):
-            LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
-        case LinkRefused(neighbour, names):
-            LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
-        case Banned(neighbour, reason):
-            LOG.warning("peer %d bans peer %d: %s", me, neighbour, reason)
-        case Convicted(first, _):
-            what = "peer %d knows that peer %d has written entry %d twice"
-            LOG.warning(what, me, first.origin, first.sequence)
-        case SnapshotTaken(base):
-            LOG.info("peer %d begins with the sums of the rounds before %d", me, base.round)

@@ -221,16 +221,20 @@ class Protocol:
         digest = base.cut(self.units).digest
         for entry in witnesses:
             self.check(entry)
-        origins = {
-            entry.origin
-            for entry in witnesses
-            if (entry.kind, entry.round, entry.cut) == (Kind.HISTORY, base.round, digest)
-        }
-        active = self.roster.active(base.round)
-        if 2 * len(origins) <= len(active):
+        origins = {e.origin for e in witnesses if self.is_witness(e, base.round, digest)}
+        if not self.convinces(len(origins), base.round):
             raise RefusedEntry(
-                f"{len(origins)} of {len(active)} peers acknowledge the base of round {base.round}"
+                f"{len(origins)} of {len(self.roster.active(base.round))} peers acknowledge the "
+                f"base of round {base.round}"
             )
+
+    def is_witness(self, entry: Entry, round_: int, cut: bytes) -> bool:
+        """Tell whether an entry's origin has started a round from the cut with this digest."""
+        return entry.round == round_ and entry.cut == cut and entry.kind is Kind.HISTORY
+
+    def convinces(self, witnesses: int, round_: int) -> bool:
+        """Tell whether so many witnesses are enough for a base of this round."""
+        return 2 * witnesses > len(self.roster.active(round_))
 
     def _check_indices(self, entry: Entry) -> None:
         if (entry.indices is not None) != self.weighted_draws:

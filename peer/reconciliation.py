@@ -84,31 +84,44 @@ class Reconciliation:
             self._outbox.send(neighbour, wire.Announce(news))
         elif not self.changed:
             link.answered_at = now
-            self._outbox.send(neighbour, versions_of(self._replica))
+            self._tell_all(neighbour, link, now)
             for proof in self.proofs.values():
                 self._outbox.send(neighbour, proof)
 
     def compare(self, message: wire.Versions, neighbour: int, link: Link, now: float) -> None:
-        """Ask for what a neighbour has and this peer lacks, or for the base that it is in."""
+        """Ask for what a neighbour has and this peer lacks, or for the base that it is in.
+
+        Where it lacks something itself it is told so, or it would have to wait for a digest.
+        """
         replica, theirs = self._replica, message.versions
         link.behind = False
         mine = replica.base.round if replica.base is not None else 0
         lost = message.round > replica.rounds.current and bool(replica.log.missing(theirs))
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
-            link.asked_for, link.versions = message.round, theirs
+            link.asked, link.versions = True, theirs
             self._outbox.send(neighbour, wire.Behind(message.round))
         else:
             self.pull(neighbour, theirs, now)
+        held = replica.log.versions().items()
+        lacks = any(theirs.get(origin, 0) < length for origin, length in held)
+        if lacks and now >= link.versions_at + self._tick:
+            self._tell_all(neighbour, link, now)
+
+    def _tell_all(self, neighbour: int, link: Link, now: float) -> None:
+        link.versions_at = now
+        self._outbox.send(neighbour, versions_of(self._replica))
 
     def pull(self, neighbour: int, versions: Mapping[int, int], now: float) -> None:
         """Ask a neighbour for what it has and this peer lacks."""
         want = self._repair.want(neighbour, versions, now)
         if want is not None:
+            self._links[neighbour].asked = True
             self._outbox.send(neighbour, want)
 
     def ask(self, now: float) -> None:
         """Ask for what has been announced and has not come in time."""
         for neighbour, want in self._repair.overdue(now, lambda n: self._links[n].deaf).items():
+            self._links[neighbour].asked = True
             self._outbox.send(neighbour, want)
 
     def answer(self, want: wire.Want, neighbour: int, link: Link, now: float) -> None:
@@ -122,9 +135,9 @@ class Reconciliation:
     def send_base(self, neighbour: int, link: Link, now: float) -> None:
         """Send the base with those who acknowledge it, at most once a tick."""
         base = self._replica.base
-        if base is None or now < link.answered_at + self._tick:
+        if base is None or now < link.base_sent_at + self._tick:
             return
-        link.answered_at = now
+        link.base_sent_at = now
         witnesses = tuple(
             entry
             for entry in self._replica.log

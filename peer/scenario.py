@@ -145,6 +145,13 @@ def membership(
     return tuple(first), tuple(last)
 
 
+def evicted(incidents: Iterable[Incident]) -> frozenset[int]:
+    """Return the peers of whom no END is waited for."""
+    return frozenset(
+        peer for incident in incidents if incident.verb == "evict" for peer in incident.peers
+    )
+
+
 class Script:
     """The incidents that have not happened yet."""
 

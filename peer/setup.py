@@ -26,7 +26,7 @@ from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.recovery import recall
 from peer.roster import Roster
-from peer.scenario import check_scenario, membership
+from peer.scenario import check_scenario, evicted, membership
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
@@ -119,14 +119,13 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
 def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
     """Return who takes part, with how many rows, and in which rounds."""
     first, last = membership(experiment.scenario, len(rows))
-    evicted = (one.peers for one in experiment.scenario if one.verb == "evict")
     return Roster(
         rows,
         experiment.participation,
         experiment.seed,
         first if any(first) else (),
         last if any(round_ is not None for round_ in last) else (),
-        frozenset(peer for peers in evicted for peer in peers),
+        evicted(experiment.scenario),
     )
 
 

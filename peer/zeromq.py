@@ -20,9 +20,7 @@ What strangers and neighbours gone bad can hold back in memory is limited by `pe
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import re
 import secrets
 import struct
 from collections import Counter
@@ -34,14 +32,12 @@ from typing import Final, TypeAlias
 import zmq
 import zmq.asyncio
 
+from peer.addresses import LOOPBACK, check_address
 from peer.connections import OUTSTANDING, RECEIVE_QUEUE, Connections
 from peer.errors import UserError
 from peer.keys import Security
 from peer.wire import FRAME_LIMIT
 from peer.zmtp import ROUTING_ID_BYTES, framing_bytes
-
-LOOPBACK: Final = "tcp://127.0.0.1:*"
-"""Any free port of this machine, reachable from this machine only."""
 
 SEND_QUEUE: Final = 1000
 """Frames that wait for a neighbour; past these they are dropped, and repaired by the protocol."""
@@ -59,7 +55,7 @@ HANDSHAKE: Final = 10.0
 """Seconds in which a connection has to introduce itself."""
 
 WATCH: Final = 0.02
-"""Seconds between two looks at what connections hold back."""
+"""Seconds from the first byte that comes to a look at what connections hold back."""
 
 BACKLOG: Final = 1024
 """Connections that wait in the kernel to be accepted."""
@@ -67,8 +63,6 @@ BACKLOG: Final = 1024
 SOCKETS: Final = 2**14
 """Sockets of a process: three for each neighbour."""
 
-_ADDRESS: Final = re.compile(r"ipc://\S+|tcp://(\S+):(?:\*|([0-9]{1,5}))")
-_PORTS: Final = 2**16
 _NUMBER_DIGITS: Final = 6
 _NONCE_BYTES: Final = (ROUTING_ID_BYTES - _NUMBER_DIGITS - 1) // 2
 _ZAP: Final = "inproc://zeromq.zap.01"
@@ -115,7 +109,10 @@ class Transport:
         self._numbers: dict[bytes, int] = {}
         self._dealers: dict[int, zmq.Socket[bytes]] = {}
         self._on_handshake: OnHandshake = lambda _neighbour, _dialled: None
-        self._connections = Connections(curve=security is not None)
+        self._connections = Connections(
+            curve=security is not None, tcp=address.startswith("tcp://")
+        )
+        self._look_ahead: asyncio.TimerHandle | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, SOCKETS)
         self._loop = asyncio.get_running_loop()
@@ -130,14 +127,15 @@ class Transport:
             self._router.set(zmq.BACKLOG, BACKLOG)
             if security is not None:
                 self._ask_for_keys(security)
-            _check(address)
+            check_address(address)
             self._router.bind(address)
         except (zmq.ZMQError, UserError) as error:
             self._close_sockets()
             self._context.term()
             raise UserError(f"cannot listen on {address}: {error}") from None
         self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT)
-        self._watch = self._loop.call_later(WATCH, self._look)
+        if self._connections.arrivals is not None:
+            self._loop.add_reader(self._connections.arrivals, self._arrived)
 
     def connect(
         self, addresses: Mapping[int, str], on_handshake: OnHandshake | None = None
@@ -163,7 +161,7 @@ class Transport:
             try:
                 if self._security is not None:
                     _introduce(dealer, self._security, neighbour)
-                _check(address)
+                check_address(address)
                 dealer.connect(address)
             except (zmq.ZMQError, UserError) as error:
                 raise UserError(
@@ -206,7 +204,6 @@ class Transport:
 
     async def close(self) -> None:
         """Close all sockets, giving what was sent a bounded time to leave."""
-        self._watch.cancel()
         self._close_sockets()
         # This waits for the linger of the slowest neighbour.
         await asyncio.to_thread(self._context.term)
@@ -251,11 +248,16 @@ class Transport:
             # libzmq does not try again after this.
             _LOG.warning("peer %d and peer %d have other keys of one another", self._me, neighbour)
 
+    def _arrived(self) -> None:
+        self._connections.note_arrivals()
+        if self._look_ahead is None:
+            self._look_ahead = self._loop.call_later(WATCH, self._look)
+
     def _look(self) -> None:
+        self._look_ahead = None
         self._monitor.listen()
         for neighbour in self._connections.end_costly():
             self.ban(neighbour, f"held back {OUTSTANDING:,} bytes of unfinished messages")
-        self._watch = self._loop.call_later(WATCH, self._look)
 
     def _admit(self, owners: Mapping[bytes, int], request: list[bytes]) -> None:
         """Answer whether a key is let in (ZAP 1.0, RFC 27)."""
@@ -298,6 +300,8 @@ class Transport:
         return ear
 
     def _close_sockets(self) -> None:
+        if self._router.closed:
+            return
         for ear in self._ears:
             ear.listen()
         for socket in (*self._dealers.values(), self._router):
@@ -306,6 +310,11 @@ class Transport:
                 socket.close()
         for ear in self._ears:
             ear.close()
+        if self._look_ahead is not None:
+            self._look_ahead.cancel()
+        if self._connections.arrivals is not None:
+            self._loop.remove_reader(self._connections.arrivals)
+            self._connections.close()
 
     def _configure(self, socket: _Socket) -> None:
         """Set what both kinds of socket share."""
@@ -360,18 +369,6 @@ class _Ear:
             self.socket.close(linger=0)
 
 
-def is_local(address: str) -> bool:
-    """Return whether only this machine's own processes can be at the other end of an address."""
-    if address.startswith("ipc://"):
-        return True
-    match = _ADDRESS.fullmatch(address)
-    host = match[1].strip("[]") if match is not None else ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _number(peer: int) -> bytes:
     return b"%0*d" % (_NUMBER_DIGITS, peer)
 
@@ -385,10 +382,3 @@ def _introduce(dealer: zmq.Socket[bytes], security: Security, neighbour: int) ->
     dealer.set(zmq.CURVE_SERVERKEY, security.public.curve[neighbour])
     dealer.set(zmq.CURVE_SECRETKEY, security.secret.curve)
     dealer.set(zmq.CURVE_PUBLICKEY, security.secret.public_curve)
-
-
-def _check(address: str) -> None:
-    match = _ADDRESS.fullmatch(address)
-    # libzmq takes the remainder of a port that is too large.
-    if match is None or int(match[2] or 0) >= _PORTS:
-        raise UserError("an address is tcp://host:port or ipc://path")

@@ -137,6 +137,10 @@ class Network:
         self._down.add((min(a, b), max(a, b)))
         self._update_link(a, b)
 
+    def is_down(self, a: int, b: int) -> bool:
+        """Tell whether a link has been taken down by `link_down`; cuts do not count."""
+        return (min(a, b), max(a, b)) in self._down
+
     def counts(self) -> FrameCounts:
         """Return what has become of all frames so far."""
         sent = sum(link.sent for link in self._links.values())

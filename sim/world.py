@@ -99,6 +99,7 @@ class World:
             links,
             self._lose,
         )
+        self._slots = slots
         self._running = False
         self._highest_round = -1
         self._striking = False
@@ -131,6 +132,8 @@ class World:
         for incident in self._script.due(-1.0, self._begun):
             self._carry_out(incident)
         self._running = True
+        if self._slots is not None:
+            self._turn(self._slots)
         for peer, seat in enumerate(self.seats):
             if seat.presence is Presence.HELD:
                 seat.presence = Presence.UP
@@ -139,8 +142,6 @@ class World:
             elif seat.presence is Presence.UP:
                 self._begin_life(peer, Stored(list(self._known)))
         self._await_incident()
-        if self._slots is not None:
-            self._turn(self._slots)
         self.schedule.run()
 
     def _begin_life(self, peer: int, stored: Stored) -> None:
@@ -150,9 +151,13 @@ class World:
             if self.seats[other].running and self.seats[other].gossip is not None:
                 self._connect(peer, other)
         sign = self._signer(peer) if self._signer is not None else None
-        gossip = stored.revive(peer, self._neighbours[peer], self._protocol, sign)
+        gossip = stored.recall().revive(peer, self._neighbours[peer], self._protocol, sign)
         self.seats[peer].gossip = self._awake[peer] = gossip
-        self._follow(peer, gossip, gossip.start(self.schedule.now))
+        now = self.schedule.now
+        for other in self._neighbours[peer]:
+            if self.network.is_down(peer, other):
+                gossip.link_down(other, now)
+        self._follow(peer, gossip, gossip.start(now))
 
     def _connect(self, a: int, b: int) -> None:
         """Count the two connections of a link, one dialled by each end."""
@@ -163,7 +168,7 @@ class World:
     # What the network and the clock bring
 
     def _turn(self, slots: Slots) -> None:
-        """Begin the next slot, and go on doing so while anybody is there."""
+        """Begin the next slot, and go on doing so while anybody is there or may still come."""
         up, down = slots.turn()
         now = self.schedule.now
         for a, b in down:
@@ -176,7 +181,8 @@ class World:
                     gossip = self._awake[me]
                     if gossip is not None:
                         self._follow(me, gossip, act(gossip, other, now))
-        if any(seat.running for seat in self.seats):
+        anybody = now == 0.0 or any(gossip is not None for gossip in self._awake)
+        if anybody or self._script.next_time is not None:
             self.schedule.at(slots.next_time, self._turn, slots)
 
     def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:

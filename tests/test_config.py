@@ -111,6 +111,7 @@ def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path:
             "gradient_bound": (2.0, 4.0),
             "participation": (0.5, 0.25),
             "gossip": ("flood", "flood"),
+            "slowdown": (2.0, 4.0),
         }
         if item.metadata["choices"]:
             pair = (item.metadata["choices"][0], item.metadata["choices"][-1])
@@ -338,6 +339,8 @@ def test_whole_numbers_and_floats_make_the_same_experiment() -> None:
         ({"topology": "mesh.graphml", "degree": 6}, ("degree",)),
         ({"degree": 6, "topology": "watts-strogatz"}, ()),
         ({"partition": "iid", "alpha": 0.1}, ("alpha",)),
+        ({"slowdown": 3.0, "speed_spread": 0.1}, ("slowdown",)),
+        ({"slowdown": 3.0, "stragglers": 0.1}, ()),
         ({"partition": "dirichlet", "alpha": 0.1}, ()),
         ({"trainer": "synthetic", "model": "m", "peers": 4, "data": "d"}, ("model", "data")),
         ({"trainer": "synthetic", "epsilon": 1e-3, "learning_rate": 1e-3}, ("epsilon",)),
@@ -365,6 +368,13 @@ def test_only_simulated_replicas_of_a_model_are_side_by_side(engine: str, traine
     idle = unused_options(experiment_from(values), values, engine)
     used = engine == "sim" and trainer == "zeroth-order"
     assert idle == (() if used else ("side_by_side",))
+
+
+@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
+def test_real_processes_have_no_virtual_time(engine: str) -> None:
+    values = {"step_seconds": 0.2, "speed_spread": 0.1, "stragglers": 0.1, "slowdown": 2.0}
+    idle = unused_options(experiment_from(values | {"trace": True}), [*values, "trace"], engine)
+    assert idle == (() if engine == "sim" else (*values, "trace"))
 
 
 @pytest.mark.parametrize("engine", ["sim", "launch", "peer"])

@@ -49,6 +49,11 @@ from peer.wire import (
         (encode(Versions({5: 1})), "not on the roster"),
         (encode(Versions({2**32 - 1: 1})), "not on the roster"),
         (encode(Versions({2: 9})), "a log has 8 at most"),
+        (encode(Announce({5: 1})), "not on the roster"),
+        (encode(Announce({2: 9})), "a log has 8 at most"),
+        (encode(Prune(tuple(range(2000)))), "not on the roster"),
+        (encode(Want(tuple((origin, 0, 1) for origin in range(2000)))), "not on the roster"),
+        (encode(Want(((0, 0, 9),), graft=True)), "a log has 8 at most"),
     ],
 )
 def test_a_frame_that_makes_no_sense_is_rejected(frame: bytes, reason: str) -> None:
@@ -90,7 +95,7 @@ def test_nobody_is_served_before_the_greeting() -> None:
 
 def test_one_want_costs_at_most_the_log() -> None:
     gossip = in_the_middle()
-    whole = Want(tuple((origin, 0, 2**32 - 1) for origin in range(2000)))
+    whole = Want(tuple((origin, 0, 8) for origin in range(5)))
     output = gossip.receive(encode(whole), 1, 2.0)
     sent = [decode(frame) for _, frame in output.messages]
     contents = [e.content for m in sent if isinstance(m, Entries) for e in m.entries]
@@ -166,7 +171,7 @@ def hold_against(gossip: Gossip, frame: bytes) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(junk, max_size=6), st.integers(0, 2**32), st.sampled_from([1, 2, 4]))
 def test_any_frames(frames: list[bytes], seed: int, width: int) -> None:
-    gossip = in_the_middle(gradient_bytes=width, weighted_draws=seed % 2 == 0)
+    gossip = in_the_middle(gradient_bytes=width, weighted_draws=seed % 2 == 0, disconnects=False)
     p, source = gossip.protocol, random.Random(seed)
     honest: list[Message] = [
         Entries((history(p, 1, 1, 1), make_end(2, 1, 4))),
@@ -188,7 +193,7 @@ def test_any_frames(frames: list[bytes], seed: int, width: int) -> None:
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(junk, max_size=10), st.integers(0, 2**32), st.sampled_from([1, 2, 4]))
 def test_20_000_frames(frames: list[bytes], seed: int, width: int) -> None:
-    gossip = in_the_middle(gradient_bytes=width)
+    gossip = in_the_middle(gradient_bytes=width, disconnects=False)
     source = random.Random(seed)
     entry = history(gossip.protocol, 1, 1, 1)
     for frame in frames:
@@ -199,7 +204,7 @@ def test_20_000_frames(frames: list[bytes], seed: int, width: int) -> None:
 
 
 def test_a_run_ends_well_under_a_storm_of_junk() -> None:
-    protocol = agreement(5)
+    protocol = agreement(5, disconnects=False)
     calm = Mesh(nx.cycle_graph(5), protocol)
     stormy = Mesh(nx.cycle_graph(5), protocol)
     source = random.Random(8)

@@ -77,7 +77,13 @@ def assert_same_run(launched: Mapping[str, Any], simulated: Mapping[str, Any]) -
             "participation": 0.5,
             "gradient_bytes": 1,
         },
-        {"topology": "barabasi-albert", "peers": 8, "degree": 2, "gradient_bytes": 2},
+        {
+            "topology": "barabasi-albert",
+            "peers": 8,
+            "degree": 2,
+            "gradient_bytes": 2,
+            "curve": "on",
+        },
     ],
     ids=["ring", "torus", "barabasi-albert"],
 )
@@ -86,6 +92,7 @@ def test_processes_and_simulator_agree(tmp_path: Path, options: dict[str, Any]) 
     assert end.status == 0
     summary, expected = end.summary, simulated(tmp_path, **options)
     assert_same_run(summary, expected)
+    assert summary["bytes"]["handshake_total"] == expected["bytes"]["handshake_total"]
     assert rounds_of(tmp_path / "run") == rounds_of(tmp_path / "simulated")
     processes = summary["processes"]
     assert [process["peer"] for process in processes] == list(range(options["peers"]))

@@ -25,6 +25,7 @@ from scenarios.processes import (
 from peer.config import experiment_from
 from peer.records import RunFolder
 from peer.store import EntryStore
+from peer.traffic import LinkCount
 from sim.cli import main
 from sim.runner import simulate
 
@@ -81,7 +82,7 @@ def printed(digests: Mapping[str, Any], peer: int) -> str:
 def log_of(path: Path) -> dict[tuple[int, int], bytes]:
     [store] = path.parent.glob("run-*/peer/log.sqlite")
     with EntryStore(store) as log:
-        return {(entry.origin, entry.sequence): entry.content for entry in log.load()}
+        return {(entry.origin, entry.sequence): entry.content for entry in log.load_archive()}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,24 @@ def test_three_peers_started_in_any_order(
             for round_ in range(SMALL["rounds"])
             for what in ("trains", "has trained")
         ]
+
+
+def test_three_peers_with_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    assert main(["keys", str(PEERS), "--to", str(keys)]) == 0
+    paths = write_peers(tmp_path, curve="on", keys=str(keys))
+    with ExitStack() as stack:
+        ends = [end_of(process) for process in [start(stack, path) for path in paths]]
+    expected = simulated(tmp_path, curve="on")
+    assert [end.status for end in ends] == [0, 0, 0]
+    assert [end.out for end in ends] == [printed(expected["digests"], me) for me in range(PEERS)]
+    total = LinkCount()
+    for me, path in enumerate(paths):
+        links = RunFolder(path.parent / f"run-{me}").read_links()
+        assert {sender for sender, *_ in links.links()} == {me}
+        total.add(links.total())
+    assert total.handshake_bytes == expected["bytes"]["handshake_total"]
+    assert total.payload_bytes == expected["bytes"]["payload_total"]
 
 
 def test_three_peers_train_the_model_of_the_simulator(
@@ -246,7 +265,18 @@ def test_an_error_in_training_ends_the_peer(tmp_path: Path) -> None:
             "cannot connect to peer 1 at tcp://127.0.0.1:65536: an address is tcp://host:port",
         ),
         ({"bind": "127.0.0.1:9"}, "cannot listen on 127.0.0.1:9: an address is tcp://host:port"),
-        ({"bind": "tcp://192.0.2.1:9"}, "cannot listen on tcp://192.0.2.1:9: "),
+        (
+            {"bind": "tcp://192.0.2.1:9"},
+            "tcp://192.0.2.1:9 is beyond this machine, so links need keys: make them with "
+            '`kseed keys 3 --to DIR`, and give keys = "DIR"; or say curve = "off"',
+        ),
+        (
+            {"bind": "tcp://192.0.2.1:9", "curve": "off"},
+            "cannot listen on tcp://192.0.2.1:9: ",
+        ),
+        ({"curve": "on"}, 'curve = "on", so links need keys: make them with `kseed keys 3'),
+        ({"curve": "on", "keys": "nowhere"}, "cannot read nowhere/public.toml: No such file"),
+        ({"keys": 7}, "keys = 7 is not allowed: must be a text"),
         ({"learning_rat": 1e-3}, "there is no such option; did you mean learning_rate?"),
         ({"rounds": 0}, "rounds = 0 is not allowed: must be a whole number at least 1"),
         ({"topology": "rung"}, "rung"),

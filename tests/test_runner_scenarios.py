@@ -149,9 +149,21 @@ def test_a_real_model_that_a_crash_interrupts_is_the_same_after_the_restart(
 # Traces
 
 
+BAD_LINKS: Options = {
+    "latency": "lognormal:0.05:0.5",
+    "bandwidth": 1e5,
+    "loss": 0.05,
+    "duplication": 0.02,
+    "reordering": 0.05,
+}
+
+
+@pytest.mark.parametrize("links_", [{}, BAD_LINKS], ids=["good links", "bad links"])
 @pytest.mark.parametrize("lines", [[], MANY, CRASH], ids=["calm", "many", "crash"])
-def test_one_file_leaves_the_same_trace_byte_for_byte(lines: list[str], tmp_path: Path) -> None:
-    changes: Options = {"speed_spread": 0.5, "stragglers": 0.2, "slowdown": 3.0}
+def test_one_file_leaves_the_same_trace_byte_for_byte(
+    lines: list[str], links_: Options, tmp_path: Path
+) -> None:
+    changes: Options = {"speed_spread": 0.5, "stragglers": 0.2, "slowdown": 3.0, **links_}
     one, other = (summary_of(tmp_path / name, *lines, **changes) for name in "ab")
     traces = [(tmp_path / name / "trace.csv").read_bytes() for name in "ab"]
     assert traces[0] == traces[1]
@@ -192,6 +204,29 @@ def test_a_trace_has_every_frame_and_every_incident(many: dict[str, Any]) -> Non
         assert counted[pair] == link["payload_messages"] + link["control_messages"]
         assert sizes[pair] == link["payload_bytes"] + link["control_bytes"]
     assert {"hello", "entries", "digest", "bye"} <= {row["message"] for row in frames}
+
+
+def test_lost_and_doubled_frames_are_in_the_trace(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path / "run", "hold 1 @2", "release 1 +9", **BAD_LINKS)
+    events = Counter(row["event"] for row in traced(tmp_path / "run") if row["sender"])
+    counts = summary["network"]
+    assert counts["lost"]
+    assert counts["duplicated"]
+    # Some come to a peer that has left; frames that waited for one come twice.
+    assert events["lost"] >= counts["lost"]
+    assert events["lost"] + events["delivered"] == counts["lost"] + counts["delivered"]
+    assert events["held"]
+
+
+def test_a_run_over_links_that_come_and_go_ends_without_the_one_that_is_down(
+    tmp_path: Path,
+) -> None:
+    changes = {"topology": "one-peer-exponential", "peers": 8}
+    summary = summary_of(tmp_path / "run", "crash 3 @1", **changes)
+    assert summary["absent_peers"] == [3]
+    whole = summary_of(tmp_path / "whole", "crash 3 @1", "restart 3 +15", **changes)
+    assert whole["absent_peers"] == whole["missing_peers"] == []
+    assert whole["digests"]["all_equal"]
 
 
 def test_no_trace_is_written_unasked(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from peer.scenario import (
     Incident,
     Script,
     check_scenario,
+    evicted,
     membership,
     parse_scenario,
 )
@@ -318,6 +319,7 @@ def test_joins_and_leaves_say_from_which_round_and_up_to_which_a_peer_is_active(
     scenario = script("join 3,1 @2", "crash 0 @1", "evict 0 @3", "leave 3 @4", "hold 2 @1")
     assert membership(scenario, 5) == ((0, 3, 0, 3, 0), (3, None, None, 4, None))
     assert membership((), 2) == ((0, 0), (None, None))
+    assert evicted(scenario) == {0}
 
 
 # When things happen

@@ -20,11 +20,13 @@ from peer.protocol import Protocol
 from peer.scenario import Incident, check_scenario
 from peer.traffic import Traffic
 from peer.trainer import SyntheticTrainer
-from sim.network import LATENCY, Network
+from sim.link_model import LinkModel
+from sim.network import Network
 from sim.schedule import Schedule
 from sim.world import World
 
 PEERS = 8
+LATENCY = LinkModel().law.mean
 STEP_SECONDS = 0.1
 TRAINING = 0.5
 """Five steps of a tenth of a second."""
@@ -135,7 +137,7 @@ def test_a_peer_that_restarts_goes_on_from_its_disk(graph: nx.Graph) -> None:
     assert {entry.round for entry in stored} == {0, 1}
     assert not [time for time, peer, _ in world.events if peer == 3 and crashed < time < 5.0]
     # The local steps that the crash has ended are taken again.
-    assert world.published(3)[2] == pytest.approx(5.0 + 2 * LATENCY + TRAINING)
+    assert world.published(3)[2] == pytest.approx(5.0 + TRAINING, abs=6 * LATENCY)
     assert world.befallen == {"crash": 1, "restart": 1}
 
 
@@ -292,7 +294,7 @@ def test_a_cut_loses_what_crosses_it_until_it_is_mended() -> None:
         schedule,
         lambda *frame: brought.append(frame),
         Traffic(),
-        lambda *frame: lost.append(frame),
+        lose=lambda *frame: lost.append(frame),
     )
     network.cut(frozenset({0, 1}))
     network.cut(frozenset({1, 2}))

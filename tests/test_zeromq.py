@@ -9,9 +9,10 @@ import pytest
 import zmq
 from relay import Relay
 
+from peer.addresses import LOOPBACK
 from peer.errors import UserError
 from peer.wire import FRAME_LIMIT
-from peer.zeromq import LOOPBACK, SEND_QUEUE, Transport
+from peer.zeromq import SEND_QUEUE, Transport
 
 PATIENCE = 10.0
 T = TypeVar("T")
