@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peer.accumulator import Accumulator
@@ -139,6 +139,9 @@ def run_peer(
         if experiment.sign:
             protocol = with_keys(protocol, keys.public.ed25519)
             sign = signer(keys.secret.ed25519)
+    if security is None:
+        # Anybody can speak in a neighbour's name, so nobody is shut out for what is said in it.
+        protocol = replace(protocol, disconnects=False)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
 
