@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from scenarios.gate import Gate
 from scenarios.processes import (
+    PATIENCE,
     Process,
     ctrl_c,
     end_of,
@@ -242,10 +244,12 @@ def a_run_with_a_stopped_peer(folder: Path) -> Iterator[Process]:
         assert process.stderr is not None
         while "scenario: hold 2" not in process.stderr.readline():
             pass
-        [stopped] = [pid for pid in living(process) if state_of(pid) == "T"]
+        # The signal is on its way.
+        deadline = time.monotonic() + PATIENCE
+        while "T" not in map(state_of, living(process)):
+            assert time.monotonic() < deadline
         yield process
         wait_until_all_ended(process)
-        assert not Path(f"/proc/{stopped}").exists()
 
 
 def state_of(pid: int) -> str:
