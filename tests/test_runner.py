@@ -93,7 +93,8 @@ def test_all_peers_agree_and_their_model_is_the_rebuild(finished: dict[str, Any]
         reference.RADEMACHER, whole(global_model.w0), seeds, held.sums, exponent
     )
     assert weights_digest(model) == digests["model"][0]
-    assert held.counts.sum() == 4 * 3 * 3
+    # How often a seed was drawn is FedKSeed-Pro's to know.
+    assert not held.counts.any()
 
 
 def test_losses_are_those_of_the_models_of_each_round(finished: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ def test_bytes_are_the_sums_over_all_links(finished: dict[str, Any]) -> None:
     ("graph", "edges"), [("line", 4), ("ring", 5), ("star", 4), ("complete", 10), ("tree", 4)]
 )
 def test_payload_is_what_flooding_sends(graph: str, edges: int, tmp_path: Path) -> None:
-    summary = run(tmp_path / "run", SYNTHETIC, topology=graph)
+    summary = run(tmp_path / "run", SYNTHETIC, topology=graph, gossip="flood")
     cost = summary["bytes"]
     assert summary["digests"]["all_equal"]
     assert cost["redundancy"] == (2 * edges - 5 + 1) / 4
@@ -199,12 +200,25 @@ def test_neither_topology_nor_logging_changes_the_model(
 
 
 def test_only_active_peers_publish(tiny_options: Options, tmp_path: Path) -> None:
-    summary = run(tmp_path / "run", tiny_options, participation=0.5, rounds=4)
+    summary = run(
+        tmp_path / "run", tiny_options, participation=0.5, rounds=4, method="fedkseed-pro"
+    )
     # Two histories a round, and everybody's END.
     assert summary["entries"]["published"] == 2 * 4 + 4
     assert summary["digests"]["all_equal"]
     held = RunFolder(tmp_path / "run").read_accumulator()
     assert held.counts.sum() == 2 * 4 * 3
+
+
+@pytest.mark.parametrize("graph", ["line", "ring", "star", "complete", "tree"])
+@pytest.mark.parametrize("gossip", ["tree", "antientropy"])
+def test_no_entry_is_sent_twice_to_anybody(gossip: str, graph: str, tmp_path: Path) -> None:
+    summary = run(tmp_path / "run", SYNTHETIC, topology=graph, gossip=gossip)
+    assert summary["digests"]["all_equal"]
+    assert summary["timeouts_fired"] == 0
+    # Several entries in one message have but one head.
+    least = 1.0 if gossip == "tree" else 0.9
+    assert least <= summary["bytes"]["redundancy"] <= 1.0
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -213,9 +227,9 @@ def test_narrow_gradients_are_smaller_on_the_wire(width: int, tmp_path: Path) ->
     wide = run(tmp_path / "wide", SYNTHETIC, local_steps=40)
     assert summary["digests"]["all_equal"]
     assert summary["digests"]["accumulator"] != wide["digests"]["accumulator"]
-    # Each of the 20 histories is sent 6 times; all else in them is as before, but for the length.
+    # Each of the 20 histories is sent 4 times; all else in them is as before, but for the length.
     saved = wide["bytes"]["payload_total"] - summary["bytes"]["payload_total"]
-    assert 20 * 6 * 40 * (4 - width) <= saved < 20 * 6 * (40 * (4 - width) + 4)
+    assert 20 * 4 * 40 * (4 - width) <= saved < 20 * 4 * (40 * (4 - width) + 4)
     assert summary["gradient_bytes"] == width
 
 
@@ -257,8 +271,7 @@ def test_a_run_whose_loss_is_lost_still_agrees_and_says_so(
     assert summary["skipped_steps"] == sum(skipped)
     # The first step of each of the 4 peers is taken, and ruins the weights.
     assert skipped == [0, 4 * 2, 4 * 3, 4 * 3]
-    held = RunFolder(tmp_path / "run").read_accumulator()
-    assert held.counts.sum() == 4
+    assert summary["skipped_steps"] == 4 * 3 * 3 - 4
     json.dumps(summary, allow_nan=False)
 
 
