@@ -122,7 +122,7 @@ class SyncRounds:
     def whole_before(self, round_: int) -> bool:
         """Tell whether every history that is awaited of the rounds before `round_` is held."""
         for early in range(self.current, min(round_, self._protocol.rounds)):
-            held = {entry.origin for entry in self._early.get(early, ())}
+            held = set(self._early.get(early, ()))
             if not set(self._protocol.roster.active(early)) <= held | self._silent:
                 return False
         return True
