@@ -368,7 +368,8 @@ class Gossip:
             return
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
-            # What was missing has come by itself while the base was on its way.
+            # What was missing in it has come by itself while it was on its way.
+            self._reconciliation.pull(neighbour, link.versions, now)
             return
         left = self.rounds.current
         self._replica.take(message.base)

@@ -96,7 +96,9 @@ class Reconciliation:
         replica, theirs = self._replica, message.versions
         link.behind = False
         mine = replica.base.round if replica.base is not None else 0
-        lost = message.round > replica.rounds.current and bool(replica.log.missing(theirs))
+        # Who has yet to begin is in round 0, whatever it holds.
+        whole = replica.rounds.whole_before(message.round)
+        lost = not whole and bool(replica.log.missing(theirs))
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
             link.asked, link.versions = True, theirs
             self._outbox.send(neighbour, wire.Behind(message.round))

@@ -93,7 +93,8 @@ def test_all_peers_agree_and_their_model_is_the_rebuild(finished: dict[str, Any]
         reference.RADEMACHER, whole(global_model.w0), seeds, held.sums, exponent
     )
     assert weights_digest(model) == digests["model"][0]
-    # How often a seed was drawn is FedKSeed-Pro's to know.
+    assert held.sums.any()
+    # Nothing is drawn by importance.
     assert not held.counts.any()
 
 
@@ -145,12 +146,16 @@ def test_bytes_are_the_sums_over_all_links(finished: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("graph", "edges"), [("line", 4), ("ring", 5), ("star", 4), ("complete", 10), ("tree", 4)]
 )
-def test_payload_is_what_flooding_sends(graph: str, edges: int, tmp_path: Path) -> None:
-    summary = run(tmp_path / "run", SYNTHETIC, topology=graph, gossip="flood")
-    cost = summary["bytes"]
-    assert summary["digests"]["all_equal"]
-    assert cost["redundancy"] == (2 * edges - 5 + 1) / 4
-    assert cost["payload_total"] == cost["redundancy"] * cost["lower_bound_payload_total"]
+def test_payload_is_what_flooding_and_trees_send(graph: str, edges: int, tmp_path: Path) -> None:
+    flood = run(tmp_path / "flood", SYNTHETIC, topology=graph, gossip="flood")
+    tree = run(tmp_path / "tree", SYNTHETIC, topology=graph, gossip="tree")
+    assert flood["digests"] == tree["digests"]
+    assert flood["digests"]["all_equal"]
+    # Entries that go on together share what a message takes.
+    assert flood["bytes"]["redundancy"] == pytest.approx((2 * edges - 5 + 1) / 4, rel=0.01)
+    assert tree["bytes"]["redundancy"] == pytest.approx(1.0, rel=0.01)
+    for cost in (flood["bytes"], tree["bytes"]):
+        assert cost["payload_total"] == cost["redundancy"] * cost["lower_bound_payload_total"]
 
 
 def test_the_same_experiment_gives_the_same_run(
@@ -200,25 +205,13 @@ def test_neither_topology_nor_logging_changes_the_model(
 
 
 def test_only_active_peers_publish(tiny_options: Options, tmp_path: Path) -> None:
-    summary = run(
-        tmp_path / "run", tiny_options, participation=0.5, rounds=4, method="fedkseed-pro"
-    )
+    options = tiny_options | {"method": "fedkseed-pro"}
+    summary = run(tmp_path / "run", options, participation=0.5, rounds=4)
     # Two histories a round, and everybody's END.
     assert summary["entries"]["published"] == 2 * 4 + 4
     assert summary["digests"]["all_equal"]
     held = RunFolder(tmp_path / "run").read_accumulator()
     assert held.counts.sum() == 2 * 4 * 3
-
-
-@pytest.mark.parametrize("graph", ["line", "ring", "star", "complete", "tree"])
-@pytest.mark.parametrize("gossip", ["tree", "antientropy"])
-def test_no_entry_is_sent_twice_to_anybody(gossip: str, graph: str, tmp_path: Path) -> None:
-    summary = run(tmp_path / "run", SYNTHETIC, topology=graph, gossip=gossip)
-    assert summary["digests"]["all_equal"]
-    assert summary["timeouts_fired"] == 0
-    # Several entries in one message have but one head.
-    least = 1.0 if gossip == "tree" else 0.9
-    assert least <= summary["bytes"]["redundancy"] <= 1.0
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -261,9 +254,8 @@ def test_weights_of_16_bits_agree_too(dtype: str, tiny_options: Options, tmp_pat
 def test_a_run_whose_loss_is_lost_still_agrees_and_says_so(
     tiny_options: Options, tmp_path: Path
 ) -> None:
-    summary = run(
-        tmp_path / "run", tiny_options, dtype="float16", learning_rate=1e3, gradient_bound=32768.0
-    )
+    options = tiny_options | {"method": "fedkseed-pro", "dtype": "float16"}
+    summary = run(tmp_path / "run", options, learning_rate=1e3, gradient_bound=32768.0)
     assert summary["digests"]["all_equal"]
     assert summary["eval_loss"]["final"] is None
     assert math.isfinite(summary["eval_loss"]["initial"])
@@ -271,7 +263,8 @@ def test_a_run_whose_loss_is_lost_still_agrees_and_says_so(
     assert summary["skipped_steps"] == sum(skipped)
     # The first step of each of the 4 peers is taken, and ruins the weights.
     assert skipped == [0, 4 * 2, 4 * 3, 4 * 3]
-    assert summary["skipped_steps"] == 4 * 3 * 3 - 4
+    held = RunFolder(tmp_path / "run").read_accumulator()
+    assert held.counts.sum() == 4
     json.dumps(summary, allow_nan=False)
 
 
