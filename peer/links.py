@@ -39,6 +39,7 @@ class Link:
         answered_at: when it was last answered with ANNOUNCE or VERSIONS.
         base_sent_at: when it was last sent a base.
         versions_at: when it was last sent VERSIONS.
+        heads_at: when it was last sent HEADS.
         announced: our digest when it was last sent ANNOUNCE.
         asked: it has been asked for entries, which may lie in its base, or for the base.
         versions: what it held when it was asked for its base.
@@ -62,6 +63,7 @@ class Link:
     answered_at: float = -math.inf
     base_sent_at: float = -math.inf
     versions_at: float = -math.inf
+    heads_at: float = -math.inf
     announced: bytes = b""
     asked: bool = False
     versions: Mapping[int, int] = field(default_factory=dict)

@@ -183,6 +183,22 @@ class EntryLog:
         entries = run.entries(start)
         return entries if stop is None else [e for e in entries if e.sequence < stop]
 
+    def head(self, origin: int, start: int) -> bytes:
+        """Return 8 bytes for the contents of an origin's entries from a number on.
+
+        Args:
+            origin: whose log.
+            start: none below the base.
+        """
+        total = sum(entry.hash for entry in self.entries(origin, start)) % HASH_MODULUS
+        hasher = hashlib.blake2b(total.to_bytes(HASH_BYTES, "little"), digest_size=DIGEST_BYTES)
+        return hasher.digest()
+
+    def heads(self) -> list[tuple[int, int, bytes]]:
+        """Return (origin, start, head) for all logs that reach above the base."""
+        starts = [(origin, self.base_length(origin)) for origin in sorted(self._runs)]
+        return [(origin, start, self.head(origin, start)) for origin, start in starts]
+
     def rebase(self, lengths: Mapping[int, int], below: int) -> None:
         """Put a greater base under the log; raw entries above it stay, those in it go.
 
