@@ -244,8 +244,9 @@ class EntryLog:
         return dropped
 
     def convicted(self, origin: int, sequence: int) -> bool:
-        """Tell whether an origin's log has been ended at or before a number."""
-        return sequence >= self.convictions.get(origin, sequence + 1)
+        """Tell whether an origin's log has been ended at or before a number, or the base's end."""
+        number = self.convictions.get(origin)
+        return number is not None and max(sequence, self.base_length(origin)) >= number
 
     def __iter__(self) -> Iterator[Entry]:
         """Walk the entries above the base, by origin and then by sequence number."""
