@@ -13,8 +13,9 @@ from typing import Any
 from peer.addresses import is_remote
 from peer.config import Experiment, experiment_from, read_toml, unused_options
 from peer.errors import UserError
+from peer.event_log import log_event
 from peer.events import Event, RoundStarted
-from peer.process import Hooks, PeerSettings, log_event, run_peer
+from peer.process import Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from peer.setup import refuse_varying, resolve_topology

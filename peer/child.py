@@ -23,9 +23,10 @@ from peer import control
 from peer.config import Experiment
 from peer.control import Message
 from peer.errors import UserError
+from peer.event_log import log_event
 from peer.events import Event, RoundStarted
-from peer.linux import end_with_parent, enter_namespace
-from peer.process import LOG, Hooks, PeerSettings, log_event, run_peer
+from peer.namespaces import enter_namespace
+from peer.process import LOG, Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from topology import TopologyError
@@ -48,7 +49,6 @@ def run_child(
     # Ctrl-C reaches every process of a terminal; the launcher is the one to end a run. The server
     # may have been there before, started by somebody else and not deaf.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
     # What the server has imported stays shared: a collection would touch and so copy all of it.
     gc.freeze()
     with (settings.folder / "output.log").open("a") as output:
@@ -110,6 +110,8 @@ class _Child:
                 if "addresses" in message:
                     self._addresses.put(message["addresses"])
         except (EOFError, OSError):
+            # A process that is stopped cannot hear it. All of a run are in the launcher's group.
+            os.killpg(0, signal.SIGCONT)
             os._exit(1)
 
     def _tell(self, message: Message) -> None:

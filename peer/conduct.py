@@ -23,6 +23,7 @@ class Conduct:
 
     Attributes:
         rejections: how many messages of each neighbour could not be taken.
+        accused: peers that have lied or cost too much, neighbours or not -> how.
     """
 
     def __init__(self, protocol: Protocol, links: Mapping[int, Link], outbox: Outbox) -> None:
@@ -31,6 +32,7 @@ class Conduct:
         self._outbox = outbox
         self._quotas: dict[int, Quota] = {}
         self.rejections: Counter[int] = Counter()
+        self.accused: dict[int, str] = {}
 
     def reject(
         self, neighbour: int, error: NeighbourError, now: float = 0.0, entries: int = 0
@@ -44,7 +46,7 @@ class Conduct:
             entries: how many new ones this peer has taken so far.
         """
         self.rejections[neighbour] += 1
-        self._outbox.emit(Rejected(neighbour, str(error)))
+        self._outbox.emit(Rejected(neighbour, str(error), self.rejections[neighbour]))
         if isinstance(error, Forgery):
             self.ban(neighbour, f"sent a forged entry: {error}")
         elif neighbour in self._links:
@@ -62,7 +64,15 @@ class Conduct:
 
     def ban(self, neighbour: int, reason: str) -> None:
         """Have a neighbour disconnected for good, unless the agreement is to endure all."""
+        self.accused.setdefault(neighbour, reason)
         link = self._links[neighbour]
         if self._protocol.disconnects and not link.banned:
             link.banned = True
             self._outbox.emit(Banned(neighbour, reason))
+
+    def convict(self, origin: int) -> None:
+        """Take note of a proof against an origin; if it is a neighbour, ban it."""
+        reason = "signed two contents under one number"
+        self.accused[origin] = reason
+        if origin in self._links:
+            self.ban(origin, reason)

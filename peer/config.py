@@ -208,7 +208,9 @@ class Experiment:
         True, "fold entries that everybody has into a base, from which a late peer can start"
     )
     disconnect: bool = _option(
-        True, "disconnect a neighbour that lies or floods", defines_run=False
+        True,
+        "disconnect a neighbour that lies or floods; where links are not encrypted, nobody is",
+        defines_run=False,
     )
     device: str = _option(
         "auto", "where the model lives; auto takes a GPU", choices=DEVICES, defines_run=False

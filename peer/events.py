@@ -45,10 +45,22 @@ class RoundTimedOut:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A neighbour sent something that cannot be taken; nothing has changed."""
+    """A neighbour sent something that cannot be taken; nothing has changed.
+
+    Attributes:
+        neighbour: who sent it.
+        reason: what is wrong with it.
+        count: how many such messages of this neighbour there have been.
+    """
 
     neighbour: int
     reason: str
+    count: int = 1
+
+    @property
+    def notable(self) -> bool:
+        """Whether to tell of it: a neighbour gone bad would fill a disk with its rubbish."""
+        return self.count <= 8 or self.count.bit_count() == 1
 
 
 @dataclass(frozen=True)

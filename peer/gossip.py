@@ -138,6 +138,11 @@ class Gossip:
         return self._conduct.rejections
 
     @property
+    def accused(self) -> Mapping[int, str]:
+        """Peers that have lied or cost too much, and how."""
+        return self._conduct.accused
+
+    @property
     def complete(self) -> bool:
         """Whether every log of the roster is held up to the END record of the run."""
         return self._replica.complete
@@ -294,16 +299,17 @@ class Gossip:
                 self._take_base(message, neighbour, link, now)
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
-        next_ = self.log.length(entry.origin)
-        if entry.sequence < next_ and self.log.holds(entry):
+        log = self.log
+        next_ = log.length(entry.origin)
+        if entry.sequence < next_ and log.holds(entry):
             self._take_again(entry, neighbour, now)
             return
         try:
             self.protocol.check(entry)
-            if self.log.convicted(entry.origin, entry.sequence):
+            if log.convictions and log.convicted(entry.origin, entry.sequence):
                 return
-            if entry.sequence == next_:
-                previous = self.log.last(entry.origin)
+            if entry.sequence == next_ > 0:
+                previous = log.last(entry.origin)
                 if previous is not None:
                     self.protocol.check_order(entry, previous)
             self._add(entry, neighbour, now)
@@ -317,7 +323,6 @@ class Gossip:
         except NeighbourError as error:
             self._conduct.reject(neighbour, error, now, self._replica.taken)
         else:
-            self._pace.close(now)
             self._pace.heard(now)
 
     def _take_again(self, entry: Entry, neighbour: int, now: float) -> None:
@@ -334,8 +339,9 @@ class Gossip:
         self._outbox.emit(EntryAdded(entry))
         self._repair.added(entry)
         self._reconciliation.wake(now)
-        for neighbour in self._dissemination.push_to(entry, sender):
-            self._outbox.push(neighbour, entry)
+        children = self._dissemination.push_to(entry, sender)
+        if children:
+            self._outbox.push(children, entry)
 
     def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:
         """Give entries that a neighbour has some time to come by themselves."""
@@ -357,10 +363,9 @@ class Gossip:
     def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
         if not self._replica.folds:
             raise RefusedEntry("nothing is folded in this run")
-        if not link.asked_for:
-            # A second copy, or the answer to an earlier life: no fault of the neighbour's.
+        if not link.asked:
+            # The answer to an earlier life: no fault of the neighbour's.
             return
-        link.asked_for = 0
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
             # What was missing has come by itself while the base was on its way.
@@ -393,12 +398,11 @@ class Gossip:
         for neighbour in self._links:
             if neighbour != sender:
                 self._outbox.send(neighbour, proof)
-        if origin in self._links:
-            self._conduct.ban(origin, "has signed two contents under one number")
 
     def _apply(self, proof: wire.Proof) -> None:
         self._replica.convict(proof.first.origin, proof.first.sequence)
         self._reconciliation.proofs[proof.first.origin] = proof
+        self._conduct.convict(proof.first.origin)
 
     def _settle(self, now: float) -> None:
         """Leave when this peer's log is closed and nobody needs it any more."""

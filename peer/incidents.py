@@ -94,6 +94,11 @@ class Incidents:
         since = _BEFORE if self._began is None else time.monotonic() - self._began
         for incident in self._script.due(since, highest_round):
             able = tuple(peer for peer in incident.peers if self._can(incident.verb, peer))
+            for peer in able:
+                self._act(incident.verb, self._fleet.members[peer])
+            self._count(incident, able)
+            if incident.verb in ("partition", "repair"):
+                self._cut_links()
             if able or incident.verb == "repair":
                 LOG.info("scenario: %s %s", incident.verb, ", ".join(map(str, able)))
             else:
@@ -101,11 +106,6 @@ class Incidents:
                 LOG.warning(
                     "scenario: %s comes too late or too early for %s", incident.verb, spared
                 )
-            for peer in able:
-                self._act(incident.verb, self._fleet.members[peer])
-            self._count(incident, able)
-            if incident.verb in ("partition", "repair"):
-                self._cut_links()
 
     def patience(self) -> float | None:
         """Return the seconds to the next incident by time; None: there is none to wait for."""

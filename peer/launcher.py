@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from peer.archive import read_archive
 from peer.chronicle import Chronicle
-from peer.conclusion import conclude, read_log
+from peer.conclusion import conclude
 from peer.config import Experiment
+from peer.entry import Kind
 from peer.fleet import Fleet
 from peer.link_latencies import link_latencies
 from peer.namespaces import Namespaces
 from peer.places import Loopback, Places
 from peer.process import LOG
 from peer.progress import RunProgress
+from peer.protocol import Protocol
 from peer.setup import Prepared, prepare
 from peer.supervisor import Supervisor
 
@@ -40,7 +43,7 @@ def launch(experiment: Experiment) -> dict[str, Any]:
         prepared.create_folder(ENGINE)
         chronicle = Chronicle(prepared)
         fleet = Fleet(prepared, prepared.folder.state(ENGINE), places)
-        begun = _begun(fleet)
+        begun = _begun(fleet, prepared.protocol)
         histories = sum(len(roster.active(round_)) for round_ in range(experiment.rounds))
         with RunProgress(histories, experiment.rounds) as progress:
             supervisor = Supervisor(fleet, places, graph.edges, experiment.scenario, progress)
@@ -62,7 +65,8 @@ def _places(prepared: Prepared) -> Places:
     return Namespaces(graph.nodes, graph.edges, latencies, experiment.loss)
 
 
-def _begun(fleet: Fleet) -> int:
+def _begun(fleet: Fleet, protocol: Protocol) -> int:
     """Return the highest round that an earlier life of the run had begun, -1 without one."""
-    entries = [entry for member in fleet.members for entry in read_log(member)]
-    return max((entry.round for entry in entries if not entry.is_end), default=-1)
+    stores = [path for m in fleet.members if (path := m.folder / "log.sqlite").exists()]
+    entries = read_archive(stores, protocol).entries
+    return max((entry.round for entry in entries if entry.kind is Kind.HISTORY), default=-1)

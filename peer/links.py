@@ -40,7 +40,7 @@ class Link:
         base_sent_at: when it was last sent a base.
         versions_at: when it was last sent VERSIONS.
         announced: our digest when it was last sent ANNOUNCE.
-        asked_for: the round of the base that it has been asked for; 0: none.
+        asked: it has been asked for entries, which may lie in its base, or for the base.
         versions: what it held when it was asked for its base.
     """
 
@@ -63,7 +63,7 @@ class Link:
     base_sent_at: float = -math.inf
     versions_at: float = -math.inf
     announced: bytes = b""
-    asked_for: int = 0
+    asked: bool = False
     versions: Mapping[int, int] = field(default_factory=dict)
 
     @property

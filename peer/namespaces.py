@@ -13,6 +13,7 @@ removes.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -27,9 +28,12 @@ from typing import Final
 
 from peer.errors import UserError
 from peer.interrupts import interrupts_put_off
-from peer.linux import NAMESPACES
 from peer.places import Link
 
+_FOLDER: Final = Path("/run/netns")
+"""Where `ip netns` keeps namespaces by name."""
+
+_CLONE_NEWNET: Final = 0x40000000
 _NETWORK: Final = IPv4Address("10.0.0.0")
 _PORT: Final = 9000
 _NAME: Final = re.compile(r"kseed-([0-9]+)-[0-9]+")
@@ -133,6 +137,23 @@ class Namespaces:
                 ) from None
 
 
+def enter_namespace(name: str) -> None:
+    """Let all sockets live in a namespace that this thread makes, and those that it starts.
+
+    Raises:
+        OSError: there is no such namespace, or it may not be entered.
+    """
+    # os.setns came with Python 3.12.
+    library = ctypes.CDLL(None, use_errno=True)
+    handle = os.open(_FOLDER / name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if library.setns(handle, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), name)
+    finally:
+        os.close(handle)
+
+
 def _device(neighbour: int) -> str:
     """Return the name of the device that leads to a neighbour."""
     return f"to-{neighbour}"
@@ -159,7 +180,7 @@ def _check_means(*tools: str) -> None:
 def _leftovers() -> list[str]:
     """Return the namespaces of launchers that are not there any more."""
     found = []
-    for path in NAMESPACES.glob("kseed-*") if NAMESPACES.is_dir() else ():
+    for path in _FOLDER.glob("kseed-*") if _FOLDER.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         # One with this process's own number is another's, from before: this one has none yet.
         if match and (int(match[1]) == os.getpid() or not Path("/proc", match[1]).exists()):
@@ -168,7 +189,7 @@ def _leftovers() -> list[str]:
 
 
 def _remove(names: Iterable[str]) -> None:
-    lines = [f"netns del {name}" for name in names if (NAMESPACES / name).exists()]
+    lines = [f"netns del {name}" for name in names if (_FOLDER / name).exists()]
     if lines:
         _batch(["ip", "-force"], lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from peer import wire
 from peer.entry import Entry
@@ -21,7 +21,6 @@ class Outbox:
         self._links = links
         self._messages: list[tuple[int, bytes]] = []
         self._events: list[Event] = []
-        self._pushes: list[tuple[int, Entry]] = []
         self._prunes: dict[int, set[int]] = {}
 
     def send(self, neighbour: int, message: wire.Message) -> None:
@@ -29,10 +28,16 @@ class Outbox:
         if not self._links[neighbour].deaf:
             self._messages.append((neighbour, wire.encode(message)))
 
-    def push(self, neighbour: int, entry: Entry) -> None:
-        """Push an entry to a neighbour; those of one call travel in one message."""
-        if not self._links[neighbour].deaf:
-            self._pushes.append((neighbour, entry))
+    def push(self, neighbours: Iterable[int], entry: Entry) -> None:
+        """Push an entry to neighbours.
+
+        It travels alone, even if another goes the same way: which do is a matter of timing, and
+        simulator and process are to send the same bytes (C5).
+        """
+        frame = wire.encode_entry(entry)
+        for neighbour in neighbours:
+            if not self._links[neighbour].deaf:
+                self._messages.append((neighbour, frame))
 
     def prune(self, neighbour: int, origin: int) -> None:
         """Ask a neighbour to push an origin's entries no more."""
@@ -45,9 +50,6 @@ class Outbox:
     def take(self) -> Output:
         """Return what the call has collected, and begin anew."""
         messages, events = self._messages, self._events
-        if self._pushes:
-            messages += self._pushed()
-            self._pushes = []
         if self._prunes:
             for neighbour, origins in self._prunes.items():
                 self.send(neighbour, wire.Prune(tuple(sorted(origins))))
@@ -57,18 +59,3 @@ class Outbox:
         if events:
             self._events = []
         return Output(messages, events)
-
-    def _pushed(self) -> list[tuple[int, bytes]]:
-        first = self._pushes[0][1]
-        if first is self._pushes[-1][1]:
-            # Almost always: one entry has come, and goes on to some.
-            frame = wire.encode_entry(first)
-            return [(neighbour, frame) for neighbour, _ in self._pushes]
-        entries: dict[int, list[Entry]] = {}
-        for neighbour, entry in self._pushes:
-            entries.setdefault(neighbour, []).append(entry)
-        return [
-            (neighbour, wire.encode(batch))
-            for neighbour, several in entries.items()
-            for batch in wire.batches(several)
-        ]

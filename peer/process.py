@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peer.accumulator import Accumulator
@@ -18,17 +18,7 @@ from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
-from peer.events import (
-    Banned,
-    Convicted,
-    EntryAdded,
-    Event,
-    LinkRefused,
-    Rejected,
-    RoundStarted,
-    RoundTimedOut,
-    SnapshotTaken,
-)
+from peer.events import Event
 from peer.gossip import Gossip
 from peer.keys import Security
 from peer.recovery import recall
@@ -86,6 +76,7 @@ class PeerResult:
     differing: tuple[int, ...]
     timeouts: int
     rejected: int
+    accused: Mapping[int, str]
     received: int
     garbage: int
     dropped: int
@@ -148,6 +139,9 @@ def run_peer(
         if experiment.sign:
             protocol = with_keys(protocol, keys.public.ed25519)
             sign = signer(keys.secret.ed25519)
+    if security is None:
+        # Anybody can speak in a neighbour's name, so nobody is shut out for what is said in it.
+        protocol = replace(protocol, disconnects=False)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
 
@@ -163,16 +157,8 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
-                known = recall(store, protocol)
-                gossip = Gossip(
-                    settings.id,
-                    neighbours,
-                    protocol,
-                    known.log,
-                    base=known.base,
-                    proofs=known.proofs,
-                    sign=sign,
-                )
+                memory = recall(store, protocol)
+                gossip = memory.revive(settings.id, neighbours, protocol, sign)
                 doors = (transport, trainer, store, traffic)
                 await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
@@ -189,6 +175,7 @@ def run_peer(
         differing=gossip.finished.differing,
         timeouts=gossip.timeouts,
         rejected=sum(gossip.rejections.values()),
+        accused=gossip.accused,
         received=len(gossip.log) - gossip.log.length(settings.id),
         garbage=transport.garbage,
         dropped=sum(transport.dropped.values()),
@@ -201,27 +188,3 @@ def _corpus(experiment: Experiment, settings: PeerSettings) -> Corpus:
         return deal(experiment, *encode_rows(experiment))
     path, empty = settings.encoded
     return deal(experiment, Encoded.load(path), empty)
-
-
-def log_event(me: int, event: Event) -> None:
-    """Tell the reader of a log what has happened."""
-    match event:
-        case EntryAdded(entry):
-            what = "END" if entry.is_end else f"round {entry.round}"
-            LOG.debug("peer %d has %s of peer %d", me, what, entry.origin)
-        case RoundStarted(round_, _, indices):
-            how = "trains in" if indices is not None else "waits for"
-            LOG.info("peer %d %s round %d", me, how, round_)
-        case RoundTimedOut(round_, missing):
-            LOG.warning("peer %d closed round %d without %s", me, round_, missing)
-        case Rejected(neighbour, reason):
-            LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
-        case LinkRefused(neighbour, names):
-            LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
-        case Banned(neighbour, reason):
-            LOG.warning("peer %d bans peer %d: %s", me, neighbour, reason)
-        case Convicted(first, _):
-            what = "peer %d knows that peer %d has written entry %d twice"
-            LOG.warning(what, me, first.origin, first.sequence)
-        case SnapshotTaken(base):
-            LOG.info("peer %d begins with the sums of the rounds before %d", me, base.round)

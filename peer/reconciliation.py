@@ -98,7 +98,7 @@ class Reconciliation:
         mine = replica.base.round if replica.base is not None else 0
         lost = message.round > replica.rounds.current and bool(replica.log.missing(theirs))
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
-            link.asked_for, link.versions = message.round, theirs
+            link.asked, link.versions = True, theirs
             self._outbox.send(neighbour, wire.Behind(message.round))
         else:
             self.pull(neighbour, theirs, now)
@@ -115,11 +115,13 @@ class Reconciliation:
         """Ask a neighbour for what it has and this peer lacks."""
         want = self._repair.want(neighbour, versions, now)
         if want is not None:
+            self._links[neighbour].asked = True
             self._outbox.send(neighbour, want)
 
     def ask(self, now: float) -> None:
         """Ask for what has been announced and has not come in time."""
         for neighbour, want in self._repair.overdue(now, lambda n: self._links[n].deaf).items():
+            self._links[neighbour].asked = True
             self._outbox.send(neighbour, want)
 
     def answer(self, want: wire.Want, neighbour: int, link: Link, now: float) -> None:

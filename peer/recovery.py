@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from peer.base import Base
 from peer.entry import Entry
@@ -12,22 +11,8 @@ from peer.events import Convicted, EntryAdded, Event, SnapshotTaken
 from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.store import EntryStore
+from peer.stored import Memory
 from peer.wire import Proof, decode, encode
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a store holds of an earlier life, as `Gossip` takes it.
-
-    Attributes:
-        log: the entries above the base; what a convicted origin has written is still in it.
-        base: that of a neighbour, if that life began late.
-        proofs: of equivocations.
-    """
-
-    log: EntryLog
-    base: Base | None
-    proofs: tuple[Proof, ...]
 
 
 def remember(store: EntryStore, me: int, events: Iterable[Event]) -> None:

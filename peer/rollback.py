@@ -16,15 +16,15 @@ from pathlib import Path
 
 import topology
 from peer.accumulator import Accumulator
+from peer.archive import Archive, read_archive
 from peer.base import Base
 from peer.entry import Entry, Kind
 from peer.errors import NeighbourError, RefusedEntry, UserError
 from peer.protocol import Protocol
 from peer.records import CONFIG, LAYOUT, TOPOLOGY, RunFolder
-from peer.recovery import stored_base, stored_proofs
 from peer.setup import build_protocol
 from peer.store import EntryStore
-from peer.wire import Proof, encode
+from peer.wire import encode
 
 ENGINES = ("sim", "launch", "peer")
 
@@ -75,7 +75,7 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
         raise UserError(f"{run} holds no logs of entries")
     # Weights travel in the entries, so neither rows nor model are needed to add them up.
     protocol = build_protocol(experiment, topology.load(run / TOPOLOGY), None, None)
-    archive = _archive(run, paths, protocol)
+    archive = read_archive([run / path for path in paths], protocol)
     start = archive.base.round if archive.base is not None else 0
     if rounds_done < start:
         raise UserError(
@@ -117,63 +117,7 @@ def cut(entries: Iterable[Entry], rounds_done: int) -> list[Entry]:
     return [entry for entry in entries if entry.round < rounds_done + entry.is_end]
 
 
-@dataclass(frozen=True)
-class _Archive:
-    """What the logs of a run hold together.
-
-    Attributes:
-        base: None where the entries go back to the first round.
-        entries: those above it, by origin and then by sequence number, but for what convicted
-            origins have written from the proven number on.
-        proofs: of the convictions.
-    """
-
-    base: Base | None
-    entries: list[Entry]
-    proofs: list[Proof]
-
-
-def _archive(run: Path, paths: Iterable[Path], protocol: Protocol) -> _Archive:
-    held: dict[tuple[int, int], Entry] = {}
-    bases: list[Base] = []
-    proofs: dict[int, Proof] = {}
-    differing: list[tuple[int, int]] = []
-    for path in paths:
-        with EntryStore(run / path) as store:
-            base = stored_base(store, protocol)
-            bases += [base] if base is not None else []
-            for proof in stored_proofs(store):
-                known = proofs.setdefault(proof.first.origin, proof)
-                if proof.first.sequence < known.first.sequence:
-                    proofs[proof.first.origin] = proof
-            for entry in store.load_archive():
-                place = entry.origin, entry.sequence
-                if held.setdefault(place, entry).content != entry.content:
-                    differing.append(place)
-    base = max(bases, key=lambda base: base.round, default=None)
-    floors = base.versions if base is not None else {}
-    # As in `EntryLog.convict`, what a base stands for has been acknowledged by all, and stays.
-    ends = {
-        origin: max(proof.first.sequence, floors.get(origin, 0)) for origin, proof in proofs.items()
-    }
-    for origin, sequence in differing:
-        if sequence < ends.get(origin, sequence + 1):
-            raise UserError(f"the logs of {run} differ in entry {sequence} of peer {origin}")
-    entries = [
-        held[origin, sequence]
-        for origin, sequence in sorted(held)
-        if sequence < ends.get(origin, sequence + 1)
-    ]
-    whole = all(
-        (origin, sequence) in held for origin, end in floors.items() for sequence in range(end)
-    )
-    if whole:
-        return _Archive(None, entries, list(proofs.values()))
-    above = [entry for entry in entries if entry.sequence >= floors.get(entry.origin, 0)]
-    return _Archive(base, above, list(proofs.values()))
-
-
-def _absent(archive: _Archive, rounds_done: int, protocol: Protocol, run: Path) -> tuple[int, ...]:
+def _absent(archive: Archive, rounds_done: int, protocol: Protocol, run: Path) -> tuple[int, ...]:
     """Return who has no entry in a round of the first ones, though it was that peer's to train.
 
     Raises:

@@ -18,9 +18,38 @@ from peer.protocol import Protocol
 from peer.wire import Proof
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a peer knows of its earlier lives.
+
+    Attributes:
+        log: the entries above the base; what a convicted origin has written is still in it.
+        base: that of a neighbour, if a life began late.
+        proofs: of equivocations.
+    """
+
+    log: EntryLog
+    base: Base | None
+    proofs: tuple[Proof, ...]
+
+    def revive(
+        self, me: int, neighbours: Iterable[int], protocol: Protocol, sign: Sign | None
+    ) -> Gossip:
+        """Return the peer that goes on from here; see `Gossip`."""
+        return Gossip(
+            me,
+            neighbours,
+            protocol,
+            self.log,
+            base=self.base,
+            proofs=self.proofs,
+            sign=sign,
+        )
+
+
 @dataclass
 class Stored:
-    """Entries, a neighbour's base under them, and proofs of equivocations.
+    """A disk in memory, for simulated peers.
 
     Attributes:
         entries: in the order in which they came.
@@ -42,24 +71,9 @@ class Stored:
             case Convicted(first, second):
                 self.proofs.append(Proof(first, second))
 
-    def log(self) -> EntryLog:
-        """Return the log above the base."""
-        if self.base is None:
-            return EntryLog(self.entries)
-        lengths = self.base.versions
+    def recall(self) -> Memory:
+        """Return what is there, as a new life takes it."""
+        lengths = self.base.versions if self.base is not None else {}
         above = (entry for entry in self.entries if entry.sequence >= lengths.get(entry.origin, 0))
-        return EntryLog(above, lengths, self.base.sum)
-
-    def revive(
-        self, me: int, neighbours: Iterable[int], protocol: Protocol, sign: Sign | None = None
-    ) -> Gossip:
-        """Return the peer that goes on from here; see `Gossip`."""
-        return Gossip(
-            me,
-            neighbours,
-            protocol,
-            self.log(),
-            base=self.base,
-            proofs=self.proofs,
-            sign=sign,
-        )
+        log = EntryLog(above, lengths, self.base.sum if self.base is not None else 0)
+        return Memory(log, self.base, tuple(self.proofs))

@@ -47,6 +47,7 @@ class Outcome:
         exit_signals: of processes that a signal has ended.
         befallen: by a scenario's verb, how many peers it has befallen, or how many cuts there were.
         absent: peers that were not there at the end: crashed, frozen, gone, evicted or never come.
+        accused: of what each peer has found others guilty.
         network: what has become of the frames on simulated links.
     """
 
@@ -61,6 +62,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     rejected: int = 0
+    accused: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     skipped_steps: int = 0
     processes: list[dict[str, Any]] | None = None
     exit_signals: list[int] = field(default_factory=list)
@@ -117,6 +119,7 @@ def summarise(
         },
         "entries": {"published": len(outcome.entries), "received_per_peer": outcome.received},
         "rejected_messages": outcome.rejected,
+        "liars": _liars(outcome.accused),
         "skipped_steps": outcome.skipped_steps,
         "missing_peers": list(outcome.missing),
         "absent_peers": list(outcome.absent),
@@ -147,6 +150,18 @@ def summarise(
 def lower_bound_payload(entries: Iterable[Entry], peers: int) -> int:
     """Return the payload bytes of one copy of each entry for every peer but its origin."""
     return sum(len(encode(Entries((entry,)))) * (peers - 1) for entry in entries)
+
+
+def _liars(accused: Mapping[int, Mapping[int, str]]) -> list[dict[str, Any]]:
+    """Return who has been accused, by whom and of what."""
+    liars: dict[int, dict[str, Any]] = {}
+    for accuser, reasons in accused.items():
+        for liar, reason in reasons.items():
+            entry = liars.setdefault(liar, {"peer": liar, "named_by": [], "reasons": []})
+            entry["named_by"].append(accuser)
+            if reason not in entry["reasons"]:
+                entry["reasons"].append(reason)
+    return [liars[peer] for peer in sorted(liars)]
 
 
 def _data(corpus: Corpus) -> dict[str, Any]:

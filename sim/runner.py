@@ -11,9 +11,10 @@ from typing import Any
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
-from peer.entry import Sign
+from peer.entry import Kind, Sign
 from peer.errors import RunFailed
-from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.event_log import log_event
+from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
@@ -73,7 +74,7 @@ class _Run:
         self._rejected = 0
         self._trace = trace
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
-        done = sum(not entry.is_end for entry in known)
+        done = sum(entry.kind is Kind.HISTORY for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
@@ -87,7 +88,7 @@ class _Run:
             traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
             slowness=slowness(experiment),
             scenario=experiment.scenario,
-            begun=max((entry.round for entry in known if not entry.is_end), default=-1),
+            begun=max((e.round for e in known if e.kind is Kind.HISTORY), default=-1),
             observe_incident=self._observe_incident,
             observe_frame=None if trace is None else self._observe_frame,
             signer=self._signer if experiment.sign else None,
@@ -118,6 +119,7 @@ class _Run:
             seconds={"virtual": world.ended_at},
             network=asdict(world.network.counts()),
             rejected=self._rejected,
+            accused={gossip.me: gossip.accused for gossip in world.peers},
             befallen=world.befallen,
             absent=world.absent,
         )
@@ -127,7 +129,7 @@ class _Run:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
         rounds = SyncRounds(self._prepared.protocol)
         for entry in self._known:
-            if not entry.is_end:
+            if entry.kind is Kind.HISTORY:
                 rounds.add(entry)
         while not rounds.over and not rounds.missing():
             self._close(rounds.current, rounds.accumulator)
@@ -144,13 +146,11 @@ class _Run:
                 self._close(round_, cut)
                 if indices is not None and isinstance(self._trainer, Announced):
                     self._trainer.announce(peer, round_, cut, indices)
-            case RoundTimedOut(round_, missing):
-                LOG.warning("peer %d closed round %d without %s", peer, round_, missing)
-            case Rejected(neighbour, reason):
-                self._rejected += 1
-                LOG.warning("peer %d refused a message of peer %d: %s", peer, neighbour, reason)
-            case LinkRefused(neighbour, names):
-                LOG.warning("peers %d and %d differ in %s", peer, neighbour, ", ".join(names))
+            case Finished():
+                pass
+            case _:
+                self._rejected += isinstance(event, Rejected)
+                log_event(peer, event)
 
     def _signer(self, peer: int) -> Sign:
         return signer(simulated_secret(self._prepared.experiment, peer))

@@ -370,9 +370,14 @@ class Mesh:
         return [event for life in self.lives.values() for event in life.of(Banned)]
 
     def entries(self, peer: int) -> list[Entry]:
-        """What a peer has taken in its lives, folded or not; its disk has lost nothing."""
-        held = self.gossip(peer).log
-        return [e for e in self.disks[peer] if held.holds(e)]
+        """What a peer's log stands for; what came within a base is looked up with the others."""
+        log = self.gossip(peer).log
+        found: dict[tuple[int, int], Entry] = {}
+        for disk in (self.disks[peer], *self.disks.values()):
+            for entry in disk:
+                if log.holds(entry):
+                    found.setdefault((entry.origin, entry.sequence), entry)
+        return list(found.values())
 
     def pushes(self) -> Counter[bytes]:
         """How often each entry was sent over any link."""

@@ -198,7 +198,7 @@ def test_two_halves_that_were_parted_end_alike() -> None:
 
 def test_a_late_entry_is_added_late_everywhere_alike() -> None:
     """Peer 2 is cut off for three rounds; what it published meanwhile counts in the end."""
-    protocol = agreement(4, rounds=6, round_timeout=1.0)
+    protocol = agreement(4, rounds=10, round_timeout=1.0)
     calm = Mesh(nx.complete_graph(4), protocol)
     mesh = Mesh(
         nx.complete_graph(4), protocol, blocked=lambda s, r, now: 2 in (s, r) and 0.3 < now < 3.2
@@ -219,8 +219,8 @@ def test_a_late_entry_is_added_late_everywhere_alike() -> None:
         started = {e.round: time for time, e in mesh.lives[peer].events if type(e) is RoundStarted}
         assert started[3] < when[0]
         # Heard again, it is waited for again.
-        assert when[5] < mesh.lives[peer].events[-1][0]
-        assert started[5] > when[4]
+        assert when[9] < mesh.lives[peer].events[-1][0]
+        assert started[9] >= when[8]
 
 
 # Crashes
@@ -307,13 +307,24 @@ crashes = st.lists(
 
 
 @settings(max_examples=50, deadline=None)
-@given(crashes, bad_links, st.booleans(), st.sampled_from(["ring", "complete", "star"]))
+@given(
+    crashes,
+    bad_links,
+    st.booleans(),
+    st.sampled_from(["ring", "complete", "star"]),
+    st.sampled_from(sorted(MODES)),
+)
 def test_crashes_on_bad_links(
-    crashes: list[tuple[float, int, float, int]], faults: Faults, pro: bool, kind: str
+    crashes: list[tuple[float, int, float, int]], faults: Faults, pro: bool, kind: str, mode: str
 ) -> None:
     """A crash may lose the end of what came from others, never an own entry (C9)."""
     protocol = agreement(
-        5, weighted_draws=pro, round_timeout=10_000.0, settle_timeout=10_000.0, rounds=4
+        5,
+        weighted_draws=pro,
+        gossip=mode,
+        round_timeout=10_000.0,
+        settle_timeout=10_000.0,
+        rounds=4,
     )
     graph = graph_of(kind, 5, 0)
     mesh = Mesh(graph, protocol, faults=faults, trainer=Forgetful(faults.seed), step_seconds=0.3)

@@ -50,7 +50,7 @@ def logs(folder: Path) -> dict[Path, dict[tuple[int, int], bytes]]:
     found = {}
     for path in sorted(folder.glob("launch/peer-*/log.sqlite")):
         with EntryStore(path) as store:
-            found[path] = {(e.origin, e.sequence): e.content for e in store.load()}
+            found[path] = {(e.origin, e.sequence): e.content for e in store.load_archive()}
     return found
 
 
