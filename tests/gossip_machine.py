@@ -92,6 +92,11 @@ class Plan:
             graph.add_edge(*source.sample(range(self.peers), 2))
         return graph
 
+    @property
+    def patient(self) -> bool:
+        """Whether what is sent to a peer that does not run waits for it, or is lost."""
+        return self.seed % 4 == 3
+
     @cached_property
     def leaving(self) -> set[int]:
         """The peers that do not stay to the last round."""
@@ -99,9 +104,10 @@ class Plan:
         return {peer for peer in range(self.peers) if last(peer, self.rounds) < self.rounds}
 
     def holds_without(self, gone: Iterable[int]) -> bool:
-        """Tell whether the links connect all who stay to the end, but for some that are gone."""
-        rest = set(range(self.peers)) - self.leaving - set(gone)
-        return nx.is_connected(self.graph.subgraph(rest))
+        """Tell whether the links connect all who are not gone, and those of them who stay."""
+        rest = set(range(self.peers)) - set(gone)
+        # Who leaves has to be heard before, and what comes after has to go without it.
+        return all(nx.is_connected(self.graph.subgraph(r)) for r in (rest, rest - self.leaving))
 
     @cached_property
     def secrets(self) -> list[bytes]:
@@ -144,14 +150,14 @@ def draw_plan(source: random.Random) -> Plan:
         seed=source.randrange(2**32),
         peers=peers,
         gossip=source.choice(["tree", "flood", "antientropy"]),
-        schedule=source.choice(["sync", "sync", "async"]),
+        schedule=source.choice(["sync", "sync", "sync", "async"]),
         weighted=source.random() < 0.5,
         signed=source.random() < 0.4,
         rounds=rounds,
         participation=source.choice([1.0, 1.0, 0.3]),
         gradient_bytes=source.choice([4, 1]),
-        first=(*late, 0, 0),
-        last=(*gone, None, None),
+        first=(0, 0, *late),
+        last=(None, None, *gone),
     )
     return plan if plan.holds_without(()) else replace(plan, last=())
 
@@ -493,6 +499,9 @@ class Network:
             for entry in message.entries:
                 at = (entry.origin, entry.sequence)
                 assert stored.get(at) == entry, f"{at} was sent before it was stored"
+        if receiver not in self.lives and not self.plan.patient:
+            self.figures["lost"] += 1
+            return
         queue = self.queues[sender, receiver]
         queue.append(frame)
         if len(queue) > QUEUE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from gossip_machine import TICK, Network, Plan
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from peer.gossip import Gossip
 from peer.gradients import encode as encode_gradients
 from peer.log import EntryLog
 from peer.protocol import Protocol
+from peer.roster import Roster
+from peer.trees import Trees
 from peer.wire import Behind, Digest, Hello, Snapshot, decode, encode
 
 SYNC = Plan(
@@ -117,3 +120,14 @@ def test_a_second_copy_of_a_base_is_no_fault_of_the_neighbour() -> None:
     late.receive(encode(hello), sender, 0.0)
     assert late.receive(frame, sender, 0.0).events == []
     assert late.rejections[sender] == 0
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("peers", [3, 30])
+def test_a_tree_ends_where_those_who_are_there_are_not_connected(peers: int) -> None:
+    """The search went on for ever when somebody between them was to join later."""
+    line = {peer: [p for p in (peer - 1, peer + 1) if 0 <= p < peers] for peer in range(peers)}
+    first = (0, 5, *[0] * (peers - 2))
+    trees = Trees(line, Roster((1,) * peers, 1.0, 7, first))
+    assert [trees.children(0, 0, peer) for peer in (0, 1)] == [[], []]
+    assert [trees.children(0, 5, peer) for peer in (0, 1)] == [[1], [2]]

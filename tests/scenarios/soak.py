@@ -46,8 +46,9 @@ def run(seed: int, number: int, figures: Counter[str]) -> None:
         for peer in range(plan.peers):
             if not plan.first[peer]:
                 network.start(peer)
+        mishaps = source.choice([0.001, 0.005, 0.03])
         for _ in range(source.randint(100, MOST_MOVES)):
-            network.move(source)
+            network.move(source, mishaps)
             if len(network.ended) == plan.peers:
                 break
         network.calm(source.sample(range(plan.peers), source.choice([0, 0, 1])))
