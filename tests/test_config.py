@@ -40,6 +40,7 @@ MAY_CHANGE = {
     "settle_timeout",
     "device",
     "threads",
+    "curve",
     "out",
     "resume",
     "dry_run",
