@@ -40,7 +40,8 @@ class Accumulator:
         units: what one unit of a sum is worth.
         sums: int64, shape (K,): sum of weight * g, in units of 2**-u.
         magnitudes: int64, shape (K,): sum of |g|, unweighted (FedKSeed-Pro, equation 13).
-        counts: int64, shape (K,): the number of scalar gradients behind each of them.
+        counts: int64, shape (K,): the number of scalar gradients behind each of them. FedKSeed
+            draws no seeds by importance, so it leaves these two at 0.
     """
 
     units: Units
@@ -55,7 +56,13 @@ class Accumulator:
         return cls(units, zeros[0], zeros[1], zeros[2])
 
     def add(
-        self, indices: NDArray[np.int64], gradients: NDArray[np.float32], weight: float
+        self,
+        indices: NDArray[np.int64],
+        gradients: NDArray[np.float32],
+        weight: float,
+        *,
+        importance: bool = True,
+        times: int = 1,
     ) -> None:
         """Add one entry (Algorithm 1, line 7, with the weight c_i eta_r / 2**e).
 
@@ -63,12 +70,17 @@ class Accumulator:
             indices: shape (tau,), the seed index of each step.
             gradients: shape (tau,), decoded; NaN for a skipped step.
             weight: the entry's, a float32 number.
+            importance: whether magnitudes and counts are kept (FedKSeed-Pro).
+            times: 1, or -1 to take an entry out that had been added.
         """
-        taken = ~np.isnan(gradients)
-        magnitudes = np.ldexp(np.abs(gradients).astype(np.float64), self.units.magnitude_bits)
-        np.add.at(self.sums, indices, contributions(gradients, weight, self.units.fraction_bits))
-        np.add.at(self.magnitudes, indices[taken], np.rint(magnitudes[taken]).astype(np.int64))
-        np.add.at(self.counts, indices[taken], 1)
+        units = times * contributions(gradients, weight, self.units.fraction_bits)
+        np.add.at(self.sums, indices, units)
+        if importance:
+            taken = ~np.isnan(gradients)
+            magnitudes = np.ldexp(np.abs(gradients).astype(np.float64), self.units.magnitude_bits)
+            rounded = np.rint(magnitudes[taken]).astype(np.int64)
+            np.add.at(self.magnitudes, indices[taken], times * rounded)
+            np.add.at(self.counts, indices[taken], times)
         assert np.all(np.abs(self.sums[indices]) < SUM_LIMIT), "bounded by the choice of units"
 
     def copy(self) -> Accumulator:

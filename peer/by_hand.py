@@ -13,11 +13,12 @@ from typing import Any
 from peer.addresses import is_remote
 from peer.config import Experiment, experiment_from, read_toml, unused_options
 from peer.errors import UserError
+from peer.event_log import log_event
 from peer.events import Event, RoundStarted
-from peer.process import Hooks, PeerSettings, log_event, run_peer
+from peer.process import Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
-from peer.setup import resolve_topology
+from peer.setup import refuse_varying, resolve_topology
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")
@@ -39,12 +40,15 @@ def run_by_hand(path: Path) -> bool:
     addresses = _take(values, "addresses", list)
     keys = _take(values, "keys", str) if "keys" in values else None
     experiment, graph = resolve_topology(experiment_from(values))
+    refuse_varying(graph, ENGINE)
     if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
         raise UserError(
             f"addresses = {addresses!r} is not allowed: one text for each of the "
             f"{experiment.peers} peers is wanted"
         )
     curve = _wants_curve(experiment, [bind, *addresses], keys)
+    if experiment.sign and keys is None:
+        raise UserError(f"sign = true needs keys: {_how_to_make_keys(experiment.peers)}")
     # A peer that comes back goes on from its log, so there is nothing else to ask for.
     experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
     folder = RunFolder.for_experiment(experiment, ENGINE)
@@ -106,11 +110,13 @@ def _wants_curve(experiment: Experiment, addresses: Sequence[str], keys: str | N
         return False
     if keys is None:
         why = f"{beyond[0]} is beyond this machine" if beyond else 'curve = "on"'
-        raise UserError(
-            f"{why}, so links need keys: make them with `kseed keys {experiment.peers} --to DIR`, "
-            'and give keys = "DIR"; or say curve = "off"'
-        )
+        how = _how_to_make_keys(experiment.peers)
+        raise UserError(f'{why}, so links need keys: {how}; or say curve = "off"')
     return True
+
+
+def _how_to_make_keys(peers: int) -> str:
+    return f'make them with `kseed keys {peers} --to DIR`, and give keys = "DIR"'
 
 
 def _take(values: dict[str, Any], key: str, type_: type) -> Any:

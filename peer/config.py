@@ -11,7 +11,7 @@ import math
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
+from peer.latency import FORMS, Constant, parse_latency
+from peer.rounds import SCHEDULES
+from peer.scenario import EXAMPLE, Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
 
@@ -29,11 +32,36 @@ PERTURBATIONS: Final = ("gaussian", "rademacher")
 PARTITIONS: Final = ("iid", "dirichlet", "by-category")
 DEVICES: Final = ("auto", "cpu", "cuda")
 DTYPES: Final = ("float32", "bfloat16", "float16")
+LATENCY_PER: Final = ("link", "frame")
+SIMULATED_LINKS: Final = (
+    "latency",
+    "latency_per",
+    "bandwidth",
+    "loss",
+    "duplication",
+    "reordering",
+)
+"""Options that say what the simulator's links are like."""
+
+SIMULATED_SPEEDS: Final = ("step_seconds", "speed_spread", "stragglers", "slowdown")
+"""Options that say how long the simulator's peers take."""
+
+SIMULATOR_ONLY: Final = (
+    *SIMULATED_SPEEDS,
+    "slot_seconds",
+    "side_by_side",
+    "trace",
+    *SIMULATED_LINKS,
+)
 CURVE: Final = ("auto", "on", "off")
+ISOLATIONS: Final = ("none", "netns")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
 """Sets of options by name. `paper` does as FedKSeed's paper where our default does otherwise."""
+
+SCENARIO: Final = "scenario"
+"""The one key that is no option: tables of the file, without a flag."""
 
 
 def _option(
@@ -80,7 +108,16 @@ class Experiment:
     perturbation: str = _option(
         "rademacher", "distribution of the perturbations z", choices=PERTURBATIONS
     )
-    gossip: str = _option("flood", "how entries spread", choices=tuple(MODES))
+    gossip: str = _option(
+        "tree",
+        "how entries spread: tree (along a tree per origin), flood, or antientropy (on request)",
+        choices=tuple(MODES),
+    )
+    schedule: str = _option(
+        "sync",
+        "rounds that all go through together, or each peer by itself",
+        choices=tuple(SCHEDULES),
+    )
     gradient_bytes: int = _option(
         4, "bytes of a scalar gradient on the wire", choices=GRADIENT_BYTES
     )
@@ -106,6 +143,49 @@ class Experiment:
     step_seconds: float = _option(
         0.1, "virtual time of a local step in the simulator, in seconds", above=0.0, most=1e6
     )
+    speed_spread: float = _option(
+        0.0,
+        "how unlike the simulated peers' speeds are: the sigma of a log-normal of median "
+        "`step_seconds`",
+        least=0.0,
+        most=5.0,
+    )
+    stragglers: float = _option(
+        0.0, "share of the simulated peers that are slower by `slowdown`", least=0.0, most=1.0
+    )
+    slowdown: float = _option(
+        10.0, "by what factor stragglers take longer for a local step", least=1.0, most=1e6
+    )
+    slot_seconds: float = _option(
+        1.0,
+        "virtual time for which each slot of a topology that varies over time lasts, in seconds",
+        above=0.0,
+        most=1e6,
+    )
+    latency: str = _option("0.01", f"time that a frame takes on a simulated link: {FORMS}")
+    latency_per: str = _option(
+        "link",
+        "latencies are drawn once for each link, or anew for each frame",
+        choices=LATENCY_PER,
+    )
+    bandwidth: float = _option(
+        0.0,
+        "bytes a second over each direction of a simulated link; 0: no limit",
+        least=0.0,
+        most=1e15,
+    )
+    loss: float = _option(
+        0.0, "share of the frames that simulated links lose", least=0.0, most=0.99
+    )
+    duplication: float = _option(
+        0.0, "share of the frames that simulated links deliver twice", least=0.0, most=1.0
+    )
+    reordering: float = _option(
+        0.0,
+        "share of the frames that simulated links hold back, by up to as long again as the latency",
+        least=0.0,
+        most=1.0,
+    )
     side_by_side: int = _option(
         1,
         "replicas of a small model whose forward passes the simulator takes in one batch, with "
@@ -119,6 +199,18 @@ class Experiment:
     )
     settle_timeout: float = _option(
         60.0, "seconds of silence to wait at the end", above=0.0, most=1e9, defines_run=False
+    )
+    tick: float = _option(
+        1.0, "seconds between two looks at what neighbours lack", least=1e-3, most=1e6
+    )
+    sign: bool = _option(False, "sign every entry with its origin's Ed25519 key")
+    fold: bool = _option(
+        True, "fold entries that everybody has into a base, from which a late peer can start"
+    )
+    disconnect: bool = _option(
+        True,
+        "disconnect a neighbour that lies or floods; where links are not encrypted, nobody is",
+        defines_run=False,
     )
     device: str = _option(
         "auto", "where the model lives; auto takes a GPU", choices=DEVICES, defines_run=False
@@ -137,7 +229,19 @@ class Experiment:
         choices=CURVE,
         defines_run=False,
     )
+    isolate: str = _option(
+        "none",
+        "netns: `kseed launch` gives each peer a network namespace of its own, with a cable for "
+        "each link, and the latency and loss of simulated links by netem; root on Linux",
+        choices=ISOLATIONS,
+        defines_run=False,
+    )
     out: str = _option("", "run folder; empty: a new one below runs/", defines_run=False)
+    trace: bool = _option(
+        False,
+        "write each frame that the simulator delivers or loses into trace.csv",
+        defines_run=False,
+    )
     resume: bool = _option(False, "go on with the run in `out`", defines_run=False)
     dry_run: bool = _option(
         False, "only say what the run would cost in time, bytes and memory", defines_run=False
@@ -146,6 +250,7 @@ class Experiment:
     json: bool = _option(
         False, "print summary.json on standard output and nothing else there", defines_run=False
     )
+    scenario: tuple[Incident, ...] = ()
 
     def __post_init__(self) -> None:
         for item in options():
@@ -156,6 +261,7 @@ class Experiment:
                 object.__setattr__(self, item.name, float(value))
         if math.frexp(self.gradient_bound)[0] != 0.5:
             _refuse("gradient_bound", self.gradient_bound, "a power of two")
+        parse_latency(self.latency)
         if self.local_steps * (self.gradient_bytes + 4) > FRAME_LIMIT // 2:
             most = FRAME_LIMIT // 2 // (self.gradient_bytes + 4)
             _refuse("local_steps", self.local_steps, f"at most {most} fit in one message")
@@ -177,17 +283,18 @@ class Experiment:
         return self.trainer == "synthetic"
 
     def identity(self) -> dict[str, Any]:
-        """Return the options that a resumed run must share."""
-        return {
+        """Return the options that a resumed run must share, and the scenario."""
+        shared = {
             item.name: getattr(self, item.name)
             for item in options()
             if item.metadata["defines_run"]
         }
+        return shared | {SCENARIO: self.scenario}
 
 
 def options() -> tuple[Field[Any], ...]:
     """Return the declarations, in order."""
-    return fields(Experiment)
+    return tuple(item for item in fields(Experiment) if item.name != SCENARIO)
 
 
 def kind(item: Field[Any]) -> type:
@@ -243,7 +350,8 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment that these keys describe, the others having their defaults.
 
     Args:
-        values: options by name, and `preset`, if any: its options are taken where none is given.
+        values: options by name; `preset`, if any: its options are taken where none is given; and
+            `scenario`, a list of tables.
 
     Raises:
         UserError: a key is unknown, or a value not allowed.
@@ -255,13 +363,14 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
         if not isinstance(preset, str) or preset not in PRESETS:
             _refuse("preset", preset, f"must be one of {', '.join(PRESETS)}")
         values = {**PRESETS[preset], **values}
+    scenario = parse_scenario(values.pop(SCENARIO, ()))
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key, [*known, SCENARIO], n=1)
             hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
             name = key if key.isprintable() else repr(key)
             raise UserError(f"{name} = {_shown(value)}: there is no such option; {hint}")
-    return Experiment(**values)
+    return Experiment(**values, scenario=scenario)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -281,8 +390,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_toml(values: Mapping[str, Any]) -> str:
-    """Return flat keys as TOML text."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    """Return the keys of an experiment as TOML text."""
+    flat = {key: value for key, value in values.items() if key != SCENARIO}
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in flat.items())
+    for incident in values.get(SCENARIO, ()):
+        table = asdict(incident) if isinstance(incident, Incident) else incident
+        given = {key: value for key, value in table.items() if value is not None}
+        text += "\n[[scenario]]\n" + write_toml(given)
+    return text
 
 
 def _toml(value: Any) -> str:
@@ -291,6 +406,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return repr(value)
 
 
@@ -306,7 +423,7 @@ def commented_toml() -> str:
             about += f" ({allowed(item)})"
         comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
         lines += [*comment, write_toml({item.name: item.default})]
-    return "\n".join(lines)
+    return "\n".join([*lines, EXAMPLE])
 
 
 def unused_options(
@@ -319,7 +436,13 @@ def unused_options(
         given: the names of these options.
         engine: sim, launch or peer.
     """
-    idle: set[str] = set() if engine == "sim" else {"side_by_side"}
+    idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
+    if engine != "launch":
+        idle.add("isolate")
+    elif experiment.isolate != "none":
+        idle -= {"latency", "loss"}
+    if not experiment.stragglers:
+        idle.add("slowdown")
     if experiment.is_synthetic:
         idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
@@ -334,4 +457,10 @@ def unused_options(
         idle.add("degree")
     if "." in experiment.topology:
         idle.add("peers")
+    # A .json file may hold a sequence of graphs; what is in it is not known here.
+    varies = experiment.topology in ("one-peer-exponential", "random-matching")
+    if not (varies or experiment.topology.lower().endswith(".json")):
+        idle.add("slot_seconds")
+    if isinstance(parse_latency(experiment.latency), Constant | None):
+        idle.add("latency_per")
     return tuple(key for key in given if key in idle)

@@ -6,6 +6,13 @@ status 2. Bytes from outside that cannot be taken raise `NeighbourError` inside 
 is raised, the state is unchanged.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peer.entry import Entry
+
 
 class UserError(ValueError):
     """A mistake of the user's, told in one line: what was given, and what is allowed."""
@@ -27,9 +34,23 @@ class RefusedEntry(NeighbourError):
     """A well-formed entry that the roster or the bounds of the experiment forbid."""
 
 
+class Forgery(RefusedEntry):
+    """An entry that its origin has not signed; who sends it has not looked, or made it."""
+
+
 class Gap(NeighbourError):
     """An entry whose predecessor in its origin's log is missing, so it cannot be added yet."""
 
 
 class Equivocation(NeighbourError):
-    """A second content for an (origin, sequence number) that is already held."""
+    """A second content for an (origin, sequence number) that is already held.
+
+    Attributes:
+        held: the entry that is held.
+        other: the one that came.
+    """
+
+    def __init__(self, held: Entry, other: Entry) -> None:
+        super().__init__(f"a second content for entry {other.sequence} of peer {other.origin}")
+        self.held = held
+        self.other = other

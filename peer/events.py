@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
+from peer.base import Base
 from peer.entry import Entry
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EntryAdded:
     """A new entry is in the log; it must be on disk before this output's messages are sent."""
 
@@ -44,10 +45,22 @@ class RoundTimedOut:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A neighbour sent something that cannot be taken; nothing has changed."""
+    """A neighbour sent something that cannot be taken; nothing has changed.
+
+    Attributes:
+        neighbour: who sent it.
+        reason: what is wrong with it.
+        count: how many such messages of this neighbour there have been.
+    """
 
     neighbour: int
     reason: str
+    count: int = 1
+
+    @property
+    def notable(self) -> bool:
+        """Whether to tell of it: a neighbour gone bad would fill a disk with its rubbish."""
+        return self.count <= 8 or self.count.bit_count() == 1
 
 
 @dataclass(frozen=True)
@@ -59,22 +72,55 @@ class LinkRefused:
 
 
 @dataclass(frozen=True)
+class Banned:
+    """A neighbour has lied or has cost too much: it must be disconnected for good."""
+
+    neighbour: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Convicted:
+    """An origin has signed two contents under one number; both must be on disk like an entry."""
+
+    first: Entry
+    second: Entry
+
+
+@dataclass(frozen=True)
+class SnapshotTaken:
+    """A neighbour's base has taken the place of what was held; it must be on disk like an entry."""
+
+    base: Base
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end.
 
     Attributes:
         missing: the peers whose logs did not come to their END.
-        differing: the neighbours that were there to the last and did not report the same log.
+        differing: the other neighbours that were there to the last and did not report the same log.
     """
 
     missing: tuple[int, ...]
     differing: tuple[int, ...] = ()
 
 
-Event: TypeAlias = EntryAdded | RoundStarted | RoundTimedOut | Rejected | LinkRefused | Finished
+Event: TypeAlias = (
+    EntryAdded
+    | RoundStarted
+    | RoundTimedOut
+    | Rejected
+    | LinkRefused
+    | Banned
+    | Convicted
+    | SnapshotTaken
+    | Finished
+)
 
 
-@dataclass
+@dataclass(slots=True)
 class Output:
     """What a call of `Gossip` wants done, in this order: store entries, send, look at the rest.
 

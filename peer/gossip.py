@@ -5,6 +5,10 @@ events. It has no socket, no clock, no thread and no random numbers, so the Zero
 simulator drive this one class with the same bytes. A driver calls `start`, then `receive` for each
 frame, `publish` when a round's local steps are done, and `advance` whenever `timer` is due; after
 each call it stores the entries, sends the messages and looks at the events of the output.
+
+    frame -> wire.decode -> _take -> log -> rounds -> RoundStarted -> ... -> publish
+                              |       +---> dissemination -> outbox -> frames
+                              +-> meeting, repair, folding, ending
 """
 
 from __future__ import annotations
@@ -16,32 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer import wire
+from peer.base import Base
+from peer.conduct import Conduct
 from peer.dissemination import MODES
-from peer.entry import CUT_BYTES, Entry, make_end, make_history, pack_indices
-from peer.errors import Gap, MalformedMessage, NeighbourError
+from peer.ending import Ending
+from peer.entry import Entry, Sign, make_history, pack_indices
+from peer.errors import Equivocation, Gap, MalformedMessage, NeighbourError, RefusedEntry
 from peer.events import (
+    Convicted,
     EntryAdded,
-    Event,
     Finished,
-    LinkRefused,
     Output,
-    Rejected,
-    RoundStarted,
-    RoundTimedOut,
+    SnapshotTaken,
 )
 from peer.gradients import encode
-from peer.links import Link, differing
+from peer.links import Link
 from peer.log import EntryLog
+from peer.meeting import Meeting
+from peer.outbox import Outbox
+from peer.pace import Pace
 from peer.protocol import Protocol
-from peer.repair import PATIENCE_TICKS, Repair
+from peer.reconciliation import Reconciliation
+from peer.repair import Repair
+from peer.replica import Replica
 from peer.rounds import Rounds
-
-ALIVE_TICKS = 10
-"""A neighbour that was silent for this many ticks is not waited for at the end."""
-
-
-IDLE_PATIENCE = 10
-"""Until a round's first entry is here, an idle peer waits for so many round time-outs."""
 
 
 class Gossip:
@@ -51,7 +53,14 @@ class Gossip:
         me: this peer's place in the roster.
         neighbours: the peers that it has links to.
         protocol: the agreement of the run.
-        log: what is known from an earlier life of this peer.
+        log: what is known from an earlier life of this peer, above `base`.
+        base: what that life had of a neighbour's, if any.
+        proofs: of equivocations, which that life knew of.
+        sign: makes this peer's signatures; None: entries are not signed.
+
+    Attributes:
+        duplicates: how many entries came that were held already.
+        finished: how the run has ended for this peer, None while it goes on.
     """
 
     def __init__(
@@ -60,86 +69,127 @@ class Gossip:
         neighbours: Iterable[int],
         protocol: Protocol,
         log: EntryLog | None = None,
+        *,
+        base: Base | None = None,
+        proofs: Iterable[wire.Proof] = (),
+        sign: Sign | None = None,
     ) -> None:
         self.me = me
         self.protocol = protocol
         self.log = log if log is not None else EntryLog()
-        self.rounds = Rounds(protocol)
-        self.timeouts = 0
         self.duplicates = 0
-        self.rejections: Counter[int] = Counter()
         self.finished: Finished | None = None
-        self._dissemination = MODES[protocol.gossip]()
+        self._sign = None if sign is None else lambda body: sign(protocol.signed(body))
+        self._replica = Replica(me, protocol, self.log, base)
         self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
-        self._repair = Repair(self.log, PATIENCE_TICKS * protocol.tick)
-        self._closed_logs: set[int] = set()
-        self._started = False
-        self._next_tick = 0.0
-        self._ticks = 0
-        self._deadline: float | None = None
-        self._settled_since: float | None = None
-        self._digest_at_tick = b""
-        self._messages: list[tuple[int, bytes]] = []
-        self._events: list[Event] = []
+        self._outbox = Outbox(self._links)
+        self._meeting = Meeting(self._replica, self._links, self._outbox)
+        self._conduct = Conduct(protocol, self._links, self._outbox)
+        self._dissemination = MODES[protocol.gossip](me, tuple(self._links), protocol)
+        self._repair = Repair(self.log, protocol.tick)
+        self._reconciliation = Reconciliation(
+            self._replica, self._repair, self._links, self._outbox
+        )
+        self._pace = Pace(
+            self._replica,
+            self._links,
+            self._outbox,
+            lambda entry, now: self._add(entry, None, now),
+            self._sign,
+        )
+        self._ending = Ending(self._replica, self._links)
+        for proof in proofs:
+            self._apply(proof)
 
     @property
     def timer(self) -> float | None:
         """When `advance` is next due; None after the end."""
         if self.finished is not None:
             return None
-        due = [self._next_tick]
-        if self._deadline is not None:
-            due.append(self._deadline)
-        if self._settled_since is not None:
-            due.append(self._settled_since + self.protocol.linger)
-        return min(due)
+        due = self._reconciliation.next_tick
+        if self._pace.deadline is not None and self._pace.deadline < due:
+            due = self._pace.deadline
+        asking = self._repair.due
+        if asking is not None and asking < due:
+            due = asking
+        settled = self._ending.settled_since
+        if settled is not None and settled + self.protocol.linger < due:
+            due = settled + self.protocol.linger
+        return due
+
+    @property
+    def rounds(self) -> Rounds:
+        """The round that this peer is in, and the cut that it trains from."""
+        return self._replica.rounds
+
+    @property
+    def timeouts(self) -> int:
+        """How often this peer has gone on without somebody."""
+        return self._pace.timeouts
+
+    @property
+    def base(self) -> Base | None:
+        """What this peer keeps of the entries that everybody has, if it has folded any."""
+        return self._replica.base
+
+    @property
+    def rejections(self) -> Counter[int]:
+        """How many messages of each neighbour could not be taken."""
+        return self._conduct.rejections
+
+    @property
+    def accused(self) -> Mapping[int, str]:
+        """Peers that have lied or cost too much, and how."""
+        return self._conduct.accused
 
     @property
     def complete(self) -> bool:
         """Whether every log of the roster is held up to the END record of the run."""
-        return len(self._closed_logs) == len(self.protocol.roster.rows)
+        return self._replica.complete
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
         """The peers that hold this one up now: neighbours, then origins of the round, then ENDs."""
-        if not self._started:
+        if not self._pace.started:
             return tuple(n for n, link in self._links.items() if not link.met)
-        if not self.rounds.over:
+        if not self._replica.over:
             return self.rounds.missing()
-        return self._open_logs()
+        return self._replica.open_logs
 
     def start(self, now: float) -> Output:
         """Greet the neighbours; the first round begins when all of them have answered."""
-        for entry in self.log:
-            self._note(entry)
-        self._next_tick = now + self.protocol.tick
-        self._deadline = now + self.protocol.round_timeout
+        self._reconciliation.next_tick = now + self.protocol.tick
+        self._pace.deadline = now + self.protocol.round_timeout
         for neighbour in self._links:
-            self._send(neighbour, self._hello(answer=False))
-        self._begin_if_met(now)
-        return self._output()
+            self._meeting.greet(neighbour, now)
+        self._pace.meet(now)
+        return self._outbox.take()
 
     def receive(self, frame: bytes, neighbour: int, now: float) -> Output:
         """Take a frame from a neighbour; whatever is in it, nothing is raised."""
         link = self._links.get(neighbour)
-        try:
-            if link is None:
-                raise MalformedMessage(f"peer {neighbour} is no neighbour")
-            message = wire.decode(frame)
-            link.last_heard = now
-            self._take(message, neighbour, link, now)
-        except NeighbourError as error:
-            self._reject(neighbour, error)
-        self._settle(now)
-        return self._output()
+        if link is None:
+            stranger = MalformedMessage(f"peer {neighbour} is no neighbour")
+            self._conduct.reject(neighbour, stranger, now, self._replica.taken)
+        elif not link.banned:
+            taken = self._replica.taken
+            try:
+                message = wire.decode(frame)
+                link.last_heard = now
+                if link.open or isinstance(message, wire.Hello | wire.Refusal):
+                    self._take(message, neighbour, link, now)
+                else:
+                    self._meeting.stray(neighbour, link, now)
+            except NeighbourError as error:
+                self._conduct.reject(neighbour, error, now, self._replica.taken)
+            if self._replica.taken == taken:
+                self._conduct.charge(neighbour, now, taken, len(frame))
+        if self._replica.over:
+            self._settle(now)
+        return self._outbox.take()
 
     def publish(
-        self,
-        round_: int,
-        indices: NDArray[np.int64],
-        gradients: NDArray[np.float64],
-        cut_digest: str,
-        now: float,
+        self, round_: int, indices: NDArray[np.int64], gradients: NDArray[np.float64], now: float
     ) -> Output:
         """Publish the local steps of a round, each round once.
 
@@ -147,15 +197,13 @@ class Gossip:
             round_: as in `RoundStarted`.
             indices: the seed index of each step, as in `RoundStarted`; shape (tau,).
             gradients: the scalar gradients; shape (tau,), within the bound, NaN for a skipped step.
-            cut_digest: of the accumulator that the steps started from, in hexadecimal.
             now: the time.
         """
         protocol = self.protocol
-        if round_ == self.rounds.current:
-            self._deadline = now + protocol.round_timeout
-        if any(e.round == round_ and not e.is_end for e in self.log.entries(self.me)):
+        cut = self._pace.trained(round_, now)
+        if round_ <= self._replica.last_word:
             # A neighbour has brought back this round's entry, which an earlier life had published.
-            return self._output()
+            return self._outbox.take()
         data, scale = encode(gradients, protocol.gradient_bytes)
         packed = pack_indices(indices, protocol.candidate_seeds)
         entry = make_history(
@@ -163,238 +211,213 @@ class Gossip:
             self.log.length(self.me),
             round_,
             weight=protocol.roster.weight(self.me, round_, protocol.step_size),
-            cut=bytes.fromhex(cut_digest)[:CUT_BYTES],
+            cut=cut,
             scale=scale,
             gradients=data,
             indices=packed if protocol.weighted_draws else None,
+            sign=self._sign,
         )
-        self._add(entry, None)
-        self._close_rounds(now)
+        self._add(entry, None, now)
+        self._pace.close(now)
         self._settle(now)
-        return self._output()
+        return self._outbox.take()
 
     def advance(self, now: float) -> Output:
         """Do what is due at `now`."""
         if self.finished is not None:
-            return self._output()
-        if self._deadline is not None and now >= self._deadline:
+            return self._outbox.take()
+        if self._pace.deadline is not None and now >= self._pace.deadline:
             self._time_out(now)
-        if now >= self._next_tick:
-            self._tick(now)
+        self._reconciliation.ask(now)
+        if now >= self._reconciliation.next_tick:
+            self._meeting.greet_again(now)
+            self._reconciliation.tick(now)
         self._settle(now)
-        return self._output()
+        return self._outbox.take()
+
+    def link_up(self, neighbour: int, now: float) -> Output:
+        """Take note that the graph has a link to a neighbour from now on."""
+        link = self._links[neighbour]
+        link.up = True
+        if link.open:
+            link.told = None
+            self._reconciliation.next_tick = now
+        else:
+            self._meeting.greet(neighbour, now)
+        return self._outbox.take()
+
+    def link_down(self, neighbour: int, now: float) -> Output:
+        """Take note that the graph has no link to a neighbour for some time."""
+        del now
+        self._links[neighbour].up = False
+        return self._outbox.take()
 
     def _take(self, message: wire.Message, neighbour: int, link: Link, now: float) -> None:
-        match message:
-            case wire.Hello():
-                self._greet(message, neighbour, link, now)
-                return
-            case wire.Refusal(names):
-                link.open, link.refused = False, True
-                self._events.append(LinkRefused(neighbour, names))
-                self._begin_if_met(now)
-                return
-        if not link.open:
-            if not link.refused and now >= link.greeted + self.protocol.tick:
-                # It takes this peer for an old acquaintance, from before a restart.
-                link.greeted = now
-                self._send(neighbour, self._hello(answer=False))
-            raise MalformedMessage(f"peer {neighbour} has not said HELLO")
+        """Take a message of a neighbour that runs the same experiment, or says what it runs."""
         match message:
             case wire.Entries(entries):
                 for entry in entries:
                     self._take_entry(entry, neighbour, now)
+                # The last of a log that an earlier life had lost may be among them.
+                self._pace.meet(now)
             case wire.Digest(digest, complete):
                 link.digest, link.complete = digest, complete
-                quiet = self._digest_at_tick == self.log.digest()
-                if digest != self.log.digest() and quiet:
-                    self._send(neighbour, wire.Versions(self.log.versions()))
+                if digest != self.log.digest():
+                    self._reconciliation.differ(neighbour, link, now)
+                elif self._replica.over:
+                    link.shared = True
+            case wire.Announce(versions):
+                self.protocol.check_versions(versions)
+                self._expect(versions, neighbour, now)
+            case wire.Want(ranges, graft):
+                self.protocol.check_versions({origin: stop for origin, _, stop in ranges})
+                self._reconciliation.answer(message, neighbour, link, now)
+                for origin, _, _ in ranges if graft else ():
+                    self._dissemination.graft(origin, neighbour)
+            case wire.Prune(origins):
+                self.protocol.check_versions(dict.fromkeys(origins, 0))
+                for origin in origins:
+                    self._dissemination.prune(origin, neighbour)
             case wire.Versions(versions):
                 self.protocol.check_versions(versions)
-                self._pull(neighbour, versions, now)
-            case wire.Want():
-                for batch in self._repair.answer(message):
-                    self._send(neighbour, batch)
+                self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
+                self._reconciliation.compare(message, neighbour, link, now)
+                self._pace.meet(now)
+            case wire.Hello():
+                self._meeting.greeted(message, neighbour, link, now)
+                self._pace.meet(now)
+            case wire.Refusal():
+                self._meeting.refused(message, neighbour, link)
+                self._pace.meet(now)
             case wire.Bye():
                 link.left = True
-
-    def _greet(self, hello: wire.Hello, neighbour: int, link: Link, now: float) -> None:
-        if hello.sender != neighbour:
-            raise MalformedMessage(f"peer {hello.sender} greets on the link of peer {neighbour}")
-        names = differing(self.protocol.fields, hello.fields)
-        if names:
-            link.open, link.refused = False, False
-            self._send(neighbour, wire.Refusal(names))
-            link.refused = True
-            self._events.append(LinkRefused(neighbour, names))
-        else:
-            self.protocol.check_versions(hello.versions)
-            link.open, link.refused, link.left = True, False, False
-            if not hello.answer:
-                self._send(neighbour, self._hello(answer=True))
-            self._pull(neighbour, hello.versions, now)
-        self._begin_if_met(now)
-
-    def _begin_if_met(self, now: float) -> None:
-        if not self._started and all(link.met for link in self._links.values()):
-            self._begin(now)
-
-    def _begin(self, now: float) -> None:
-        self._started = True
-        self._enter_round(now)
-        self._close_rounds(now)
-
-    def _enter_round(self, now: float) -> None:
-        """Start the current round, or after the last one close this peer's log."""
-        rounds, protocol = self.rounds, self.protocol
-        if rounds.over:
-            self._deadline = now + protocol.settle_timeout
-            if self.me not in self._closed_logs:
-                sequence = self.log.length(self.me)
-                self._add(make_end(self.me, sequence, protocol.rounds), None)
-            return
-        train = self._trains() and not rounds.has(self.me)
-        # Who trains sets the clock when its own entry is out, however long its steps take.
-        self._deadline = None if train else now + self._patience()
-        if not train and not rounds.awaited():
-            return
-        cut = rounds.accumulator.copy()
-        indices = protocol.draw(self.me, rounds.current, cut) if train else None
-        self._events.append(RoundStarted(rounds.current, cut, indices))
-
-    def _close_rounds(self, now: float) -> None:
-        while self._started and not self.rounds.over and self._may_close():
-            self.rounds.close()
-            self._enter_round(now)
-
-    def _may_close(self) -> bool:
-        rounds = self.rounds
-        published = rounds.has(self.me) or not self._trains()
-        return published and not rounds.awaited()
-
-    def _trains(self) -> bool:
-        return self.protocol.roster.is_active(self.me, self.rounds.current)
-
-    def _patience(self) -> float:
-        """Return how long to wait for the others' entries from when this peer has nothing to do."""
-        # Who is idle has no steps of its own to tell how long steps take; the first entry does.
-        knows = self._trains() or len(self.rounds.missing()) < self.rounds.expected()
-        return self.protocol.round_timeout * (1 if knows else IDLE_PATIENCE)
+            case wire.Proof():
+                self._take_proof(message, neighbour)
+            case wire.Behind():
+                self._reconciliation.send_base(neighbour, link, now)
+            case wire.Snapshot():
+                self._take_base(message, neighbour, link, now)
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
-        if self.log.holds(entry):
-            self.duplicates += 1
+        log = self.log
+        next_ = log.length(entry.origin)
+        if entry.sequence < next_ and log.holds(entry):
+            self._take_again(entry, neighbour, now)
             return
         try:
             self.protocol.check(entry)
-            for previous in self.log.entries(entry.origin, entry.sequence - 1, entry.sequence):
-                self.protocol.check_order(entry, previous)
-            self._add(entry, neighbour)
-        except Gap as gap:
-            self._pull(neighbour, {entry.origin: entry.sequence + 1}, now)
-            self._reject(neighbour, gap)
+            if log.convictions and log.convicted(entry.origin, entry.sequence):
+                return
+            if entry.sequence == next_ > 0:
+                previous = log.last(entry.origin)
+                if previous is not None:
+                    self.protocol.check_order(entry, previous)
+            self._add(entry, neighbour, now)
+        except Gap:
+            # What stands before it is under way, or was lost.
+            self._expect({entry.origin: entry.sequence + 1}, neighbour, now)
+        except Equivocation as error:
+            self._conduct.reject(neighbour, error, now, self._replica.taken)
+            if self.protocol.public_keys:
+                self._convict(wire.Proof(error.held, error.other), None)
         except NeighbourError as error:
-            self._reject(neighbour, error)
+            self._conduct.reject(neighbour, error, now, self._replica.taken)
         else:
-            self._close_rounds(now)
-            if self._deadline is not None and not self.rounds.over and self._started:
-                self._deadline = min(self._deadline, now + self._patience())
-            if self.rounds.over and self.finished is None:
-                # Whoever is still heard of is waited for; only silence counts against the time.
-                self._deadline = now + self.protocol.settle_timeout
+            self._pace.heard(now)
 
-    def _add(self, entry: Entry, sender: int | None) -> None:
-        """Add an entry that is not held yet to the log, note it, and push it on."""
-        self.log.add(entry)
-        self._events.append(EntryAdded(entry))
-        self._note(entry)
-        for neighbour in self._dissemination.push_to(entry.origin, sender, self._links):
-            self._send(neighbour, wire.Entries((entry,)))
+    def _take_again(self, entry: Entry, neighbour: int, now: float) -> None:
+        """Count a second copy, and see to it that there will be no third."""
+        self.duplicates += 1
+        self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content))
+        asked = self._repair.was_asked(entry.origin, neighbour)
+        if not asked and self._dissemination.duplicate(entry.origin, neighbour):
+            self._outbox.prune(neighbour, entry.origin)
 
-    def _note(self, entry: Entry) -> None:
-        if not entry.is_end:
-            self.rounds.add(entry)
-        elif entry.round == self.protocol.rounds:
-            self._closed_logs.add(entry.origin)
+    def _add(self, entry: Entry, sender: int | None, now: float) -> None:
+        """Add an entry that is not held yet, and push it on."""
+        self._replica.add(entry)
+        self._outbox.emit(EntryAdded(entry))
+        self._repair.added(entry)
+        self._reconciliation.wake(now)
+        children = self._dissemination.push_to(entry, sender)
+        if children:
+            self._outbox.push(children, entry)
+
+    def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:
+        """Give entries that a neighbour has some time to come by themselves."""
+        patience = self._dissemination.patience * self.protocol.tick
+        self._repair.announced(neighbour, versions, now + patience)
+        if patience == 0:
+            self._reconciliation.ask(now)
 
     def _time_out(self, now: float) -> None:
-        if not self._started:
-            self.timeouts += 1
-            self._begin(now)
-        elif self.rounds.over:
-            same = self.log.digest()
-            unlike = tuple(n for n, link in self._live(now) if link.digest not in (same, b""))
-            self._finish(Finished(self._open_logs(), unlike))
-        else:
-            self.timeouts += 1
-            self._events.append(RoundTimedOut(self.rounds.current, self.rounds.missing()))
-            self.rounds.close()
-            self._enter_round(now)
-            self._close_rounds(now)
+        if not self._replica.over or not self._pace.started:
+            self._pace.give_up(now)
+            return
+        same = self.log.digest()
+        live = self._ending.live(now)
+        missing = self._replica.open_logs
+        unlike = (n for n, link in live if link.digest not in (same, b"") and n not in missing)
+        self._finish(Finished(missing, tuple(unlike)))
 
-    def _tick(self, now: float) -> None:
-        self._next_tick = now + self.protocol.tick
-        self._ticks += 1
-        self._digest_at_tick = self.log.digest()
-        for neighbour, link in self._links.items():
-            if link.open:
-                self._send(neighbour, wire.Digest(self.log.digest(), self.complete))
-            elif self._ticks & (self._ticks - 1) == 0:
-                # The first HELLO, or the answer to it, may have been lost. Ever more seldom, as
-                # each waits in the queue of a neighbour that is not there yet.
-                self._send(neighbour, self._hello(answer=False))
+    def _take_base(self, message: wire.Snapshot, neighbour: int, link: Link, now: float) -> None:
+        if not self._replica.folds:
+            raise RefusedEntry("nothing is folded in this run")
+        if not link.asked:
+            # The answer to an earlier life: no fault of the neighbour's.
+            return
+        self.protocol.check_base(message.base, message.witnesses)
+        if not self._replica.needs(message.base):
+            # What was missing has come by itself while the base was on its way.
+            return
+        left = self.rounds.current
+        self._replica.take(message.base)
+        self._outbox.emit(SnapshotTaken(message.base))
+        if self._pace.started and self.rounds.current > left:
+            self._pace.enter(now)
+        for entry in message.witnesses:
+            self._take_entry(entry, neighbour, now)
+        self._reconciliation.pull(neighbour, link.versions, now)
+        self._pace.close(now)
+        self._pace.meet(now)
+
+    def _take_proof(self, proof: wire.Proof, neighbour: int) -> None:
+        if not self.protocol.public_keys:
+            raise RefusedEntry("entries are not signed in this run")
+        for entry in (proof.first, proof.second):
+            self.protocol.check(entry)
+        self._convict(proof, neighbour)
+
+    def _convict(self, proof: wire.Proof, sender: int | None) -> None:
+        """Drop what an origin has published from a number on, and spread the proof."""
+        origin = proof.first.origin
+        if self.log.convicted(origin, proof.first.sequence):
+            return
+        self._apply(proof)
+        self._outbox.emit(Convicted(proof.first, proof.second))
+        for neighbour in self._links:
+            if neighbour != sender:
+                self._outbox.send(neighbour, proof)
+
+    def _apply(self, proof: wire.Proof) -> None:
+        self._replica.convict(proof.first.origin, proof.first.sequence)
+        self._reconciliation.proofs[proof.first.origin] = proof
+        self._conduct.convict(proof.first.origin)
 
     def _settle(self, now: float) -> None:
-        """Leave when all logs are closed and every live neighbour has reported the same."""
-        if self.finished is not None or not self.complete or not self.rounds.over:
+        """Leave when this peer's log is closed and nobody needs it any more."""
+        if self.finished is not None or not self._replica.over:
             return
-        digest = self.log.digest()
-        if self._settled_since is None and digest != self._digest_at_tick:
+        first = self._ending.settled_since is None
+        if first and self._replica.complete and self._reconciliation.changed:
             # A complete log does not grow any more, so this is said once, ahead of the tick.
-            self._tick(now)
-        if not all(link.agrees(digest) for _, link in self._live(now)):
-            self._settled_since = None
-            return
-        if self._settled_since is None:
-            self._settled_since = now
-        if now >= self._settled_since + self.protocol.linger:
+            self._reconciliation.tick(now)
+        if self._ending.settled(now):
             self._finish(Finished(()))
 
     def _finish(self, finished: Finished) -> None:
         self.finished = finished
-        self._deadline = None
-        self._events.append(finished)
+        self._outbox.emit(finished)
         for neighbour, link in self._links.items():
             if link.open:
-                self._send(neighbour, wire.Bye())
-
-    def _live(self, now: float) -> list[tuple[int, Link]]:
-        """Return the neighbours that have been heard lately and have not left."""
-        since = now - ALIVE_TICKS * self.protocol.tick
-        return [(peer, link) for peer, link in self._links.items() if link.alive(since)]
-
-    def _open_logs(self) -> tuple[int, ...]:
-        peers = range(len(self.protocol.roster.rows))
-        return tuple(peer for peer in peers if peer not in self._closed_logs)
-
-    def _pull(self, neighbour: int, versions: Mapping[int, int], now: float) -> None:
-        want = self._repair.want(versions, now)
-        if want is not None:
-            self._send(neighbour, want)
-
-    def _hello(self, *, answer: bool) -> wire.Hello:
-        return wire.Hello(self.me, self.protocol.fields, self.log.versions(), answer)
-
-    def _reject(self, neighbour: int, error: NeighbourError) -> None:
-        self.rejections[neighbour] += 1
-        self._events.append(Rejected(neighbour, str(error)))
-
-    def _send(self, neighbour: int, message: wire.Message) -> None:
-        link = self._links[neighbour]
-        if not link.refused and not link.left:
-            self._messages.append((neighbour, wire.encode(message)))
-
-    def _output(self) -> Output:
-        output = Output(self._messages, self._events)
-        self._messages, self._events = [], []
-        return output
+                self._outbox.send(neighbour, wire.Bye())

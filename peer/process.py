@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peer.accumulator import Accumulator
@@ -18,10 +18,10 @@ from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
-from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.events import Event
 from peer.gossip import Gossip
 from peer.keys import Security
-from peer.log import EntryLog
+from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
     Corpus,
@@ -30,9 +30,10 @@ from peer.setup import (
     build_trainer,
     deal,
     encode_rows,
-    known_entries,
     resolve_topology,
+    with_keys,
 )
+from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
@@ -75,6 +76,7 @@ class PeerResult:
     differing: tuple[int, ...]
     timeouts: int
     rejected: int
+    accused: Mapping[int, str]
     received: int
     garbage: int
     dropped: int
@@ -89,11 +91,13 @@ class Hooks:
         addresses: given the address that this peer listens on, returns each neighbour's.
         on_event: called with each event, in the event loop's thread.
         on_trained: called after each local round, in the training thread.
+        cut_off_from: tells whether a partition lies between this peer and a neighbour.
     """
 
     addresses: Callable[[str], Mapping[int, str]]
     on_event: Callable[[Event], None]
     on_trained: Callable[[RoundReport], None]
+    cut_off_from: Callable[[int], bool] = lambda _neighbour: False
 
 
 def run_peer(
@@ -127,12 +131,19 @@ def run_peer(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
+    sign, security = None, None
+    if settings.curve or experiment.sign:
+        assert settings.keys is not None, "CURVE and signatures need keys"
+        keys = Security.read(settings.keys, settings.id, experiment.peers)
+        security = keys if settings.curve else None
+        if experiment.sign:
+            protocol = with_keys(protocol, keys.public.ed25519)
+            sign = signer(keys.secret.ed25519)
+    if security is None:
+        # Anybody can speak in a neighbour's name, so nobody is shut out for what is said in it.
+        protocol = replace(protocol, disconnects=False)
     trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
     neighbours = graph.neighbours(settings.id)
-    security = None
-    if settings.curve:
-        assert settings.keys is not None, "CURVE needs keys"
-        security = Security.read(settings.keys, settings.id, experiment.peers)
 
     def shook_hands(neighbour: int, dialled: bool) -> None:
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
@@ -146,10 +157,10 @@ def run_peer(
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
-                gossip = Gossip(
-                    settings.id, neighbours, protocol, EntryLog(known_entries(store, protocol))
-                )
-                await drive(gossip, transport, trainer, store, traffic, hooks.on_event)
+                memory = recall(store, protocol)
+                gossip = memory.revive(settings.id, neighbours, protocol, sign)
+                doors = (transport, trainer, store, traffic)
+                await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
             await transport.close()
         return gossip, transport
@@ -164,6 +175,7 @@ def run_peer(
         differing=gossip.finished.differing,
         timeouts=gossip.timeouts,
         rejected=sum(gossip.rejections.values()),
+        accused={**transport.banned, **gossip.accused},
         received=len(gossip.log) - gossip.log.length(settings.id),
         garbage=transport.garbage,
         dropped=sum(transport.dropped.values()),
@@ -176,20 +188,3 @@ def _corpus(experiment: Experiment, settings: PeerSettings) -> Corpus:
         return deal(experiment, *encode_rows(experiment))
     path, empty = settings.encoded
     return deal(experiment, Encoded.load(path), empty)
-
-
-def log_event(me: int, event: Event) -> None:
-    """Tell the reader of a log what has happened."""
-    match event:
-        case EntryAdded(entry):
-            what = "END" if entry.is_end else f"round {entry.round}"
-            LOG.debug("peer %d has %s of peer %d", me, what, entry.origin)
-        case RoundStarted(round_, _, indices):
-            how = "trains in" if indices is not None else "waits for"
-            LOG.info("peer %d %s round %d", me, how, round_)
-        case RoundTimedOut(round_, missing):
-            LOG.warning("peer %d closed round %d without %s", me, round_, missing)
-        case Rejected(neighbour, reason):
-            LOG.warning("peer %d refused a message of peer %d: %s", me, neighbour, reason)
-        case LinkRefused(neighbour, names):
-            LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))

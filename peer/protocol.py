@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
-from peer.entry import Entry, index_type
-from peer.errors import RefusedEntry
+from peer.base import Base
+from peer.cut import Cuts
+from peer.entry import Entry, Kind, index_type
+from peer.errors import Forgery, RefusedEntry
 from peer.gradients import SCALE_LIMIT, decode
 from peer.importance import sampling_weights
 from peer.log import DIGEST_BYTES
 from peer.roster import Roster
 from peer.seeds import draw_uniform, draw_weighted
-from peer.units import Units
+from peer.signatures import verify
+from peer.trees import Trees
+from peer.units import SUM_LIMIT, Units
 
 WEIGHT_TOLERANCE = 1e-6
 """Relative difference that a received weight may have from one computed here from the roster."""
+
+_CHECKED_KEPT: Final = 2**14
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,16 @@ class Protocol:
         learning_rate: eta, constant over the rounds.
         units: of the accumulator.
         fields: name -> digest of everything that must be equal, compared in the handshake.
+        schedule: `sync`: rounds that all go through together, or `async`: each peer by itself.
+        public_keys: Ed25519 keys by peer, 32 bytes each; empty: entries are not signed.
+        context: what a signature is bound to beside the entry, so that it holds in this run only.
         round_timeout: how long a peer waits for a round's entries after publishing its own.
         settle_timeout: how long nothing new may come at the end, while logs are still open.
         gossip: how entries spread, one of `peer.dissemination.MODES`.
-        tick: how often it tells its neighbours the digest of its log.
+        trees: along which edges an origin's entries are pushed, for `tree`; see `peer.trees`.
+        tick: how often it looks whether its neighbours have to be told something.
+        folding: whether entries are folded into a base once everybody has them.
+        disconnects: whether a neighbour that lies is disconnected.
         linger: how long it stays to answer after everything has been settled.
     """
 
@@ -58,9 +71,27 @@ class Protocol:
     fields: Mapping[str, bytes] = field(default_factory=dict)
     round_timeout: float = 60.0
     settle_timeout: float = 60.0
+    schedule: str = "sync"
     gossip: str = "flood"
+    trees: Trees | None = None
+    public_keys: tuple[bytes, ...] = ()
+    context: bytes = b""
+    folding: bool = True
+    disconnects: bool = True
     tick: float = 1.0
     linger: float = 0.2
+    # Replicas of one process share the agreement, and every entry comes over several links.
+    _checked: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Makes this run's cuts."""
+        return Cuts(self.empty_accumulator, self.add)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """8 bytes for all that must be equal; the handshake compares them."""
+        return field_digest(sorted(self.fields.items()))
 
     @property
     def step_size(self) -> float:
@@ -88,24 +119,46 @@ class Protocol:
         return draw_uniform(seed, origin, round_, steps, self.candidate_seeds)
 
     def check(self, entry: Entry) -> None:
-        """Hold an entry against the roster and the bounds.
+        """Hold an entry against the roster, the bounds and its origin's key.
 
         Raises:
             RefusedEntry: no honest peer of this run publishes such an entry.
+            Forgery: its origin has not signed it.
         """
+        if entry.content in self._checked:
+            return
+        self._check(entry)
+        if len(self._checked) == _CHECKED_KEPT:
+            self._checked.clear()
+        self._checked.add(entry.content)
+
+    def _check(self, entry: Entry) -> None:
         if entry.origin >= len(self.roster.rows):
             raise RefusedEntry(f"peer {entry.origin} is not on the roster")
         if entry.sequence >= self.longest_log:
             raise RefusedEntry(f"entry {entry.sequence}, a log has {self.longest_log} at most")
-        if entry.is_end:
-            # A run may have been continued with more rounds, so an earlier END is in order.
-            if not 0 < entry.round <= self.rounds:
-                raise RefusedEntry(f"END after {entry.round} rounds, the run has {self.rounds}")
-            return
+        match entry.kind:
+            case Kind.END:
+                # A run may have been continued with more rounds, so an earlier END is in order.
+                if not 0 < entry.round <= self.rounds:
+                    raise RefusedEntry(f"END after {entry.round} rounds, the run has {self.rounds}")
+            case Kind.ACK:
+                self._check_round(entry)
+            case Kind.HISTORY:
+                self._check_history(entry)
+        self._check_signature(entry)
+
+    def _check_round(self, entry: Entry) -> None:
         if entry.round >= self.rounds:
             raise RefusedEntry(f"round {entry.round}, the run has {self.rounds}")
-        if not self.roster.is_active(entry.origin, entry.round):
-            raise RefusedEntry(f"peer {entry.origin} is not active in round {entry.round}")
+        active = self.roster.is_active(entry.origin, entry.round)
+        if active != (entry.kind is Kind.HISTORY):
+            raise RefusedEntry(
+                f"peer {entry.origin} is {'' if active else 'not '}active in round {entry.round}"
+            )
+
+    def _check_history(self, entry: Entry) -> None:
+        self._check_round(entry)
         expected = self.roster.weight(entry.origin, entry.round, self.step_size)
         if not abs(entry.weight - expected) <= WEIGHT_TOLERANCE * expected:
             raise RefusedEntry(f"weight {entry.weight:g}, the roster says {expected:g}")
@@ -116,6 +169,21 @@ class Protocol:
         self._check_indices(entry)
         self.gradients(entry)
 
+    def _check_signature(self, entry: Entry) -> None:
+        if not self.public_keys:
+            if entry.signature is not None:
+                raise RefusedEntry("entries are not signed in this run")
+            return
+        key = self.public_keys[entry.origin]
+        if entry.signature is None or not verify(key, self.signed(entry.body), entry.signature):
+            raise Forgery(
+                f"entry {entry.sequence} of peer {entry.origin} does not bear its signature"
+            )
+
+    def signed(self, body: bytes) -> bytes:
+        """Return the message that an origin signs for an entry with this body."""
+        return b"kseed entry" + self.context + body
+
     def check_order(self, entry: Entry, previous: Entry) -> None:
         """Hold an entry against the one before it in its origin's log.
 
@@ -124,6 +192,8 @@ class Protocol:
         Raises:
             RefusedEntry: its round is over in this log.
         """
+        if previous.is_end and previous.round == self.roster.last_of(entry.origin, self.rounds):
+            raise RefusedEntry(f"an entry after the end of the log of peer {entry.origin}")
         continues = previous.is_end and not entry.is_end
         least = previous.round if continues else previous.round + 1
         if entry.round < least:
@@ -140,6 +210,39 @@ class Protocol:
                 raise RefusedEntry(f"peer {origin} is not on the roster")
             if length > self.longest_log:
                 raise RefusedEntry(f"{length} entries, a log has {self.longest_log} at most")
+
+    def check_base(self, base: Base, witnesses: Iterable[Entry]) -> None:
+        """Hold a neighbour's base against the bounds, and against those who acknowledge it.
+
+        With signatures nobody can make witnesses up: more than half of the peers that trained in
+        the base's round have started from this very cut.
+
+        Raises:
+            RefusedEntry: no honest peer of this run sends such a base.
+        """
+        self.check_versions(base.versions)
+        sums, magnitudes, counts = base.arrays
+        if not 0 < base.round < self.rounds or len(sums) != self.candidate_seeds:
+            raise RefusedEntry(f"a base of {len(sums)} sums at round {base.round}")
+        if np.any(np.abs(sums) >= SUM_LIMIT) or np.any(magnitudes < 0) or np.any(counts < 0):
+            raise RefusedEntry("a base with sums past their bounds")
+        digest = base.cut(self.units).digest
+        for entry in witnesses:
+            self.check(entry)
+        origins = {e.origin for e in witnesses if self.is_witness(e, base.round, digest)}
+        if not self.convinces(len(origins), base.round):
+            raise RefusedEntry(
+                f"{len(origins)} of {len(self.roster.active(base.round))} peers acknowledge the "
+                f"base of round {base.round}"
+            )
+
+    def is_witness(self, entry: Entry, round_: int, cut: bytes) -> bool:
+        """Tell whether an entry's origin has started a round from the cut with this digest."""
+        return entry.round == round_ and entry.cut == cut and entry.kind is Kind.HISTORY
+
+    def convinces(self, witnesses: int, round_: int) -> bool:
+        """Tell whether so many witnesses are enough for a base of this round."""
+        return 2 * witnesses > len(self.roster.active(round_))
 
     def _check_indices(self, entry: Entry) -> None:
         if (entry.indices is not None) != self.weighted_draws:
@@ -164,10 +267,15 @@ class Protocol:
         packed = np.frombuffer(entry.indices, index_type(self.candidate_seeds))
         return packed.astype(np.int64)
 
-    def add(self, accumulator: Accumulator, entry: Entry) -> None:
-        """Add a checked entry's steps to an accumulator; an END adds nothing."""
-        if not entry.is_end:
-            accumulator.add(self.indices(entry), self.gradients(entry), entry.weight)
+    def add(self, accumulator: Accumulator, history: Entry, times: int = 1) -> None:
+        """Add a checked history's steps to an accumulator, or with times = -1 take them out."""
+        accumulator.add(
+            self.indices(history),
+            self.gradients(history),
+            history.weight,
+            importance=self.weighted_draws,
+            times=times,
+        )
 
 
 def field_digest(value: Any) -> bytes:

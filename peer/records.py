@@ -3,7 +3,8 @@
 config.toml         the resolved experiment
 summary.json        schema 1, other programs read it
 rounds.jsonl        one line a round
-links.csv           bytes and messages per directed link: payload, control, framing, handshake
+links.csv           bytes and messages per directed link: payload, control, framing, handshake; of a
+                    run that was rolled back, those since then
 topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
@@ -28,7 +29,7 @@ import numpy as np
 
 import topology
 from peer.accumulator import Accumulator
-from peer.config import Experiment, experiment_from, options, read_toml, write_toml
+from peer.config import SCENARIO, Experiment, experiment_from, options, read_toml, write_toml
 from peer.errors import UserError
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
@@ -36,6 +37,7 @@ from peer.units import Units, choose_units
 
 CONFIG = "config.toml"
 LAYOUT = "layout.json"
+TOPOLOGY = "topology.json"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
 
@@ -120,8 +122,8 @@ class RunFolder:
             for item in options()
             if item.name not in NEVER_SAVED
         }
-        _write(self.path / CONFIG, write_toml(saved))
-        topology.save(graph, self.path / "topology.json")
+        _write(self.path / CONFIG, write_toml(saved | {SCENARIO: experiment.scenario}))
+        topology.save(graph, self.path / TOPOLOGY)
         if layout is not None:
             _write(self.path / LAYOUT, json.dumps(layout) + "\n")
 

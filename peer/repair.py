@@ -1,48 +1,116 @@
-"""Repair by version vectors: ask one neighbour at a time for what it has and this log lacks."""
+"""Repair: what has not come by itself is asked for, from one neighbour at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from peer.entry import Entry
 from peer.log import EntryLog
-from peer.wire import BATCH_BYTES, Entries, Want
+from peer.wire import Entries, Want, batches
 
-PATIENCE_TICKS = 3
+RETRY_TICKS: Final = 3
 """After this many ticks without an answer, another neighbour may be asked for the same range."""
+
+_TRIES: Final = 2
+"""So often each neighbour that has announced an entry is asked, until it announces it again."""
+
+
+@dataclass
+class _Awaited:
+    """An origin's entries that have been announced and not come yet."""
+
+    stop: int
+    sources: list[int]
+    due: float
+    asked: int = 0
 
 
 class Repair:
-    """Which ranges have been asked for, and until when they are expected."""
+    """What is new here, what is awaited, and what has been asked for.
 
-    def __init__(self, log: EntryLog, patience: float) -> None:
+    Args:
+        log: this peer's.
+        tick: its length in seconds.
+    """
+
+    def __init__(self, log: EntryLog, tick: float) -> None:
         self._log = log
-        self._patience = patience
-        self._asked: dict[int, tuple[int, float]] = {}
+        self._retry = RETRY_TICKS * tick
+        self._fresh: dict[int, int] = {}
+        self._older: dict[int, int] = {}
+        self._awaited: dict[int, _Awaited] = {}
+        self._asked: dict[int, tuple[int, int, float]] = {}
 
-    def want(self, versions: Mapping[int, int], now: float) -> Want | None:
+    @property
+    def due(self) -> float | None:
+        """When something has to be asked for."""
+        return min(item.due for item in self._awaited.values()) if self._awaited else None
+
+    def added(self, entry: Entry) -> None:
+        """Take note of a new entry."""
+        self._fresh[entry.origin] = entry.sequence + 1
+        if self._awaited:
+            awaited = self._awaited.get(entry.origin)
+            if awaited is not None and entry.sequence + 1 >= awaited.stop:
+                del self._awaited[entry.origin]
+
+    def news(self) -> dict[int, int]:
+        """Return the logs that have grown in this tick and the one before: origin -> length."""
+        return dict(sorted((self._older | self._fresh).items()))
+
+    def turn(self) -> None:
+        """Begin a new tick."""
+        self._older, self._fresh = self._fresh, {}
+
+    def announced(self, neighbour: int, versions: Mapping[int, int], due: float) -> None:
+        """Await what a neighbour has and this log lacks; ask for it if it has not come in time."""
+        for origin, _, stop in self._log.missing(versions):
+            awaited = self._awaited.setdefault(origin, _Awaited(stop, [], due))
+            awaited.stop = max(awaited.stop, stop)
+            if neighbour not in awaited.sources:
+                awaited.sources.append(neighbour)
+
+    def overdue(self, now: float, deaf: Callable[[int], bool]) -> dict[int, Want]:
+        """Return what to ask of whom for the entries that have not come in time.
+
+        Args:
+            now: the time.
+            deaf: tells of a neighbour that it cannot be asked.
+        """
+        ranges: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        for origin, awaited in sorted(self._awaited.items()):
+            if awaited.due > now:
+                continue
+            sources = [source for source in awaited.sources if not deaf(source)]
+            start = self._log.length(origin)
+            if not sources or awaited.asked >= _TRIES * len(sources) or start >= awaited.stop:
+                del self._awaited[origin]
+                continue
+            source = sources[awaited.asked % len(sources)]
+            awaited.asked += 1
+            awaited.due = now + self._retry
+            ranges[source].append((origin, start, awaited.stop))
+            self._asked[origin] = (awaited.stop, source, awaited.due)
+        return {source: Want(tuple(found), graft=True) for source, found in ranges.items()}
+
+    def want(self, neighbour: int, versions: Mapping[int, int], now: float) -> Want | None:
         """Return what to ask of a neighbour that holds `versions`, or None."""
         ranges = []
         for origin, start, stop in self._log.missing(versions):
-            asked, until = self._asked.get(origin, (0, now))
+            asked, _, until = self._asked.get(origin, (0, 0, now))
             start = max(start, asked) if now < until else start
             if start < stop:
                 ranges.append((origin, start, stop))
-                self._asked[origin] = (stop, now + self._patience)
+                self._asked[origin] = (stop, neighbour, now + self._retry)
         return Want(tuple(ranges)) if ranges else None
 
+    def was_asked(self, origin: int, neighbour: int) -> bool:
+        """Tell whether a neighbour was the last to be asked for an origin's entries."""
+        return self._asked.get(origin, (0, -1, 0.0))[1] == neighbour
+
     def answer(self, want: Want) -> list[Entries]:
-        """Return what is held of the ranges, in messages of moderate size."""
-        batches: list[Entries] = []
-        batch: list[Entry] = []
-        size = 0
-        for origin, start, stop in want.ranges:
-            for entry in self._log.entries(origin, start, stop):
-                if batch and size + len(entry.content) > BATCH_BYTES:
-                    batches.append(Entries(tuple(batch)))
-                    batch, size = [], 0
-                batch.append(entry)
-                size += len(entry.content)
-        if batch:
-            batches.append(Entries(tuple(batch)))
-        return batches
+        """Return what is held of the ranges above the base, in messages of moderate size."""
+        return batches(entry for range_ in want.ranges for entry in self._log.entries(*range_))

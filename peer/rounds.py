@@ -1,28 +1,82 @@
-"""Synchronous rounds: whose entries are awaited, and what the cut of a round holds (C6).
+"""Rounds: whose entries are awaited, and what the cut of a round holds.
 
-Round r + 1 trains from the state of the rounds up to r exactly. An entry that is early is kept
-aside until its round has been closed; one that is late is added when it comes.
+Under the schedule `sync` round r + 1 trains from the state of the rounds up to r exactly (C6). An
+entry that is early is kept aside until its round has been closed; one that is late is added when it
+comes. Under `async` nobody is awaited: a peer trains from all that it has.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Final
+from typing import Protocol as Interface
 
 from peer.accumulator import Accumulator
+from peer.cut import Cut
 from peer.entry import Entry
 from peer.protocol import Protocol
 
 
-class Rounds:
-    """The round that a replica is in, and the accumulator of all rounds before it."""
+class Rounds(Interface):
+    """The round that a replica is in, and the cut that it trains from.
+
+    Attributes:
+        current: the round, from 0; the number of rounds after the last.
+        cut: what has been closed, and what came late.
+    """
+
+    current: int
+    cut: Cut
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The sums of the cut; not to be changed."""
+
+    @property
+    def over(self) -> bool:
+        """Whether all rounds of the run have been closed."""
+
+    def add(self, entry: Entry) -> None:
+        """Take a new history from the log."""
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Take histories back that have been dropped from the log."""
+
+    def restart(self, round_: int, cut: Cut) -> None:
+        """Go on from another cut, in a round not before `round_`; the histories are added anew."""
+
+    def has(self, origin: int) -> bool:
+        """Tell whether an active origin's entry of the current round is held."""
+
+    def missing(self) -> tuple[int, ...]:
+        """Return the active peers whose entry of the current round is not held."""
+
+    def awaited(self) -> bool:
+        """Tell whether anybody has to be waited for before the current round can be closed."""
+
+    def give_up(self, origin: int) -> None:
+        """Wait for an origin no longer."""
+
+    def close(self) -> None:
+        """Close the current round."""
+
+
+class SyncRounds:
+    """Rounds that all peers go through together; see `Rounds`."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._early: defaultdict[int, list[Entry]] = defaultdict(list)
-        self._arrived: defaultdict[int, set[int]] = defaultdict(set)
+        self._early: defaultdict[int, dict[int, Entry]] = defaultdict(dict)
         self._silent: set[int] = set()
         self.current = 0
-        self.accumulator: Accumulator = protocol.empty_accumulator()
+        self.cut = protocol.cuts.empty()
+        self._enter()
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The sums of the cut; not to be changed."""
+        return self.cut.accumulator
 
     @property
     def over(self) -> bool:
@@ -30,37 +84,118 @@ class Rounds:
         return self.current >= self._protocol.rounds
 
     def add(self, entry: Entry) -> None:
-        """Take a new history from the log: into the accumulator, or aside if it is early."""
+        """Take a new history from the log: into the cut, or aside if it is early."""
         # A peer that is heard again is waited for again.
-        self._silent.discard(entry.origin)
+        if self._silent:
+            self._silent.discard(entry.origin)
         if entry.round < self.current:
-            self._protocol.add(self.accumulator, entry)
+            self.cut = self._protocol.cuts.extended(self.cut, (entry,))
         else:
-            self._early[entry.round].append(entry)
-            self._arrived[entry.round].add(entry.origin)
+            self._early[entry.round][entry.origin] = entry
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Take histories back that have been dropped from the log."""
+        for entry in entries:
+            if entry.round < self.current:
+                self.cut = self._protocol.cuts.extended(self.cut, (entry,), -1)
+            else:
+                del self._early[entry.round][entry.origin]
+
+    def restart(self, round_: int, cut: Cut) -> None:
+        """Go on from another cut, in a round not before `round_`; the histories are added anew."""
+        self.current = max(self.current, round_)
+        self.cut = cut
+        self._early.clear()
+        self._enter()
 
     def has(self, origin: int) -> bool:
-        """Tell whether an origin's entry of the current round is held."""
-        return origin in self._arrived[self.current]
+        """Tell whether an active origin's entry of the current round is held."""
+        return origin in self._arrived or origin not in self._active
 
     def missing(self) -> tuple[int, ...]:
         """Return the active peers whose entry of the current round is not held."""
-        active = self._protocol.roster.active(self.current)
-        arrived = self._arrived[self.current]
-        return tuple(origin for origin in active if origin not in arrived)
-
-    def expected(self) -> int:
-        """Return how many peers are active in the current round."""
-        return len(self._protocol.roster.active(self.current))
+        return tuple(peer for peer in self._active if peer not in self._arrived)
 
     def awaited(self) -> bool:
         """Tell whether anybody is missing who has not been given up as silent."""
-        return any(origin not in self._silent for origin in self.missing())
+        # Asked for every entry that comes, so first by numbers alone.
+        number = len(self._active) - len(self._arrived)
+        if number == 0 or number > len(self._silent):
+            return number > 0
+        return any(peer not in self._silent for peer in self.missing())
+
+    def give_up(self, origin: int) -> None:
+        """Wait for an origin no longer, until it is heard again."""
+        self._silent.add(origin)
 
     def close(self) -> None:
         """Close the current round: fold its entries in; who is missing now counts as silent."""
         self._silent.update(self.missing())
-        for entry in self._early.pop(self.current, ()):
-            self._protocol.add(self.accumulator, entry)
-        self._arrived.pop(self.current, None)
+        arrived = self._early.pop(self.current)
+        self.cut = self._protocol.cuts.extended(self.cut, arrived.values())
         self.current += 1
+        self._enter()
+
+    def _enter(self) -> None:
+        self._active = () if self.over else self._protocol.roster.active(self.current)
+        self._arrived = self._early[self.current]
+
+
+class AsyncRounds:
+    """Rounds of one peer alone, which trains from all that it holds; see `Rounds`."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._latest: dict[int, int] = {}
+        self.current = 0
+        self.cut = protocol.cuts.empty()
+
+    @property
+    def accumulator(self) -> Accumulator:
+        """The sums of the cut; not to be changed."""
+        return self.cut.accumulator
+
+    @property
+    def over(self) -> bool:
+        """Whether this peer has been through all rounds of the run."""
+        return self.current >= self._protocol.rounds
+
+    def add(self, entry: Entry) -> None:
+        """Add a new history at once."""
+        self._latest[entry.origin] = entry.round
+        self.cut = self._protocol.cuts.extended(self.cut, (entry,))
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Take histories back that have been dropped from the log."""
+        self.cut = self._protocol.cuts.extended(self.cut, entries, -1)
+
+    def restart(self, round_: int, cut: Cut) -> None:
+        """Go on from another cut; the histories are added anew."""
+        self.current = max(self.current, round_)
+        self.cut = cut
+
+    def has(self, origin: int) -> bool:
+        """Tell whether an active origin's entry of the current round is held."""
+        return self._latest.get(origin, -1) >= self.current
+
+    def missing(self) -> tuple[int, ...]:
+        """Return nobody: no one is awaited."""
+        return ()
+
+    def awaited(self) -> bool:
+        """Return False: no one is awaited."""
+        return False
+
+    def give_up(self, origin: int) -> None:
+        """Do nothing: no one is awaited."""
+
+    def close(self) -> None:
+        """Go on to the next round."""
+        self.current += 1
+
+
+SCHEDULES: Final[dict[str, Callable[[Protocol], Rounds]]] = {
+    "sync": SyncRounds,
+    "async": AsyncRounds,
+}
+"""The schedules by the names that users give them."""

@@ -6,6 +6,7 @@ Nothing is drawn from a stream, so no peer depends on how often another one has 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -27,6 +28,9 @@ class Domain(IntEnum):
     HOLD_OUT = 5
     SHARDS = 6
     BATCHES = 7
+    LATENCIES = 8
+    FRAMES = 9
+    SPEEDS = 10
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:
@@ -35,6 +39,14 @@ def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> 
     words = philox(root_seed, blocks, (domain << 56) | a).astype(np.uint64)
     pairs = words[:, 0::2] | (words[:, 1::2] << np.uint64(32))
     return pairs.reshape(-1)[:count]
+
+
+def words_at(
+    root_seed: int, domain: Domain, a: NDArray[np.uint64], b: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Return the first word at each of many coordinates (a, b), as `random_words` does at one."""
+    words = philox(root_seed, b << np.uint64(32), np.uint64(domain << 56) | a).astype(np.uint64)
+    return words[:, 0] | (words[:, 1] << np.uint64(32))
 
 
 def candidate_seeds(root_seed: int, count: int) -> NDArray[np.uint64]:
@@ -80,10 +92,26 @@ def draw_weighted(
     return np.searchsorted(cumulative, targets, side="right").astype(np.int64)
 
 
-def active_peers(root_seed: int, peers: int, participation: float, round_: int) -> tuple[int, ...]:
-    """Return, in order, who trains in a round: the nearest number to the share, at least one."""
-    active = max(1, round(participation * peers))
-    if active == peers:
-        return tuple(range(peers))
-    words = random_words(root_seed, Domain.PARTICIPATION, round_, 0, peers)
-    return tuple(sorted(np.argsort(words, kind="stable")[:active].tolist()))
+def active_peers(
+    root_seed: int,
+    peers: int,
+    participation: float,
+    round_: int,
+    members: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """Return, in order, who trains in a round: the nearest number to the share, at least one.
+
+    Args:
+        root_seed: the experiment's.
+        peers: how many there are on the roster, whenever they join or leave.
+        participation: the share of the members that train.
+        round_: the round.
+        members: who may be drawn in this round, in ascending order; None: everybody.
+    """
+    members = range(peers) if members is None else members
+    active = max(1, round(participation * len(members)))
+    if active >= len(members):
+        return tuple(members)
+    words = random_words(root_seed, Domain.PARTICIPATION, round_, 0, peers)[list(members)]
+    places = np.argsort(words, kind="stable")[:active]
+    return tuple(sorted(members[place] for place in places.tolist()))

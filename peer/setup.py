@@ -6,6 +6,7 @@ experiment -> topology, corpus -> roster -> protocol;  experiment, model -> glob
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import topology
-from peer.config import Experiment
+from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
 from peer.data.partition import Split, split
 from peer.data.rows import load_rows
 from peer.entry import Entry
-from peer.errors import NeighbourError, UserError
-from peer.log import EntryLog
+from peer.errors import UserError
+from peer.latency import Edge
+from peer.link_latencies import link_latencies
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
+from peer.recovery import recall
 from peer.roster import Roster
+from peer.scenario import check_scenario, evicted, membership
 from peer.seeds import candidate_seeds
+from peer.signatures import public_key
 from peer.store import EntryStore
 from peer.trainer import SyntheticTrainer, Trainer
+from peer.trees import Trees
 from peer.units import choose_units
 
 if TYPE_CHECKING:
@@ -61,11 +67,24 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
 
     Raises:
         TopologyError: no such graph.
+        UserError: the scenario does not go with so many peers.
     """
     name = experiment.topology
     peers = experiment.peers if name in topology.FAMILIES else None
     graph = topology.resolve(name, peers, degree=experiment.degree, seed=experiment.seed)
-    return replace(experiment, peers=len(graph.nodes)), graph
+    experiment = replace(experiment, peers=len(graph.nodes))
+    check_scenario(experiment.scenario, experiment.peers, experiment.rounds)
+    return experiment, graph
+
+
+def refuse_varying(graph: topology.Topology, engine: str) -> None:
+    """Refuse a graph that varies over time where links are real.
+
+    Raises:
+        UserError: it varies, and the engine is not the simulator.
+    """
+    if engine != "sim" and isinstance(graph, topology.Varying):
+        raise UserError(f"{graph.name} varies over time, which only `kseed sim` can do")
 
 
 def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
@@ -97,16 +116,69 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
     return Corpus(encoded, parts, empty + encoded.cut_away)
 
 
+def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
+    """Return who takes part, with how many rows, and in which rounds."""
+    first, last = membership(experiment.scenario, len(rows))
+    return Roster(
+        rows,
+        experiment.participation,
+        experiment.seed,
+        first if any(first) else (),
+        last if any(round_ is not None for round_ in last) else (),
+        evicted(experiment.scenario),
+    )
+
+
+def build_trees(
+    graph: topology.Topology, roster: Roster, latencies: Mapping[Edge, float] | None
+) -> Trees | None:
+    """Return the first trees of all origins, None for a graph that varies over time."""
+    if isinstance(graph, topology.Varying):
+        return None
+    neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
+    if latencies is None or len(set(latencies.values())) == 1:
+        return Trees(neighbours, roster)
+    return Trees(neighbours, roster, lambda a, b: latencies[a, b])
+
+
+def with_keys(protocol: Protocol, public_keys: tuple[bytes, ...]) -> Protocol:
+    """Return the agreement of a run whose entries are signed.
+
+    Args:
+        protocol: without signatures.
+        public_keys: Ed25519, 32 bytes each, by peer.
+    """
+    fields = {**protocol.fields, "public_keys": field_digest(public_keys)}
+    # A run may be continued with more rounds, and its signatures must hold then, too.
+    bound = sorted((name, digest) for name, digest in fields.items() if name != "rounds")
+    context = field_digest(bound)
+    return replace(protocol, fields=fields, public_keys=public_keys, context=context)
+
+
+def simulated_secret(experiment: Experiment, peer: int) -> bytes:
+    """Return the Ed25519 secret key, 32 bytes, of a simulated peer: no secret at all."""
+    return hashlib.blake2b(f"{experiment.seed} {peer}".encode(), digest_size=32).digest()
+
+
 def build_protocol(
     experiment: Experiment,
     graph: topology.Topology,
     corpus: Corpus | None,
     global_model: GlobalModel | None,
+    latencies: Mapping[Edge, float] | None = None,
 ) -> Protocol:
-    """Return the agreement that every peer of the run comes to by itself."""
+    """Return the agreement that every peer of the run comes to by itself.
+
+    Args:
+        experiment: the run's.
+        graph: its topology.
+        corpus: None without a model.
+        global_model: None without a model.
+        latencies: seconds that a frame is expected to take, by directed link, where that is known.
+    """
     peers = experiment.peers
     rows = (1,) * peers if corpus is None else tuple(map(len, corpus.split.shards))
-    roster = Roster(rows, experiment.participation, experiment.seed)
+    roster = build_roster(experiment, rows)
     units = choose_units(
         experiment.learning_rate,
         experiment.rounds,
@@ -135,7 +207,12 @@ def build_protocol(
         fields={name: field_digest(value) for name, value in agreed.items()},
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
+        schedule=experiment.schedule,
         gossip=experiment.gossip,
+        trees=build_trees(graph, roster, latencies),
+        tick=experiment.tick,
+        folding=experiment.fold,
+        disconnects=experiment.disconnect,
     )
 
 
@@ -145,11 +222,10 @@ LOCAL_NAMES = (
     "topology",
     "max_length",
     "eval_rows",
-    "step_seconds",
-    "side_by_side",
+    *SIMULATOR_ONLY,
 )
-"""Options that each host may spell in its own way; what they lead to is compared instead, and the
-last two are the simulator's alone."""
+"""Options that each host may spell in its own way; what they lead to is compared instead. Those of
+the simulator alone are not compared."""
 
 
 def build_global_model(
@@ -220,16 +296,7 @@ def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:
     Raises:
         UserError: the store is that of another experiment.
     """
-    log = EntryLog()
-    try:
-        for entry in store.load():
-            protocol.check(entry)
-            for previous in log.entries(entry.origin)[-1:]:
-                protocol.check_order(entry, previous)
-            log.add(entry)
-    except NeighbourError as error:
-        raise UserError(f"{store.path} does not belong to this experiment: {error}") from None
-    return list(log)
+    return list(recall(store, protocol).log)
 
 
 @dataclass(frozen=True)
@@ -258,6 +325,7 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
         UserError, TopologyError: the mistake, in one line.
     """
     experiment, graph = resolve_topology(experiment)
+    refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
     corpus, global_model = None, None
     if not experiment.is_synthetic:
@@ -270,5 +338,9 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
 
             check_stackable(global_model.model)
             check_room(global_model.model, min(experiment.side_by_side, experiment.peers))
-    protocol = build_protocol(experiment, graph, corpus, global_model)
+    latencies = link_latencies(experiment, graph) if engine == "sim" else None
+    protocol = build_protocol(experiment, graph, corpus, global_model, latencies)
+    if experiment.sign and engine == "sim":
+        secrets = (simulated_secret(experiment, peer) for peer in range(experiment.peers))
+        protocol = with_keys(protocol, tuple(map(public_key, secrets)))
     return Prepared(experiment, graph, folder, corpus, global_model, protocol)

@@ -17,10 +17,21 @@ from peer.wire import Entries, encode
 
 SCHEMA = 1
 
+FAULTS = {
+    "crashes": "crash",
+    "restarts": "restart",
+    "joins": "join",
+    "leaves": "leave",
+    "evictions": "evict",
+    "partitions": "partition",
+    "holds": "hold",
+}
+"""The names of what a scenario's verbs have done."""
+
 
 @dataclass
 class Outcome:
-    """What a run has ended with; lists are by peer.
+    """What a run has ended with; lists are by peer, without those that are absent.
 
     Attributes:
         accumulator_digests: of each peer's accumulator.
@@ -34,6 +45,10 @@ class Outcome:
         seconds: wall, local_steps, rebuild, evaluation.
         processes: of `kseed launch`.
         exit_signals: of processes that a signal has ended.
+        befallen: by a scenario's verb, how many peers it has befallen, or how many cuts there were.
+        absent: peers that were not there at the end: crashed, frozen, gone, evicted or never come.
+        accused: of what each peer has found others guilty.
+        network: what has become of the frames on simulated links.
     """
 
     accumulator_digests: list[str]
@@ -47,9 +62,13 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     rejected: int = 0
+    accused: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
     skipped_steps: int = 0
     processes: list[dict[str, Any]] | None = None
     exit_signals: list[int] = field(default_factory=list)
+    befallen: Mapping[str, int] = field(default_factory=dict)
+    absent: tuple[int, ...] = ()
+    network: dict[str, int] | None = None
 
 
 def summarise(
@@ -100,17 +119,13 @@ def summarise(
         },
         "entries": {"published": len(outcome.entries), "received_per_peer": outcome.received},
         "rejected_messages": outcome.rejected,
+        "liars": _liars(outcome.accused),
         "skipped_steps": outcome.skipped_steps,
         "missing_peers": list(outcome.missing),
+        "absent_peers": list(outcome.absent),
         "timeouts_fired": outcome.timeouts,
-        "faults": {
-            "crashes": 0,
-            "restarts": 0,
-            "joins": 0,
-            "leaves": 0,
-            "partitions": 0,
-            "exit_signals": outcome.exit_signals,
-        },
+        "faults": {name: outcome.befallen.get(verb, 0) for name, verb in FAULTS.items()}
+        | {"exit_signals": outcome.exit_signals},
         "bytes": {
             "payload_total": total.payload_bytes,
             "control_total": total.control_bytes,
@@ -125,6 +140,8 @@ def summarise(
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
     }
+    if outcome.network is not None:
+        summary["network"] = outcome.network
     if outcome.processes is not None:
         summary["processes"] = outcome.processes
     return summary
@@ -133,6 +150,18 @@ def summarise(
 def lower_bound_payload(entries: Iterable[Entry], peers: int) -> int:
     """Return the payload bytes of one copy of each entry for every peer but its origin."""
     return sum(len(encode(Entries((entry,)))) * (peers - 1) for entry in entries)
+
+
+def _liars(accused: Mapping[int, Mapping[int, str]]) -> list[dict[str, Any]]:
+    """Return who has been accused, by whom and of what."""
+    liars: dict[int, dict[str, Any]] = {}
+    for accuser, reasons in accused.items():
+        for liar, reason in reasons.items():
+            entry = liars.setdefault(liar, {"peer": liar, "named_by": [], "reasons": []})
+            entry["named_by"].append(accuser)
+            if reason not in entry["reasons"]:
+                entry["reasons"].append(reason)
+    return [liars[peer] for peer in sorted(liars)]
 
 
 def _data(corpus: Corpus) -> dict[str, Any]:

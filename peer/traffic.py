@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from peer.wire import is_payload
 from peer.zmtp import framing_bytes, handshake_bytes
 
 
-@dataclass
+@dataclass(slots=True)
 class LinkCount:
     """What was sent over one directed link."""
 
@@ -26,6 +27,16 @@ class LinkCount:
     control_bytes: int = 0
     framing_bytes: int = 0
     handshake_bytes: int = 0
+
+    def count(self, frame: bytes, framing: int) -> None:
+        """Count one frame, and what ZMTP adds to it."""
+        self.framing_bytes += framing
+        if is_payload(frame):
+            self.payload_messages += 1
+            self.payload_bytes += len(frame)
+        else:
+            self.control_messages += 1
+            self.control_bytes += len(frame)
 
     def add(self, other: LinkCount) -> None:
         """Add what was counted elsewhere."""
@@ -47,22 +58,23 @@ class Traffic:
 
     Args:
         curve: whether links are encrypted, which makes all that ZMTP adds longer.
+
+    Attributes:
+        framing: returns what a frame of so many bytes costs beyond these.
     """
 
     def __init__(self, *, curve: bool = False) -> None:
         self._curve = curve
+        self.framing = lru_cache(2**12)(lambda length: framing_bytes(length, curve=curve))
         self._links: defaultdict[tuple[int, int], LinkCount] = defaultdict(LinkCount)
 
     def count(self, sender: int, receiver: int, frame: bytes) -> None:
         """Count one frame."""
-        link = self._links[sender, receiver]
-        link.framing_bytes += framing_bytes(len(frame), curve=self._curve)
-        if is_payload(frame):
-            link.payload_messages += 1
-            link.payload_bytes += len(frame)
-        else:
-            link.control_messages += 1
-            link.control_bytes += len(frame)
+        self._links[sender, receiver].count(frame, self.framing(len(frame)))
+
+    def link(self, sender: int, receiver: int) -> LinkCount:
+        """Return the count of one directed link, to which more may be added."""
+        return self._links[sender, receiver]
 
     def count_handshake(self, sender: int, receiver: int, *, dialled: bool) -> None:
         """Count the sender's part in making a connection, which it has dialled or answered."""

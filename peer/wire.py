@@ -1,61 +1,75 @@
 """The messages between neighbours: msgpack arrays, one frame each.
 
-    code name      fields                                    payload or control
-    1    HELLO     version, sender, fields, versions, answer control
-    2    ENTRIES   [entry, ...]                              payload
-    3    DIGEST    digest, complete                          control
-    4    VERSIONS  versions                                  control
-    5    WANT      [[origin, start, stop], ...]              control
-    6    REFUSAL   [name, ...]                               control
-    7    BYE                                                 control
+    code name      fields                                          payload or control
+    1    HELLO     version, sender, agreement, digest, answer      control
+    2    ENTRIES   [entry, ...]                                    payload
+    3    DIGEST    digest, complete                                control
+    4    VERSIONS  versions, round                                 control
+    5    WANT      [[origin, start, stop], ...], graft             control
+    6    REFUSAL   fields                                          control
+    7    BYE                                                       control
+    8    ANNOUNCE  versions                                        control
+    9    PRUNE     [origin, ...]                                   control
+    10   PROOF     entry, entry                                    control
+    11   BEHIND    round                                           control
+    12   SNAPSHOT  base, [entry, ...]                              control
 
 Meeting (also after a restart: whoever is new asks, the other answers):
 
-    A --HELLO(answer=False)--> B        equal fields: the link is open, and each side sees
-    A <--HELLO(answer=True)--- B        from the other's versions what it lacks
-    A <--REFUSAL(names)------- B        a field differs: the link stays shut, and says why
+    A --HELLO(answer=False)--> B        equal agreements: the link is open; where the digests of
+    A <--HELLO(answer=True)--- B        the logs differ, each side sends its VERSIONS too
+    A <--REFUSAL(fields)------ B        they differ: the link stays shut, and the fields say why
 
-Flooding, one entry a message:
+Spreading: an entry is pushed to whom the mode says; PRUNE asks to be left out of an origin's tree.
 
-    A --ENTRIES[e]--> B --ENTRIES[e]--> every neighbour of B but A
+    A --ENTRIES[e]--> B --ENTRIES[e]--> ...
+    A <--PRUNE[origin of e]-- B         B had it already
 
-Repair: the digest of each tick shows a difference, the versions show which, the one that lacks
-something asks for it:
+Repair, when digests differ: first what is new, and when nothing is, whole version vectors.
 
-    A --DIGEST--> B     differs, and nothing new came to B for a tick
-    A <--VERSIONS-- B   A sees what B holds beyond its own
-    A --WANT--> B
+    A --DIGEST--> B                     at a tick after something came; B has something newer, too
+    A <--ANNOUNCE-- B
+    A --WANT(graft)--> B                what has not come by itself; B pushes that origin to A now
     A <--ENTRIES--- B
+
+Who lacks what the other has folded into its base gets the base itself:
+
+    A --BEHIND--> B
+    A <--SNAPSHOT-- B
 
 The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
 
-`versions` is a map origin -> length; `fields` a map name -> digest of what must be equal. Bytes
+`agreement` and `digest`: 8 bytes. `versions`: a map origin -> length; in VERSIONS with the round
+of the sender's base, 0 if it has none. `fields`: a map name -> digest of what must be equal. Bytes
 become a typed message or raise MalformedMessage; a frame past FRAME_LIMIT is not even parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import msgpack
 
+from peer.base import Base
 from peer.entry import NUMBER_LIMIT, Entry, decode_entry
 from peer.errors import MalformedMessage
 from peer.log import DIGEST_BYTES
 
-VERSION: Final = 1
+VERSION: Final = 2
 FRAME_LIMIT: Final = 2**21
 """The largest frame in bytes that a peer reads (2 MiB)."""
 
 BATCH_BYTES: Final = 2**16
-"""An answer to WANT goes out in messages of about this size."""
+"""Several entries travel in messages of about this size in bytes."""
 
 _ITEMS_LIMIT: Final = 2**20
 _FIELDS_LIMIT: Final = 64
 _NAME_LIMIT: Final = 64
+_CACHED_BYTES: Final = 2**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +77,8 @@ class Hello:
     """Who I am, what must be equal, what I hold; `answer` ends the exchange."""
 
     sender: int
-    fields: Mapping[str, bytes]
-    versions: Mapping[int, int]
+    agreement: bytes
+    digest: bytes
     answer: bool
     version: int = VERSION
 
@@ -86,9 +100,10 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """My version vector, because our digests differ."""
+    """My version vector, because our digests differ, and the round of my base, 0: none."""
 
     versions: Mapping[int, int]
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +111,14 @@ class Want:
     """Ranges (origin, start, stop) that you hold and I lack, by ascending origin."""
 
     ranges: tuple[tuple[int, int, int], ...]
+    graft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """We do not run the same experiment: these fields differ."""
+    """We do not run the same experiment: these are the fields of mine."""
 
-    names: tuple[str, ...]
+    fields: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +126,111 @@ class Bye:
     """I am leaving."""
 
 
-Message: TypeAlias = Hello | Entries | Digest | Versions | Want | Refusal | Bye
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """What is new to me: the lengths of the logs that have grown."""
+
+    versions: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Push these origins' entries to me no more: I have them from elsewhere."""
+
+    origins: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Two entries that one origin has signed under one number."""
+
+    first: Entry
+    second: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """I lack what is in your base of this round: send me the base."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """My base, and entries that have acknowledged it: those of the first round above it."""
+
+    base: Base
+    witnesses: tuple[Entry, ...]
+
+
+Message: TypeAlias = (
+    Hello
+    | Entries
+    | Digest
+    | Versions
+    | Want
+    | Refusal
+    | Bye
+    | Announce
+    | Prune
+    | Proof
+    | Behind
+    | Snapshot
+)
 
 
 def encode(message: Message) -> bytes:
     """Return the one frame that carries a message."""
     match message:
-        case Hello(sender, fields, versions, answer, version):
-            parts = [1, version, sender, dict(fields), dict(versions), answer]
+        case Hello(sender, agreement, digest, answer, version):
+            parts = [1, version, sender, agreement, digest, answer]
         case Entries(entries):
             parts = [2, [entry.content for entry in entries]]
         case Digest(digest, complete):
             parts = [3, digest, complete]
-        case Versions(versions):
-            parts = [4, dict(versions)]
-        case Want(ranges):
-            parts = [5, ranges]
-        case Refusal(names):
-            parts = [6, names]
+        case Versions(versions, round_):
+            parts = [4, dict(versions), round_]
+        case Want(ranges, graft):
+            parts = [5, ranges, graft]
+        case Refusal(fields):
+            parts = [6, dict(fields)]
         case Bye():
             parts = [7]
+        case Announce(versions):
+            parts = [8, dict(versions)]
+        case Prune(origins):
+            parts = [9, origins]
+        case Proof(first, second):
+            parts = [10, first.content, second.content]
+        case Behind(round_):
+            parts = [11, round_]
+        case Snapshot(base, witnesses):
+            parts = [12, base.pack(), [entry.content for entry in witnesses]]
     return bytes(msgpack.packb(parts))
+
+
+def batches(entries: Iterable[Entry]) -> list[Entries]:
+    """Return messages of moderate size that carry these entries in this order."""
+    found: list[Entries] = []
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if batch and size + len(entry.content) > BATCH_BYTES:
+            found.append(Entries(tuple(batch)))
+            batch, size = [], 0
+        batch.append(entry)
+        size += len(entry.content)
+    return [*found, Entries(tuple(batch))] if batch else found
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Return the frame of a message of one entry, as pushing sends it to one neighbour or more."""
+    return _pushed(entry.content)
+
+
+@lru_cache(maxsize=2**12)
+def _pushed(content: bytes) -> bytes:
+    return bytes(msgpack.packb([2, [content]]))
 
 
 def is_payload(frame: bytes) -> bool:
@@ -146,6 +246,11 @@ def decode(frame: bytes) -> Message:
     """
     if len(frame) > FRAME_LIMIT:
         raise MalformedMessage(f"a frame of {len(frame)} bytes, at most {FRAME_LIMIT} are read")
+    # The replicas of one process get the same bytes many times.
+    return _cached(frame) if len(frame) <= _CACHED_BYTES else _decode(frame)
+
+
+def _decode(frame: bytes) -> Message:
     try:
         parts = msgpack.unpackb(
             frame,
@@ -225,9 +330,33 @@ def _range(value: Any) -> tuple[int, int, int]:
 def _want(fields: list[Any]) -> Want:
     ranges = tuple(_range(r) for r in _list(fields[0]))
     # One range an origin, or a short message could ask for one log a thousand times.
-    if any(one[0] >= next_[0] for one, next_ in pairwise(ranges)):
-        raise MalformedMessage("ranges ascend by origin")
-    return Want(ranges)
+    _ascending([one[0] for one in ranges])
+    return Want(ranges, _flag(fields[1]))
+
+
+def _prune(fields: list[Any]) -> Prune:
+    origins = tuple(_number(origin) for origin in _list(fields[0]))
+    _ascending(origins)
+    return Prune(origins)
+
+
+def _ascending(origins: Sequence[int]) -> None:
+    if any(one >= next_ for one, next_ in pairwise(origins)):
+        raise MalformedMessage("origins ascend")
+
+
+def _proof(fields: list[Any]) -> Proof:
+    first, second = (_entry(field) for field in fields)
+    if (first.origin, first.sequence) != (second.origin, second.sequence) or first == second:
+        raise MalformedMessage("a proof is two contents under one number")
+    return Proof(first, second)
+
+
+def _snapshot(fields: list[Any]) -> Snapshot:
+    if type(fields[0]) is not bytes:
+        raise MalformedMessage("a base is binary")
+    witnesses = tuple(_entry(entry) for entry in _list(fields[1]))
+    return Snapshot(Base.unpack(fields[0]), witnesses)
 
 
 def _exactly(value: Any, length: int) -> list[Any]:
@@ -237,19 +366,29 @@ def _exactly(value: Any, length: int) -> list[Any]:
 
 
 def _hello(fields: list[Any]) -> Hello:
-    version, sender, digests, versions, answer = fields
+    version, sender, agreement, digest, answer = fields
     if _number(version) != VERSION:
         raise MalformedMessage(f"protocol version {version}, this is version {VERSION}")
-    named = {_name(name): _digest(d) for name, d in _map(digests, _FIELDS_LIMIT).items()}
-    return Hello(_number(sender), named, _versions(versions), _flag(answer))
+    return Hello(_number(sender), _digest(agreement), _digest(digest), _flag(answer))
+
+
+def _refusal(value: Any) -> Refusal:
+    return Refusal({_name(name): _digest(d) for name, d in _map(value, _FIELDS_LIMIT).items()})
 
 
 _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     1: ("HELLO", 5, _hello),
     2: ("ENTRIES", 1, lambda f: Entries(tuple(_entry(e) for e in _list(f[0])))),
     3: ("DIGEST", 2, lambda f: Digest(_digest(f[0]), _flag(f[1]))),
-    4: ("VERSIONS", 1, lambda f: Versions(_versions(f[0]))),
-    5: ("WANT", 1, _want),
-    6: ("REFUSAL", 1, lambda f: Refusal(tuple(_name(n) for n in _list(f[0], _FIELDS_LIMIT)))),
+    4: ("VERSIONS", 2, lambda f: Versions(_versions(f[0]), _number(f[1]))),
+    5: ("WANT", 2, _want),
+    6: ("REFUSAL", 1, lambda f: _refusal(f[0])),
     7: ("BYE", 0, lambda _: Bye()),
+    8: ("ANNOUNCE", 1, lambda f: Announce(_versions(f[0]))),
+    9: ("PRUNE", 1, _prune),
+    10: ("PROOF", 2, _proof),
+    11: ("BEHIND", 1, lambda f: Behind(_number(f[0]))),
+    12: ("SNAPSHOT", 2, _snapshot),
 }
+
+_cached = lru_cache(maxsize=2**12)(_decode)

@@ -16,6 +16,7 @@ where READY and INITIATE carry the type of the socket and its routing id. Nothin
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 ROUTING_ID_BYTES: Final = 23
@@ -26,6 +27,7 @@ _SHORT: Final = 255
 _KEY, _NONCE, _LONG_NONCE, _SEAL, _COOKIE = 32, 8, 16, 16, 96
 
 
+@lru_cache(maxsize=2**12)
 def framing_bytes(length: int, *, curve: bool) -> int:
     """Return what a frame of `length` bytes costs on the wire beyond these."""
     if not curve:

@@ -126,12 +126,17 @@ def _troubles(summary: Mapping[str, Any]) -> _Rows:
         rows.append(
             ("missing peers", f"{_list(summary['missing_peers'])}: no end of their logs came")
         )
+    if summary["absent_peers"]:
+        rows.append(("absent peers", f"{_list(summary['absent_peers'])}: not there at the end"))
     if timeouts:
         rows.append(("time-outs", f"{_count(timeouts, 'round')} closed without somebody's entry"))
     if skipped:
         rows.append(("skipped steps", f"{skipped:,}, whose loss was not finite"))
     if rejected:
         rows.append(("rejected", f"{_count(rejected, 'message')} that broke the protocol"))
+    for liar in summary["liars"]:
+        named_by, reasons = _list(liar["named_by"]), "; ".join(liar["reasons"])
+        rows.append(("liar", f"peer {liar['peer']}, named by {named_by}: {reasons}"))
     if unusable:
         rows.append(("unusable rows", f"{unusable:,}, with no response or none within max_length"))
     return rows

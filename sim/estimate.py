@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from peer import wire
 from peer.accumulator import Accumulator
 from peer.config import Experiment
 from peer.entry import CUT_BYTES, index_type, make_end, make_history
+from peer.link_latencies import link_latencies
 from peer.log import DIGEST_BYTES
 from peer.protocol import Protocol
 from peer.setup import Prepared, build_trainer, prepare
@@ -26,7 +28,6 @@ from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
 from peer.zmtp import framing_bytes, handshake_bytes
 from sim.closing import bytes_in_words, seconds_in_words
-from sim.network import LATENCY
 
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
@@ -114,14 +115,15 @@ def _control(prepared: Prepared, *, curve: bool) -> int:
     """Return about how many bytes of control a simulated run sends, framing included."""
     protocol, links = prepared.protocol, 2 * len(prepared.graph.edges)
     train = protocol.local_steps * prepared.experiment.step_seconds
-    duration = protocol.rounds * (train + LATENCY)
+    latency = fmean(link_latencies(prepared.experiment, prepared.graph).values())
+    duration = protocol.rounds * (train + latency)
     ticks = int(duration / protocol.tick) + 1
 
     def sent(message: wire.Message) -> int:
         length = len(wire.encode(message))
         return length + framing_bytes(length, curve=curve)
 
-    hello = sent(wire.Hello(0, protocol.fields, {}, True))
+    hello = sent(wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), True))
     digest = sent(wire.Digest(bytes(DIGEST_BYTES), False))
     bye = sent(wire.Bye())
     return links * (2 * hello + ticks * digest + bye)

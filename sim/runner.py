@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
-from peer.events import EntryAdded, Event, LinkRefused, Rejected, RoundStarted, RoundTimedOut
+from peer.entry import Kind, Sign
+from peer.errors import RunFailed
+from peer.event_log import log_event
+from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
-from peer.rounds import Rounds
-from peer.setup import Prepared, build_trainer, known_entries, prepare
+from peer.rounds import SyncRounds
+from peer.scenario import Incident
+from peer.setup import Prepared, build_trainer, known_entries, prepare, simulated_secret
+from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
+from sim.link_model import LinkModel, link_model
+from sim.slots import Slots
+from sim.speeds import slowness
+from sim.trace import Trace
 from sim.world import World
+from topology import Varying
 
 ENGINE = "sim"
 LOG = logging.getLogger("kseed")
@@ -28,22 +40,30 @@ def simulate(experiment: Experiment) -> dict[str, Any]:
 
     Raises:
         UserError, TopologyError: a mistake of the user's; nothing has been written.
+        RunFailed: the scenario has left no peer.
     """
     prepared = prepare(experiment, ENGINE)
+    links = link_model(prepared.experiment, prepared.graph)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
     if experiment.side_by_side > 1 and not experiment.is_synthetic:
         LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
     prepared.create_folder(ENGINE)
-    with EntryStore(prepared.folder.state(ENGINE) / "log.sqlite") as store:
-        return _Run(prepared, store).run()
+    with ExitStack() as stack:
+        store = stack.enter_context(EntryStore(prepared.folder.state(ENGINE) / "log.sqlite"))
+        trace = None
+        if experiment.trace:
+            trace = stack.enter_context(Trace(prepared.folder.path / "trace.csv"))
+        return _Run(prepared, store, links, trace).run()
 
 
 class _Run:
     """The world, and what is kept of the events in it."""
 
-    def __init__(self, prepared: Prepared, store: EntryStore) -> None:
-        experiment, protocol = prepared.experiment, prepared.protocol
+    def __init__(
+        self, prepared: Prepared, store: EntryStore, links: LinkModel, trace: Trace | None
+    ) -> None:
+        experiment, protocol, graph = prepared.experiment, prepared.protocol, prepared.graph
         self._prepared = prepared
         self._store = store
         known = known_entries(store, protocol)
@@ -52,19 +72,28 @@ class _Run:
         self._chronicle = Chronicle(prepared)
         self._reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
         self._rejected = 0
+        self._trace = trace
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
-        done = sum(not entry.is_end for entry in known)
+        done = sum(entry.kind is Kind.HISTORY for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
         self._world = World(
-            {peer: prepared.graph.neighbours(peer) for peer in prepared.graph.nodes},
+            {peer: graph.neighbours(peer) for peer in graph.nodes},
             protocol,
             ReportingTrainer(self._trainer, self._report),
             step_seconds=experiment.step_seconds,
             known=known,
             observe=self._observe,
             traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
+            slowness=slowness(experiment),
+            scenario=experiment.scenario,
+            begun=max((e.round for e in known if e.kind is Kind.HISTORY), default=-1),
+            observe_incident=self._observe_incident,
+            observe_frame=None if trace is None else self._observe_frame,
+            signer=self._signer if experiment.sign else None,
+            links=links,
+            slots=Slots(graph, experiment.slot_seconds) if isinstance(graph, Varying) else None,
         )
 
     def run(self) -> dict[str, Any]:
@@ -73,27 +102,34 @@ class _Run:
         with self._progress:
             self._catch_up()
             world.run()
-            accumulators = [gossip.rounds.accumulator for gossip in world.peers]
+            there = [gossip for gossip in world.peers if gossip.me not in world.absent]
+            if not there:
+                raise RunFailed("the scenario has left no peer that could end the run")
+            accumulators = [gossip.rounds.accumulator for gossip in there]
             self._close(self._prepared.protocol.rounds, accumulators[0])
-        missing = {peer for g in world.peers if g.finished for peer in g.finished.missing}
+        missing = {peer for g in there if g.finished for peer in g.finished.missing}
         outcome = Outcome(
             accumulator_digests=[accumulator.digest() for accumulator in accumulators],
             model_digests=chronicle.model_digests(accumulators),
-            entries=list(world.peers[0].log),
-            received=[len(g.log) - g.log.length(g.me) for g in world.peers],
-            timeouts=sum(gossip.timeouts for gossip in world.peers),
+            entries=self._store.load(),
+            received=[len(gossip.log) - gossip.log.length(gossip.me) for gossip in there],
+            timeouts=sum(seat.timeouts for seat in world.seats),
             missing=tuple(sorted(missing)),
             traffic=world.traffic,
-            seconds={"virtual": world.schedule.now},
+            seconds={"virtual": world.ended_at},
+            network=asdict(world.network.counts()),
             rejected=self._rejected,
+            accused={gossip.me: gossip.accused for gossip in world.peers},
+            befallen=world.befallen,
+            absent=world.absent,
         )
         return chronicle.finish(ENGINE, accumulators, outcome)
 
     def _catch_up(self) -> None:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
-        rounds = Rounds(self._prepared.protocol)
+        rounds = SyncRounds(self._prepared.protocol)
         for entry in self._known:
-            if not entry.is_end:
+            if entry.kind is Kind.HISTORY:
                 rounds.add(entry)
         while not rounds.over and not rounds.missing():
             self._close(rounds.current, rounds.accumulator)
@@ -110,13 +146,28 @@ class _Run:
                 self._close(round_, cut)
                 if indices is not None and isinstance(self._trainer, Announced):
                     self._trainer.announce(peer, round_, cut, indices)
-            case RoundTimedOut(round_, missing):
-                LOG.warning("peer %d closed round %d without %s", peer, round_, missing)
-            case Rejected(neighbour, reason):
-                self._rejected += 1
-                LOG.warning("peer %d refused a message of peer %d: %s", peer, neighbour, reason)
-            case LinkRefused(neighbour, names):
-                LOG.warning("peers %d and %d differ in %s", peer, neighbour, ", ".join(names))
+            case Finished():
+                pass
+            case _:
+                self._rejected += isinstance(event, Rejected)
+                log_event(peer, event)
+
+    def _signer(self, peer: int) -> Sign:
+        return signer(simulated_secret(self._prepared.experiment, peer))
+
+    def _observe_incident(self, incident: Incident, befallen: tuple[int, ...]) -> None:
+        if self._trace is not None:
+            self._trace.incident(self._world.schedule.now, incident.verb, befallen)
+        peers = ", ".join(map(str, befallen))
+        if befallen or incident.verb == "repair":
+            LOG.info("scenario: %s %s", incident.verb, peers)
+        else:
+            spared = ", ".join(map(str, incident.peers))
+            LOG.warning("scenario: %s comes too late or too early for %s", incident.verb, spared)
+
+    def _observe_frame(self, what: str, sender: int, receiver: int, frame: bytes) -> None:
+        assert self._trace is not None
+        self._trace.frame(self._world.schedule.now, what, sender, receiver, frame)
 
     def _close(self, rounds_done: int, cut: Accumulator) -> None:
         """Evaluate and record the state after so many rounds, once."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from itertools import count
+from typing import Any
 
-Action = Callable[[], None]
+Action = Callable[..., None]
+_Event = tuple[Action, tuple[Any, ...]]
 
 
 class Schedule:
@@ -14,17 +15,27 @@ class Schedule:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._heap: list[tuple[float, int, Action]] = []
-        self._tickets = count()
+        # A frame's way through the simulator passes here. Many events share a time, so times are
+        # kept in order, not events.
+        self._times: list[float] = []
+        self._due: dict[float, list[_Event]] = {}
 
-    def at(self, time: float, action: Action) -> None:
-        """Let something happen at a time, not before the present."""
-        heapq.heappush(self._heap, (max(time, self.now), next(self._tickets), action))
+    def at(self, time: float, action: Action, *arguments: Any) -> None:
+        """Let `action(*arguments)` happen at a time, not before the present."""
+        if time < self.now:
+            time = self.now
+        due = self._due.get(time)
+        if due is None:
+            self._due[time] = [(action, arguments)]
+            heapq.heappush(self._times, time)
+        else:
+            due.append((action, arguments))
 
-    def step(self) -> bool:
-        """Go to the next event and let it happen; return False if there is none."""
-        if not self._heap:
-            return False
-        self.now, _, action = heapq.heappop(self._heap)
-        action()
-        return True
+    def run(self) -> None:
+        """Let all events happen, and those that come of them, until there are none."""
+        while self._times:
+            now = self.now = heapq.heappop(self._times)
+            # What is made on the way for this very time joins the end of the list, and is met.
+            for action, arguments in self._due[now]:
+                action(*arguments)
+            del self._due[now]

@@ -3,10 +3,12 @@
 Time is virtual. A frame takes `LATENCY` and, with jitter, longer, so that frames overtake each
 other; it may be lost or come twice. A peer has a disk: an entry is on it before any message of the
 same output leaves, so a crash between two calls is one that a real peer may have at any moment.
+Bases that neighbours have sent and proofs of equivocations are on it too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import math
 import random
@@ -19,22 +21,34 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from peer.entry import Entry, make_history, pack_indices
-from peer.events import EntryAdded, Event, Output, Rejected, RoundStarted
+from peer.base import Base
+from peer.entry import Entry, Sign, make_history, pack_indices
+from peer.events import (
+    Banned,
+    Convicted,
+    EntryAdded,
+    Event,
+    Output,
+    Rejected,
+    RoundStarted,
+    SnapshotTaken,
+)
 from peer.gossip import Gossip
 from peer.gradients import encode as encode_gradients
 from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.roster import Roster
+from peer.signatures import public_key, signer
 from peer.trainer import SyntheticTrainer, Trainer
+from peer.trees import Trees
 from peer.units import choose_units
-from peer.wire import Entries, Hello, Message, decode, encode
+from peer.wire import Entries, Hello, Message, Proof, decode, encode
 
 LATENCY = 0.01
 STEP_SECONDS = 0.1
 
 
-def agreement(peers: int, **changes: Any) -> Protocol:
+def agreement(peers: int, *, signed: bool = False, **changes: Any) -> Protocol:
     """A small run: 3 rounds of 5 steps over 16 candidate seeds, unless told otherwise."""
     run: dict[str, Any] = {
         "rounds": 3,
@@ -46,13 +60,46 @@ def agreement(peers: int, **changes: Any) -> Protocol:
         "learning_rate": 1e-4,
         "fields": {"root_seed": b"01234567", "rounds": b"abcdefgh"},
     }
-    participation = changes.pop("participation", 1.0)
-    rows = tuple(changes.pop("rows", range(1, peers + 1)))
+    roster = Roster(
+        tuple(changes.pop("rows", range(1, peers + 1))),
+        changes.pop("participation", 1.0),
+        7,
+        changes.pop("first", ()),
+        changes.pop("last", ()),
+        changes.pop("evicted", frozenset()),
+    )
     run |= changes
     units = choose_units(
         run["learning_rate"], run["rounds"], run["local_steps"], run["gradient_bound"], peers
     )
-    return Protocol(roster=Roster(rows, participation, 7), units=units, **run)
+    keys = tuple(public_key(secret(peer)) for peer in range(peers)) if signed else ()
+    return Protocol(roster=roster, units=units, public_keys=keys, **run)
+
+
+def secret(peer: int) -> bytes:
+    """The key that a peer signs with."""
+    return peer.to_bytes(32, "big")
+
+
+def sign_as(peer: int, protocol: Protocol) -> Sign | None:
+    """What makes a peer's signatures, None in a run without."""
+    if not protocol.public_keys:
+        return None
+    make = signer(secret(peer))
+    return lambda body: make(protocol.signed(body))
+
+
+def over(graph: nx.Graph, protocol: Protocol) -> Protocol:
+    """The same agreement with the trees of a graph."""
+    trees = Trees({node: sorted(graph[node]) for node in graph}, protocol.roster)
+    return dataclasses.replace(protocol, trees=trees)
+
+
+def hello(
+    sender: int, protocol: Protocol, log: EntryLog | None = None, answer: bool = True
+) -> Hello:
+    """The greeting of a peer of this run, which holds `log`."""
+    return Hello(sender, protocol.digest, (log or EntryLog()).digest(), answer)
 
 
 def history(
@@ -68,6 +115,7 @@ def history(
         "scale": scale,
         "gradients": data,
         "indices": indices if protocol.weighted_draws else None,
+        "sign": sign_as(origin, protocol),
     }
     return make_history(origin, sequence, round_, **(fields | changes))
 
@@ -75,12 +123,15 @@ def history(
 def met(
     me: int, neighbours: Iterable[int], protocol: Protocol, log: EntryLog | None = None
 ) -> tuple[Gossip, Output]:
-    """A started peer to whom every neighbour has answered, and what it did upon the last answer."""
-    gossip = Gossip(me, neighbours, protocol, log)
+    """A started peer to whom every neighbour has answered, and what it did upon the last answer.
+
+    They hold what it holds.
+    """
+    gossip = Gossip(me, neighbours, protocol, log, sign=sign_as(me, protocol))
     output = gossip.start(0.0)
     for neighbour in neighbours:
-        hello = Hello(neighbour, protocol.fields, {}, answer=True)
-        output = gossip.receive(encode(hello), neighbour, 0.0)
+        answer = hello(neighbour, protocol, gossip.log)
+        output = gossip.receive(encode(answer), neighbour, 0.0)
     return gossip, output
 
 
@@ -108,7 +159,17 @@ class Life:
 
 
 class Mesh:
-    """Peers at the nodes of a graph."""
+    """Peers at the nodes of a graph.
+
+    Args:
+        graph: who has links to whom.
+        protocol: one for all, or one for each peer.
+        trainer: makes the histories.
+        faults: of all links.
+        step_seconds: of a local step, for all, or for each peer.
+        blocked: tells of (sender, receiver, time) that nothing arrives.
+        absent: peers that `start()` leaves out.
+    """
 
     def __init__(
         self,
@@ -117,34 +178,57 @@ class Mesh:
         *,
         trainer: Trainer | None = None,
         faults: Faults | None = None,
-        step_seconds: float = STEP_SECONDS,
+        step_seconds: float | dict[int, float] = STEP_SECONDS,
         blocked: Callable[[int, int, float], bool] = lambda *_: False,
+        absent: Iterable[int] = (),
     ) -> None:
         self.now = 0.0
         self.graph = graph
-        self.protocols = (
-            protocol if isinstance(protocol, dict) else dict.fromkeys(graph.nodes, protocol)
-        )
+        if isinstance(protocol, Protocol):
+            shared = over(graph, protocol) if protocol.gossip == "tree" else protocol
+            protocol = dict.fromkeys(graph.nodes, shared)
+        self.protocols = protocol
         self.trainer = trainer or SyntheticTrainer(7)
-        self.step_seconds = step_seconds
+        self.step_seconds = (
+            step_seconds
+            if isinstance(step_seconds, dict)
+            else dict.fromkeys(graph.nodes, step_seconds)
+        )
         self.blocked = blocked
         self.disks: defaultdict[int, list[Entry]] = defaultdict(list)
+        self.bases: dict[int, Base] = {}
+        self.proofs: defaultdict[int, list[Proof]] = defaultdict(list)
         self.lives: dict[int, Life] = {}
         self.past_lives: list[Life] = []
+        self.banned: set[tuple[int, int]] = set()
         self.sent: list[tuple[float, int, int, bytes]] = []
         self.trained: list[tuple[int, int]] = []
+        self.highest_round = -1
+        self._absent = set(absent)
+        self._rounds: list[tuple[int, Callable[[], object]]] = []
         self._faults = faults or Faults()
         self._random = random.Random(self._faults.seed)
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._tickets = count()
 
     # What happens to peers
 
     def start(self, *peers: int) -> None:
-        """Start peers, from what is on their disks; without names, all of them."""
-        for peer in peers or sorted(self.graph.nodes):
-            log = EntryLog(self.disks[peer])
-            gossip = Gossip(peer, self.graph[peer], self.protocols[peer], log)
+        """Start peers, from what is on their disks; without names, all that are not absent."""
+        for peer in peers or sorted(set(self.graph.nodes) - self._absent):
+            protocol = self.protocols[peer]
+            base = self.bases.get(peer)
+            lengths, below = (base.versions, base.sum) if base is not None else ({}, 0)
+            above = [e for e in self.disks[peer] if e.sequence >= lengths.get(e.origin, 0)]
+            gossip = Gossip(
+                peer,
+                self.graph[peer],
+                protocol,
+                EntryLog(above, lengths, below),
+                base=base,
+                proofs=self.proofs[peer],
+                sign=sign_as(peer, protocol),
+            )
             self.lives[peer] = Life(gossip)
             self.follow(peer, gossip.start(self.now))
 
@@ -154,10 +238,20 @@ class Mesh:
     def gossip(self, peer: int) -> Gossip:
         return self.lives[peer].gossip
 
+    def link_up(self, one: int, other: int) -> None:
+        for peer, neighbour in ((one, other), (other, one)):
+            self.follow(peer, self.gossip(peer).link_up(neighbour, self.now))
+
+    def link_down(self, one: int, other: int) -> None:
+        for peer, neighbour in ((one, other), (other, one)):
+            self.follow(peer, self.gossip(peer).link_down(neighbour, self.now))
+
     def deliver(self, sender: int, receiver: int, frame: bytes) -> Output | None:
         """Hand a frame over at once, whoever may have made it."""
         life = self.lives.get(receiver)
         if life is None or life.gossip.finished is not None:
+            return None
+        if (sender, receiver) in self.banned or (receiver, sender) in self.banned:
             return None
         output = life.gossip.receive(frame, sender, self.now)
         self.follow(receiver, output)
@@ -165,8 +259,12 @@ class Mesh:
 
     # Time
 
-    def at(self, time: float, action: Callable[[], None]) -> None:
+    def at(self, time: float, action: Callable[[], object]) -> None:
         heapq.heappush(self._queue, (time, next(self._tickets), action))
+
+    def at_round(self, round_: int, action: Callable[[], object]) -> None:
+        """Do something when the first peer starts a round."""
+        self._rounds.append((round_, action))
 
     def run(self, until: float = math.inf) -> None:
         """Go on until nothing is left to happen, or until a time."""
@@ -202,16 +300,33 @@ class Mesh:
         life = self.lives[peer]
         for event in output.events:
             life.events.append((self.now, event))
-            if isinstance(event, EntryAdded):
-                self.disks[peer].append(event.entry)
+            match event:
+                case EntryAdded(entry):
+                    self.disks[peer].append(entry)
+                case SnapshotTaken(base):
+                    self.bases[peer] = base
+                case Convicted(first, second):
+                    self.proofs[peer].append(Proof(first, second))
+                case Banned(neighbour, _):
+                    self.banned.add((peer, neighbour))
         stored = {entry.content for entry in self.disks[peer]}
         for neighbour, frame in output.messages:
             assert neighbour in self.graph[peer]
             assert all(e.content in stored for e in entries_in(frame)), "sent before it was stored"
             self._send(peer, neighbour, frame)
         for event in output.events:
-            if isinstance(event, RoundStarted) and event.indices is not None:
-                self._train(peer, event)
+            if isinstance(event, RoundStarted):
+                self._reach(event.round)
+                if event.indices is not None:
+                    self._train(peer, event)
+
+    def _reach(self, round_: int) -> None:
+        if round_ > self.highest_round:
+            self.highest_round = round_
+            for due, action in self._rounds:
+                if due <= round_:
+                    self.at(self.now, action)
+            self._rounds = [one for one in self._rounds if one[0] > round_]
 
     def _send(self, sender: int, receiver: int, frame: bytes) -> None:
         self.sent.append((self.now, sender, receiver, frame))
@@ -223,7 +338,7 @@ class Mesh:
             copies = 2
         for _ in range(copies):
             arrival = self.now + LATENCY + self._random.random() * faults.jitter
-            self.at(arrival, lambda: self.deliver(sender, receiver, frame) and None)
+            self.at(arrival, lambda: self.deliver(sender, receiver, frame))
 
     def _train(self, peer: int, start: RoundStarted) -> None:
         life = self.lives[peer]
@@ -235,12 +350,10 @@ class Mesh:
             if self.lives.get(peer) is not life:
                 return
             made = self.trainer.train(peer, start.round, start.cut, indices)
-            digest = start.cut.digest()
-            self.follow(
-                peer, life.gossip.publish(start.round, indices, made.gradients, digest, self.now)
-            )
+            output = life.gossip.publish(start.round, indices, made.gradients, self.now)
+            self.follow(peer, output)
 
-        self.at(self.now + self.step_seconds * len(indices), publish)
+        self.at(self.now + self.step_seconds[peer] * len(indices), publish)
 
     # What can be seen
 
@@ -252,6 +365,19 @@ class Mesh:
 
     def rejected(self) -> list[Rejected]:
         return [event for life in self.lives.values() for event in life.of(Rejected)]
+
+    def bans(self) -> list[Banned]:
+        return [event for life in self.lives.values() for event in life.of(Banned)]
+
+    def entries(self, peer: int) -> list[Entry]:
+        """What a peer's log stands for; what came within a base is looked up with the others."""
+        log = self.gossip(peer).log
+        found: dict[tuple[int, int], Entry] = {}
+        for disk in (self.disks[peer], *self.disks.values()):
+            for entry in disk:
+                if log.holds(entry):
+                    found.setdefault((entry.origin, entry.sequence), entry)
+        return list(found.values())
 
     def pushes(self) -> Counter[bytes]:
         """How often each entry was sent over any link."""
@@ -290,10 +416,8 @@ def receive(gossip: Gossip, message: Message, sender: int, now: float) -> Output
 
 
 def publish(gossip: Gossip, round_: int, now: float) -> Output:
-    indices = gossip.protocol.draw(
-        gossip.me, gossip.log.length(gossip.me), gossip.rounds.accumulator
-    )
-    return gossip.publish(round_, indices, np.full(len(indices), 0.25), "00" * 16, now)
+    indices = gossip.protocol.draw(gossip.me, round_, gossip.rounds.accumulator)
+    return gossip.publish(round_, indices, np.full(len(indices), 0.25), now)
 
 
 def state(gossip: Gossip) -> tuple[Any, ...]:

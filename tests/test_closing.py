@@ -32,6 +32,7 @@ WITH_MODEL = {
     "rejected_messages": 0,
     "skipped_steps": 0,
     "missing_peers": [],
+    "absent_peers": [],
     "timeouts_fired": 0,
     "bytes": {"wire_total": 366_976, "per_peer_round_mean": 5_734.0, "redundancy": 1.2857},
     "seconds": {"wall": 83.4},
@@ -65,6 +66,7 @@ BAD = WITH_MODEL | {
     "rejected_messages": 1,
     "skipped_steps": 12,
     "missing_peers": list(range(3, 1_003)),
+    "absent_peers": [3],
     "timeouts_fired": 2,
     "bytes": {"wire_total": 1, "per_peer_round_mean": 10_400.0, "redundancy": 20.0},
     "seconds": {"wall": 7_439.0},
@@ -118,6 +120,7 @@ def test_a_run_that_went_wrong():
         "accumulators   NOT EQUAL: 3 different digests at 1,200 peers\n"
         "models         NOT EQUAL: 2 different digests at 1,200 peers\n"
         "missing peers  3, 4, 5, 6, 7, 8, 9, 10 and 992 more: no end of their logs came\n"
+        "absent peers   3: not there at the end\n"
         "time-outs      2 rounds closed without somebody's entry\n"
         "skipped steps  12, whose loss was not finite\n"
         "rejected       1 message that broke the protocol\n"

@@ -38,10 +38,13 @@ MAY_CHANGE = {
     "rounds",
     "round_timeout",
     "settle_timeout",
+    "disconnect",
     "device",
     "threads",
     "curve",
+    "isolate",
     "out",
+    "trace",
     "resume",
     "dry_run",
     "log_level",
@@ -69,6 +72,8 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(limits["choices"])
     if kind(item) is bool:
         return st.booleans()
+    if name == "latency":
+        return st.sampled_from(["0", "0.01", "uniform:0.02-0.08", "lognormal:1:0.5", "a b.csv"])
     if kind(item) is str:
         return texts
     least = limits["least"] if limits["least"] is not None else limits["above"]
@@ -105,9 +110,11 @@ def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path:
     else:
         other = {
             "topology": ("star", "line"),
+            "latency": ("uniform:0.02-0.08", "links.csv"),
             "gradient_bound": (2.0, 4.0),
             "participation": (0.5, 0.25),
             "gossip": ("flood", "flood"),
+            "slowdown": (2.0, 4.0),
         }
         if item.metadata["choices"]:
             pair = (item.metadata["choices"][0], item.metadata["choices"][-1])
@@ -316,7 +323,7 @@ def test_every_unknown_key_is_told_in_one_line(key: str, value: str) -> None:
 def test_identity_is_all_but_what_a_resumed_run_may_change(values: dict[str, Any]) -> None:
     experiment = experiment_from(values)
     identity = experiment.identity()
-    assert set(identity) == set(OPTIONS) - MAY_CHANGE
+    assert set(identity) == set(OPTIONS) - MAY_CHANGE | {"scenario"}
     assert all(getattr(experiment, name) == value for name, value in identity.items())
 
 
@@ -335,11 +342,21 @@ def test_whole_numbers_and_floats_make_the_same_experiment() -> None:
         ({"topology": "mesh.graphml", "degree": 6}, ("degree",)),
         ({"degree": 6, "topology": "watts-strogatz"}, ()),
         ({"partition": "iid", "alpha": 0.1}, ("alpha",)),
+        ({"slowdown": 3.0, "speed_spread": 0.1}, ("slowdown",)),
+        ({"slowdown": 3.0, "stragglers": 0.1}, ()),
         ({"partition": "dirichlet", "alpha": 0.1}, ()),
         ({"trainer": "synthetic", "model": "m", "peers": 4, "data": "d"}, ("model", "data")),
         ({"trainer": "synthetic", "epsilon": 1e-3, "learning_rate": 1e-3}, ("epsilon",)),
         ({"peers": 4, "rounds": 2}, ()),
         ({"peers": 4, "topology": "mesh.graphml"}, ("peers",)),
+        ({"topology": "random-matching", "slot_seconds": 2.0, "degree": 3}, ("degree",)),
+        ({"topology": "one-peer-exponential", "slot_seconds": 2.0}, ()),
+        ({"topology": "sequence.JSON", "slot_seconds": 2.0}, ()),
+        ({"topology": "mesh.edges", "slot_seconds": 2.0}, ("slot_seconds",)),
+        ({"topology": "torus", "slot_seconds": 2.0}, ("slot_seconds",)),
+        ({"latency": "0.05", "latency_per": "frame", "loss": 0.1}, ("latency_per",)),
+        ({"latency": "links.csv", "latency_per": "frame"}, ("latency_per",)),
+        ({"latency": "uniform:0.02-0.08", "latency_per": "link"}, ()),
         ({}, ()),
     ],
 )
@@ -354,6 +371,22 @@ def test_only_simulated_replicas_of_a_model_are_side_by_side(engine: str, traine
     idle = unused_options(experiment_from(values), values, engine)
     used = engine == "sim" and trainer == "zeroth-order"
     assert idle == (() if used else ("side_by_side",))
+
+
+@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
+def test_real_processes_have_no_virtual_time(engine: str) -> None:
+    values = {"step_seconds": 0.2, "speed_spread": 0.1, "stragglers": 0.1, "slowdown": 2.0}
+    idle = unused_options(experiment_from(values | {"trace": True}), [*values, "trace"], engine)
+    assert idle == (() if engine == "sim" else (*values, "trace"))
+
+
+@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
+def test_only_simulated_links_can_be_chosen(engine: str) -> None:
+    values = {"latency": "uniform:0.02-0.08", "latency_per": "frame", "bandwidth": 1e6}
+    values |= {"loss": 0.1, "duplication": 0.1, "reordering": 0.1, "step_seconds": 1.0}
+    values |= {"slot_seconds": 1.0, "topology": "random-matching"}
+    idle = unused_options(experiment_from(values), values, engine)
+    assert idle == (() if engine == "sim" else tuple(key for key in values if key != "topology"))
 
 
 @pytest.mark.parametrize(

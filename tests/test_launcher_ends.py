@@ -50,7 +50,7 @@ def logs(folder: Path) -> dict[Path, dict[tuple[int, int], bytes]]:
     found = {}
     for path in sorted(folder.glob("launch/peer-*/log.sqlite")):
         with EntryStore(path) as store:
-            found[path] = {(e.origin, e.sequence): e.content for e in store.load()}
+            found[path] = {(e.origin, e.sequence): e.content for e in store.load_archive()}
     return found
 
 
@@ -126,7 +126,8 @@ def test_ctrl_c_is_told_in_one_line(tmp_path: Path, point: str) -> None:
     with Gate() as gate:
         environment = {**gate.environment}
         if point == "serves":
-            environment["PYTHONPATH"] = str(tmp_path)
+            before = os.environ.get("PYTHONPATH", "")
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(tmp_path), before]))
         with kseed(*launch(), folder=tmp_path, environment=environment) as process:
             gate.hold(point)
             ctrl_c(process)

@@ -82,7 +82,7 @@ def printed(digests: Mapping[str, Any], peer: int) -> str:
 def log_of(path: Path) -> dict[tuple[int, int], bytes]:
     [store] = path.parent.glob("run-*/peer/log.sqlite")
     with EntryStore(store) as log:
-        return {(entry.origin, entry.sequence): entry.content for entry in log.load()}
+        return {(entry.origin, entry.sequence): entry.content for entry in log.load_archive()}
 
 
 @pytest.mark.parametrize(

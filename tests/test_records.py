@@ -48,7 +48,22 @@ OTHER_VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "speed_spread": 0.5,
+    "stragglers": 0.2,
+    "slowdown": 3.0,
+    "slot_seconds": 0.2,
+    "latency": "0.2",
+    "latency_per": "frame",
+    "bandwidth": 1e6,
+    "loss": 0.1,
+    "duplication": 0.1,
+    "reordering": 0.1,
     "side_by_side": 2,
+    "gossip": "flood",
+    "schedule": "async",
+    "tick": 0.5,
+    "sign": True,
+    "fold": False,
 }
 
 
@@ -130,7 +145,7 @@ def test_a_run_is_resumed_by_the_same_experiment(tmp_path: Path) -> None:
 
 def test_all_that_defines_a_run_has_another_value_here() -> None:
     identity = set(Experiment().identity())
-    assert set(OTHER_VALUES) == identity - {"gossip"}
+    assert set(OTHER_VALUES) == identity - {"scenario"}
     assert all(getattr(Experiment(), name) != other for name, other in OTHER_VALUES.items())
 
 

@@ -20,6 +20,7 @@ from peer.seeds import (
     draw_uniform,
     draw_weighted,
     random_words,
+    words_at,
 )
 
 root_seeds = st.integers(0, SEED_LIMIT - 1)
@@ -61,6 +62,19 @@ def test_words_are_the_definition_s(
     words = random_words(root_seed, domain, a, b, count)
     assert words.dtype == np.uint64
     assert words.tolist() == slow_words(root_seed, domain, a, b, count)
+
+
+@given(
+    root_seeds,
+    st.sampled_from(Domain),
+    st.lists(st.tuples(numbers_56, numbers_32), max_size=5),
+)
+def test_words_at_many_places_are_those_at_each(
+    root_seed: int, domain: Domain, places: list[tuple[int, int]]
+) -> None:
+    a, b = np.array(places, dtype=np.uint64).reshape(-1, 2).T
+    words = words_at(root_seed, domain, a, b)
+    assert words.tolist() == [slow_words(root_seed, domain, *place, 1)[0] for place in places]
 
 
 def test_golden_words() -> None:

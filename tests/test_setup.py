@@ -19,6 +19,7 @@ from peer.config import Experiment, experiment_from
 from peer.errors import UserError
 from peer.global_model import GlobalModel
 from peer.protocol import Protocol
+from peer.scenario import parse_scenario
 from peer.seeds import candidate_seeds
 from peer.setup import (
     LOCAL_NAMES,
@@ -82,7 +83,8 @@ CHANGES: dict[str, Any] = {
     "method": "fedkseed-pro",
     "trainer": "synthetic",
     "perturbation": "gaussian",
-    "gossip": None,
+    "gossip": "flood",
+    "schedule": "async",
     "gradient_bytes": 2,
     "gradient_bound": 512.0,
     "model": None,
@@ -94,7 +96,21 @@ CHANGES: dict[str, Any] = {
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
+    "speed_spread": 0.5,
+    "stragglers": 0.2,
+    "slowdown": 3.0,
+    "slot_seconds": 0.2,
+    "latency": "0.2",
+    "latency_per": "frame",
+    "bandwidth": 1e6,
+    "loss": 0.1,
+    "duplication": 0.1,
+    "reordering": 0.1,
     "side_by_side": 2,
+    "tick": 0.5,
+    "sign": True,
+    "fold": False,
+    "scenario": parse_scenario([{"verb": "crash", "peer": 1, "time": 1.5}]),
 }
 """Another value of each option that defines a run; None: there is none, or not here."""
 
@@ -149,6 +165,9 @@ def test_what_options_lead_to_is_compared_too(
         {"round_timeout": 7.0},
         {"settle_timeout": 7.0},
         {"step_seconds": 0.2},
+        {"slot_seconds": 0.2},
+        {"latency": "uniform:0.02-0.08", "latency_per": "frame", "bandwidth": 1e6},
+        {"loss": 0.1, "duplication": 0.1, "reordering": 0.1},
         {"side_by_side": 2},
     ],
     ids=lambda change: "-".join(change),

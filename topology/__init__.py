@@ -11,12 +11,15 @@ from topology.files import load, save, to_node_link
 from topology.graph import Topology, TopologyError
 from topology.measures import Measures, describe, measure
 from topology.request import resolve
+from topology.varying import VARYING, Varying
 
 __all__ = [
     "FAMILIES",
+    "VARYING",
     "Measures",
     "Topology",
     "TopologyError",
+    "Varying",
     "build",
     "describe",
     "load",

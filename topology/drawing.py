@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,20 @@ from matplotlib.patheffects import withStroke
 
 from topology.graph import Topology, TopologyError
 from topology.layout import Points, paths, positions
+from topology.varying import Varying
 
 LABEL_LIMIT = 64
 """The most peers that get labels."""
+
+SLOTS_SHOWN = 6
+"""The most slots of a graph that varies over time that are drawn, side by side."""
 
 VECTOR_LIMIT = 20_000
 """The most links that are drawn as lines; more become one image, to keep files small."""
 
 # Inches.
 _LONGER_SIDE = (7.0, 11.0)
+_LONGER_SIDE_OF_SLOT = (3.5, 11.0)
 _LEAST_WIDTH = 4.0
 _MARGIN = 0.45
 _TITLE = 0.3
@@ -44,6 +50,10 @@ def draw(topology: Topology, path: str | Path, *, title: str | None = None) -> N
         raise TopologyError(f"a picture is saved as .svg; {path} given")
     if title is None:
         title = f"{topology.name}: {len(topology.nodes):,} peers, {len(topology.edges):,} links"
+        if isinstance(topology, Varying):
+            title += (
+                " in all slots" if topology.period is None else f" in {topology.period:,} slots"
+            )
     # Defaults and a fixed salt: nothing of the user's settings or of chance is in the file.
     with style.context(["default", {"svg.hashsalt": "topology"}]), warnings.catch_warnings():
         # A name in a script that the font lacks becomes boxes; the picture is still of use.
@@ -57,37 +67,59 @@ def draw(topology: Topology, path: str | Path, *, title: str | None = None) -> N
 def _figure(topology: Topology, title: str) -> Figure:
     points = positions(topology)
     lines = paths(topology, points)
+    panels = _panels(topology, lines)
     # Links may bow out beyond the peers, so the frame is drawn around both.
     low = np.concatenate(lines).min(axis=0)
     extent = np.concatenate(lines).max(axis=0) - low
     room = _room(points)
     # Labels need 22 points from peer to peer; graphs that crowd them get a larger picture.
     wanted = 22 / 72 / room * extent.max() if len(points) <= LABEL_LIMIT else 0.0
-    scale = float(np.clip(wanted, *_LONGER_SIDE)) / extent.max()
-    width, height = np.maximum(extent * scale + 2 * _MARGIN, (_LEAST_WIDTH, 0))
-    figure = Figure(figsize=(width, height + _TITLE))
-    axes = figure.add_axes((0, 0, 1, height / (height + _TITLE)))
+    sizes = _LONGER_SIDE if len(panels) == 1 else _LONGER_SIDE_OF_SLOT
+    scale = float(np.clip(wanted, *sizes)) / extent.max()
+    columns = ceil(len(panels) / ceil(len(panels) / 3))
+    rows = ceil(len(panels) / columns)
+    width, height = np.maximum(extent * scale + 2 * _MARGIN, (_LEAST_WIDTH / columns, 0))
+    figure = Figure(figsize=(columns * width, rows * height + _TITLE))
     middle, half = low + extent / 2, np.array((width, height)) / scale / 2
-    axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
-    axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
-    axes.set_axis_off()
+    whole = rows * height + _TITLE
+    for place, (heading, shown) in enumerate(panels):
+        row, column = divmod(place, columns)
+        bottom = (rows - 1 - row) * height / whole
+        axes = figure.add_axes((column / columns, bottom, 1 / columns, height / whole))
+        axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
+        axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
+        axes.set_axis_off()
+        axes.text(0.5, 0.99, heading, transform=axes.transAxes, ha="center", va="top", color=_TEXT)
+        _draw_links(axes, shown, 72 * scale)
+        diameter = float(np.clip(0.6 * 72 * scale * room, 1.5, 24))
+        _draw_peers(axes, topology, points, diameter)
     figure.text(
         0.5,
-        1 - _TITLE / 2 / (height + _TITLE),
+        1 - _TITLE / 2 / whole,
         title,
         ha="center",
         va="center",
         color=_TEXT,
         parse_math=False,
     )
-    _draw_links(axes, lines, 72 * scale)
-    _draw_peers(axes, topology, points, diameter=float(np.clip(0.6 * 72 * scale * room, 1.5, 24)))
     return figure
+
+
+def _panels(topology: Topology, lines: list[Points]) -> list[tuple[str, list[Points]]]:
+    """Return the headings and the links of the pictures that are drawn side by side."""
+    if not isinstance(topology, Varying):
+        return [("", lines)]
+    line_of = dict(zip(topology.edges, lines, strict=True))
+    slots = range(min(topology.period or SLOTS_SHOWN, SLOTS_SHOWN))
+    return [
+        (f"slot {slot}", [line_of[edge] for edge in sorted(topology.edges_at(slot))])
+        for slot in slots
+    ]
 
 
 def _draw_links(axes: Axes, lines: list[Points], scale: float) -> None:
     """Draw links as thin as it takes for them to cover at most a third of a square's area."""
-    total = sum(float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in lines)
+    total = sum(float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in lines) or 1.0
     axes.add_collection(
         LineCollection(
             lines,

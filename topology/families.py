@@ -16,6 +16,8 @@
 | barabasi-albert | each new peer attaches to degree / 2 older ones        | twice that number   |
 | exponential     | peer i linked to i + 2^k and i - 2^k, modulo N         |                     |
 
+Two more, one-peer-exponential and random-matching, vary over time: see `topology.varying`.
+
 The sides of grid and torus are the most square pair of factors of N, rows <= columns, both at
 least 2. The exponential graph is the static one of Ying et al., "Exponential graph is provably
 efficient for decentralized deep training" (NeurIPS 2021), taken as undirected.
@@ -33,6 +35,7 @@ from math import ceil, isqrt, log
 import networkx as nx
 
 from topology.graph import Topology, TopologyError
+from topology.varying import VARYING, build_varying
 
 TRIES = 100
 """How many graphs are drawn before a random family is said not to be connected."""
@@ -61,6 +64,8 @@ def build(name: str, peers: int, *, degree: int = 4, seed: int = 0) -> Topology:
         raise TopologyError(f"a topology needs at least 2 peers; {peers} given")
     if name in _FIXED:
         return _topology(name, _FIXED[name](peers))
+    if name in VARYING:
+        return build_varying(name, peers, seed)
     if degree < 1:
         raise TopologyError(f"a degree is at least 1; {degree} given")
     fit, draw = _RANDOM[name]
@@ -206,5 +211,5 @@ _RANDOM: dict[str, tuple[_Fit, _Draw]] = {
     "barabasi-albert": (_even_degree, _barabasi_albert),
 }
 
-FAMILIES: tuple[str, ...] = (*_FIXED, *_RANDOM)
+FAMILIES: tuple[str, ...] = (*_FIXED, *_RANDOM, *VARYING)
 """The names that `build` takes."""

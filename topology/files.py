@@ -5,7 +5,8 @@
 | .graphml                 | GraphML: ids of nodes, ends of edges; all attributes are ignored |
 | .edges, .edgelist, .txt  | two ids a line, separated by spaces or tabs; # starts a comment  |
 | .json                    | node-link JSON: "nodes" with "id" and perhaps "name", "edges"    |
-|                          | (or "links") with "source" and "target"                          |
+|                          | (or "links") with "source" and "target"; or a list of lists of   |
+|                          | pairs of ids: the graphs of a sequence that varies over time     |
 
 A file sets the number of peers. They are numbered in the order of their ids: by value if all are
 integers, else as text. An id is also the peer's name, where the file gives no other. What a
@@ -24,6 +25,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from topology.graph import Topology, TopologyError
+from topology.varying import Edges, from_slots
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class _Contents:
     """What a file says, before any of it is numbered or mended."""
 
     ids: list[str]
-    edges: list[tuple[str, str]]
+    slots: list[list[tuple[str, str]]]
+    """The links; more than one list only if they vary over time."""
+    varies: bool = False
     directed: bool = False
     names: dict[str, str] = field(default_factory=dict)
     """Node ids to the names to use instead."""
@@ -64,7 +68,10 @@ def load(path: str | Path) -> Topology:
 
 
 def to_node_link(topology: Topology) -> dict[str, Any]:
-    """Return the node-link form of a topology, for JSON; `load` reads it back equal."""
+    """Return the node-link form of a topology, for JSON; `load` reads it back equal.
+
+    Of one that varies over time it is the union of all slots.
+    """
     return {
         "directed": False,
         "multigraph": False,
@@ -92,13 +99,13 @@ def save(topology: Topology, path: str | Path) -> None:
 def _numbered(contents: _Contents, stem: str) -> Topology:
     ids = _in_order(contents.ids)
     number = {each: peer for peer, each in enumerate(ids)}
-    distinct, loops = set(), 0
-    for a, b in contents.edges:
-        if a == b:
-            loops += 1
-        else:
-            distinct.add((min(number[a], number[b]), max(number[a], number[b])))
-    repeats = len(contents.edges) - loops - len(distinct)
+    slots: list[Edges] = []
+    repeats = loops = 0
+    for links in contents.slots:
+        pairs = [(number[a], number[b]) for a, b in links if a != b]
+        slots.append(frozenset((min(pair), max(pair)) for pair in pairs))
+        repeats += len(pairs) - len(slots[-1])
+        loops += len(links) - len(pairs)
     notes = [*contents.notes]
     if contents.directed:
         notes.append("Directions were dropped: links work both ways.")
@@ -106,12 +113,10 @@ def _numbered(contents: _Contents, stem: str) -> Topology:
         notes.append(f"Repeated links were merged: {repeats} fewer.")
     if loops:
         notes.append(f"Links of a node to itself were dropped: {loops} fewer.")
-    return Topology(
-        name=contents.name or stem,
-        edges=tuple(sorted(distinct)),
-        names=tuple(contents.names.get(each, each) for each in ids),
-        notes=tuple(notes),
-    )
+    name, names = contents.name or stem, tuple(contents.names.get(each, each) for each in ids)
+    if contents.varies:
+        return from_slots(name, names, slots, tuple(notes))
+    return Topology(name, tuple(sorted(slots[0])), names, tuple(notes))
 
 
 def _in_order(ids: list[str]) -> list[str]:
@@ -131,7 +136,11 @@ def _edge_list(data: bytes) -> _Contents:
                 f"line {number} has {len(fields)} fields; a link is two ids and nothing else"
             )
         edges.append((fields[0], fields[1]))
-    return _Contents(list(dict.fromkeys(end for edge in edges for end in edge)), edges)
+    return _Contents(_ends([edges]), [edges])
+
+
+def _ends(slots: list[list[tuple[str, str]]]) -> list[str]:
+    return list(dict.fromkeys(end for edges in slots for edge in edges for end in edge))
 
 
 def _decoded(data: bytes) -> str:
@@ -156,7 +165,7 @@ def _graphml(data: bytes) -> _Contents:
     edges = [(_attribute(link, "source"), _attribute(link, "target")) for link in links]
     default = "true" if graphs[0].get("edgedefault") == "directed" else "false"
     directed = any(link.get("directed", default) == "true" for link in links)
-    return _checked(_Contents(ids, edges, directed))
+    return _checked(_Contents(ids, [edges], directed=directed))
 
 
 def _attribute(element: ElementTree.Element, name: str) -> str:
@@ -166,13 +175,15 @@ def _attribute(element: ElementTree.Element, name: str) -> str:
     return value
 
 
-def _node_link(data: bytes) -> _Contents:
+def _json(data: bytes) -> _Contents:
     try:
         document = json.loads(_decoded(data))
     except TopologyError:
         raise
     except (ValueError, RecursionError) as error:
         raise TopologyError(f"not JSON: {error}") from error
+    if isinstance(document, list):
+        return _sequence(document)
     if not isinstance(document, dict):
         raise TopologyError("node-link JSON is an object with nodes and edges")
     nodes = _objects(document, "nodes")
@@ -184,13 +195,27 @@ def _node_link(data: bytes) -> _Contents:
     )
     contents = _Contents(
         ids=[_label(node, "id") for node in nodes],
-        edges=[(_label(link, "source"), _label(link, "target")) for link in links],
+        slots=[[(_label(link, "source"), _label(link, "target")) for link in links]],
         directed=document.get("directed") is True,
         names={str(node["id"]): node["name"] for node in nodes if _is_line(node.get("name"))},
         name=name if _is_line(name) else None,
         notes=tuple(filter(_is_line, notes)) if isinstance(notes, list) else (),
     )
     return _checked(contents)
+
+
+def _sequence(document: list[Any]) -> _Contents:
+    slots = []
+    for place, links in enumerate(document):
+        if not isinstance(links, list):
+            raise TopologyError(f"graph {place} of the sequence is no list of links")
+        for link in links:
+            if not (isinstance(link, list) and len(link) == 2 and all(map(_is_id, link))):
+                raise TopologyError(
+                    f"a link of graph {place} is no pair of ids, which are text or integers"
+                )
+        slots.append([(str(a), str(b)) for a, b in links])
+    return _Contents(_ends(slots), slots, varies=True)
 
 
 def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -202,9 +227,13 @@ def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _label(row: dict[str, Any], key: str) -> str:
     value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if not _is_id(value):
         raise TopologyError(f"every {key!r} in node-link JSON is text or an integer")
     return str(value)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _is_line(value: object) -> bool:
@@ -216,7 +245,7 @@ def _checked(contents: _Contents) -> _Contents:
     known = set(contents.ids)
     if len(known) < len(contents.ids):
         raise TopologyError("two nodes have the same id")
-    for end in (end for edge in contents.edges for end in edge):
+    for end in _ends(contents.slots):
         if end not in known:
             raise TopologyError(f"an edge ends at {end!a}, which is no node of the graph")
     return contents
@@ -224,7 +253,7 @@ def _checked(contents: _Contents) -> _Contents:
 
 _PARSERS: dict[str, Callable[[bytes], _Contents]] = {
     ".graphml": _graphml,
-    ".json": _node_link,
+    ".json": _json,
     ".edges": _edge_list,
     ".edgelist": _edge_list,
     ".txt": _edge_list,

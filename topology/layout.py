@@ -52,7 +52,7 @@ def paths(topology: Topology, points: Points) -> list[Points]:
     if family == "torus":
         step = min(float(np.linalg.norm(line[1] - line[0])) for line in lines)
         return [_around(line, step) for line in lines]
-    if family in ("exponential", "watts-strogatz"):
+    if family in ("exponential", "one-peer-exponential", "watts-strogatz"):
         step = float(np.linalg.norm(points[1] - points[0]))
         return [_across(line, step) for line in lines]
     return lines
@@ -193,6 +193,8 @@ _LAYOUTS: dict[str, Callable[[int], Points]] = {
     "hypercube": _ranks,
     "tree": _layers,
     "exponential": _circle,
+    "one-peer-exponential": _circle,
+    "random-matching": _circle,
     "watts-strogatz": _circle,
 }
 

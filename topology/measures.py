@@ -9,6 +9,10 @@ import numpy as np
 from topology.distances import hop_counts
 from topology.graph import Topology
 from topology.mixing import spectral_gap
+from topology.varying import SPREAD_LIMIT, Varying, slots_to_spread
+
+SLOTS_COUNTED = 256
+"""The most slots whose links are counted."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,40 @@ class Measures:
     """
 
 
+@dataclass(frozen=True)
+class VaryingMeasures(Measures):
+    """The same of all slots together, and those of a graph that varies over time."""
+
+    period: int | None
+    """After so many slots they come again; None: never."""
+
+    slot_edges_min: int
+    slot_edges_max: int
+    """Links in one slot, among the first `SLOTS_COUNTED`."""
+
+    spread_slots: int | None
+    """Slots until everyone has what each had at the start, see `topology.varying`.
+
+    None: more than `SPREAD_LIMIT`.
+    """
+
+
 def measure(topology: Topology) -> Measures:
     """Return the measures of a topology: seconds at 5,000 peers, and no more than that at fewer."""
+    if isinstance(topology, Varying):
+        slots = min(topology.period or SLOTS_COUNTED, SLOTS_COUNTED)
+        counts = [len(topology.edges_at(slot)) for slot in range(slots)]
+        return VaryingMeasures(
+            **vars(_measure(topology)),
+            period=topology.period,
+            slot_edges_min=min(counts),
+            slot_edges_max=max(counts),
+            spread_slots=slots_to_spread(topology),
+        )
+    return _measure(topology)
+
+
+def _measure(topology: Topology) -> Measures:
     degrees = [len(topology.neighbours(peer)) for peer in topology.nodes]
     counts = hop_counts(topology)
     hops = np.arange(1, len(counts) + 1)
@@ -82,6 +118,14 @@ def describe(topology: Topology, measures: Measures) -> str:
         "mean path": f"{measures.mean_path:,.2f} hops",
         "spectral gap": f"{measures.spectral_gap:.3g}",
     }
+    if isinstance(measures, VaryingMeasures):
+        rows["topology"] += ", varying over time"
+        least, most = measures.slot_edges_min, measures.slot_edges_max
+        rows["links"] += f" in all, {least:,}{f' to {most:,}' * (least < most)} at a time"
+        period, spread = measures.period, measures.spread_slots
+        rows["slots"] = "each drawn anew" if period is None else f"{period:,}, again and again"
+        beyond = f"more than {SPREAD_LIMIT:,}" if spread is None else f"{spread:,}"
+        rows["spread"] = f"{beyond} slot{'s' * (spread != 1)} from everyone to everyone"
     width = max(map(len, rows)) + 2
     lines = [f"{label:<{width}}{value}" for label, value in rows.items()]
     return "\n".join([*lines, *topology.notes])

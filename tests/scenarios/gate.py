@@ -117,13 +117,13 @@ def _this_peer() -> str:
 
 def _put_gates() -> None:
     """Let this process ask at each point."""
-    from peer import launcher
+    from peer import control
     from peer.gossip import Gossip
     from peer.reporting import ReportingTrainer
     from peer.store import EntryStore
     from peer.zeromq import Transport
 
-    send, start, train = launcher._send, Gossip.start, ReportingTrainer.train
+    send, start, train = control.send, Gossip.start, ReportingTrainer.train
     bind, append = Transport.__init__, EntryStore.append
 
     def gated_send(channel: Any, message: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ def _put_gates() -> None:
         for entry in entries if durable else ():
             ask(f"stored {entry.origin} {entry.sequence}")
 
-    launcher._send, Gossip.start = gated_send, gated_start
+    control.send, Gossip.start = gated_send, gated_start
     Transport.__init__, EntryStore.append = gated_bind, gated_append
     ReportingTrainer.train = gated_train
 

@@ -1,0 +1,125 @@
+"""A base: what a replica keeps of the entries that everybody has, in place of the entries (C3).
+
+It is the cut of a round that the whole roster has acknowledged: the version vector, and K sums (for
+FedKSeed-Pro 3K). Its size hangs on N and K only, so it is also the snapshot from which a peer that
+comes late starts, however old the run is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from peer.accumulator import Accumulator
+from peer.cut import Cut
+from peer.entry import HASH_BYTES, NUMBER_LIMIT
+from peer.errors import MalformedMessage
+from peer.units import Units
+
+_INTEGER: Final = np.dtype("<i8")
+_LARGEST: Final = 2**28
+"""Bytes of sums that a base may unpack to (2**25 sums)."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The state after the rounds before `round`, as all have acknowledged it.
+
+    Attributes:
+        round: the first one that is not in it.
+        versions: origin -> how many of its entries are in it.
+        sum: of the hashes of these entries, mod 2**128.
+        histories: of the hashes of the histories among them, as `Cut.sum`.
+        arrays: int64, shape (3, K): sums, magnitudes, counts.
+    """
+
+    round: int
+    versions: Mapping[int, int]
+    sum: int
+    histories: int
+    arrays: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, round_: int, versions: Mapping[int, int], sum_: int, cut: Cut) -> Base:
+        """Return the base of a cut."""
+        a = cut.accumulator
+        arrays = np.stack([a.sums, a.magnitudes, a.counts])
+        return cls(round_, versions, sum_, cut.sum, arrays)
+
+    def cut(self, units: Units) -> Cut:
+        """Return the cut that it stands for."""
+        return Cut(Accumulator(units, *self.arrays), self.histories)
+
+    def pack(self) -> bytes:
+        """Return its one encoding."""
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return bytes(
+            msgpack.packb(
+                [
+                    self.round,
+                    dict(self.versions),
+                    self.sum.to_bytes(HASH_BYTES, "little"),
+                    self.histories.to_bytes(HASH_BYTES, "little"),
+                    self.arrays.shape[1],
+                    zlib.compress(self.arrays.astype(_INTEGER).tobytes(), 6),
+                ]
+            )
+        )
+
+    @classmethod
+    def unpack(cls, content: bytes) -> Base:
+        """Return the base that `pack` has made bytes of.
+
+        Raises:
+            MalformedMessage: the bytes are none.
+        """
+        try:
+            fields = msgpack.unpackb(content, max_ext_len=0, strict_map_key=False)
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            raise MalformedMessage(f"a base is not msgpack: {type(error).__name__}") from None
+        if not isinstance(fields, list) or len(fields) != 6:
+            raise MalformedMessage("a base has 6 fields")
+        round_, versions, total, histories, candidates, packed = fields
+        numbers = [round_, candidates]
+        if type(versions) is not dict:
+            raise MalformedMessage("a base has a version vector")
+        numbers += [*versions, *versions.values()]
+        if not all(type(number) is int and 0 <= number < NUMBER_LIMIT for number in numbers):
+            raise MalformedMessage("the numbers of a base are below 2**32")
+        if not all(type(field) is bytes for field in (total, histories, packed)):
+            raise MalformedMessage("the sums of a base are binary")
+        if len(total) != HASH_BYTES or len(histories) != HASH_BYTES:
+            raise MalformedMessage(f"a sum of hashes takes {HASH_BYTES} bytes")
+        arrays = np.frombuffer(_inflated(packed, candidates), _INTEGER).reshape(3, candidates)
+        return cls(
+            round_,
+            versions,
+            int.from_bytes(total, "little"),
+            int.from_bytes(histories, "little"),
+            arrays.astype(np.int64),
+        )
+
+
+def _inflated(packed: bytes, candidates: int) -> bytes:
+    """Return 3 * candidates numbers of 8 bytes, and never make more of a short message."""
+    size: Any = 3 * candidates * _INTEGER.itemsize
+    if size > _LARGEST:
+        raise MalformedMessage("a base of more sums than any run has")
+    inflater = zlib.decompressobj()
+    try:
+        numbers = inflater.decompress(packed, size + 1)
+    except zlib.error as error:
+        raise MalformedMessage(f"the sums of a base are damaged: {error}") from None
+    if len(numbers) != size or not inflater.eof:
+        raise MalformedMessage(f"a base of {candidates} candidate seeds has other sums")
+    return numbers

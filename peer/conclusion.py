@@ -1,0 +1,96 @@
+"""What a launched run has come to: its rounds evaluated, and its peers' results summed up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peer.archive import Archive, read_archive
+from peer.chronicle import Chronicle
+from peer.entry import Kind
+from peer.fleet import Fleet
+from peer.places import Places
+from peer.progress import RunProgress
+from peer.records import RunFolder
+from peer.rounds import SyncRounds
+from peer.setup import Prepared
+from peer.summary import Outcome
+from peer.supervisor import Supervisor
+from peer.traffic import Traffic
+
+
+def conclude(
+    engine: str,
+    prepared: Prepared,
+    fleet: Fleet,
+    places: Places,
+    supervisor: Supervisor,
+    chronicle: Chronicle,
+    progress: RunProgress,
+) -> dict[str, Any]:
+    """Evaluate every round from the log of a peer that is there to the end, and sum the run up."""
+    removed = supervisor.incidents.removed
+    there = [m for m in fleet.members if m.result is not None and m.peer not in removed]
+    absent = [member for member in fleet.members if member not in there]
+    # What somebody had on disk and could not send any more has been published as well.
+    stores = [path for m in fleet.members if (path := m.folder / "log.sqlite").exists()]
+    archive = read_archive(stores, prepared.protocol)
+    _close_rounds(prepared, archive, supervisor, chronicle, progress)
+    accumulators = [RunFolder(member.folder).read_accumulator() for member in there]
+    traffic = Traffic()
+    for member in fleet.members:
+        for sender, receiver, count in RunFolder(member.folder).read_links().links():
+            traffic.add(sender, receiver, count)
+    results = [member.result for member in there if member.result is not None]
+    ended = [member.result for member in fleet.members if member.result is not None]
+    outcome = Outcome(
+        accumulator_digests=[accumulator.digest() for accumulator in accumulators],
+        model_digests=[result["model_digest"] for result in results if result["model_digest"]],
+        entries=archive.entries,
+        received=[result["received"] for result in results],
+        timeouts=sum(result["timeouts"] for result in ended),
+        missing=tuple(sorted({peer for result in results for peer in result["missing"]})),
+        traffic=traffic,
+        peak_memory_bytes=max(result["peak_memory_bytes"] for result in ended),
+        rejected=sum(result["rejected"] + result["garbage"] for result in ended),
+        accused={
+            member.peer: {int(peer): how for peer, how in member.result["accused"].items()}
+            for member in fleet.members
+            if member.result is not None
+        },
+        processes=[
+            {
+                "peer": member.peer,
+                "pid": member.pids[-1],
+                "address": places.addresses[member.peer],
+                "lives": len(member.pids),
+            }
+            for member in fleet.members
+            if member.pids
+        ],
+        exit_signals=[signal for member in fleet.members for signal in member.exit_signals],
+        befallen=supervisor.incidents.befallen,
+        absent=tuple(member.peer for member in absent),
+    )
+    return chronicle.finish(engine, accumulators, outcome)
+
+
+def _close_rounds(
+    prepared: Prepared,
+    archive: Archive,
+    supervisor: Supervisor,
+    chronicle: Chronicle,
+    progress: RunProgress,
+) -> None:
+    rounds = SyncRounds(prepared.protocol)
+    if archive.base is not None:
+        rounds.restart(archive.base.round, archive.base.cut(prepared.protocol.units))
+    for entry in archive.entries:
+        if entry.kind is Kind.HISTORY:
+            rounds.add(entry)
+    for done in range(rounds.current, prepared.protocol.rounds + 1):
+        if not chronicle.knows(done):
+            reports = list(supervisor.reports[done - 1].values())
+            sent = supervisor.sent(done)
+            progress.closed(done, chronicle.close(done, rounds.accumulator, reports, sent))
+        if not rounds.over:
+            rounds.close()

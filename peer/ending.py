@@ -1,0 +1,46 @@
+"""The end of a peer's run: when nobody needs it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from peer.links import ALIVE_TICKS, Link
+from peer.replica import Replica
+
+
+class Ending:
+    """Since when everything is settled.
+
+    Args:
+        replica: this peer's.
+        links: to all neighbours.
+    """
+
+    def __init__(self, replica: Replica, links: Mapping[int, Link]) -> None:
+        self._replica = replica
+        self._links = links
+        protocol = replica.protocol
+        self._stays = protocol.roster.last_of(replica.me, protocol.rounds) == protocol.rounds
+        self.settled_since: float | None = None
+
+    def live(self, now: float) -> list[tuple[int, Link]]:
+        """Return the neighbours that have been heard lately and have not left."""
+        since = now - ALIVE_TICKS * self._replica.protocol.tick
+        return [(peer, link) for peer, link in self._links.items() if link.alive(since)]
+
+    def settled(self, now: float) -> bool:
+        """Tell whether this peer, its log being closed, may go: nobody needs it any more.
+
+        Who stays to the end goes when every live neighbour has reported the same complete log; who
+        leaves before it, when each has had all that this peer had.
+        """
+        if self._stays and not self._replica.complete:
+            return False
+        digest = self._replica.log.digest()
+        ready = [link.agrees(digest) if self._stays else link.shared for _, link in self.live(now)]
+        if not all(ready):
+            self.settled_since = None
+            return False
+        if self.settled_since is None:
+            self.settled_since = now
+        return now >= self.settled_since + self._replica.protocol.linger

@@ -1,0 +1,116 @@
+"""When entries may be folded into a base: as soon as the whole roster has acknowledged a cut.
+
+Every history says, by the digest of the cut that it started from, that its origin holds exactly the
+histories of all rounds before; a peer that has not trained for long says the same in an ACK. Where
+the digest is the one that this peer had for that round, the origin has acknowledged it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+from peer.base import Base
+from peer.cut import Cut
+from peer.entry import Entry, Kind
+from peer.log import HASH_MODULUS, EntryLog
+from peer.protocol import Protocol
+from peer.wire import FRAME_LIMIT
+
+IDLE_ROUNDS: Final = 32
+"""A peer that has published nothing in so many rounds says with an ACK that it is up to date."""
+
+_SUM_BYTES: Final = 24
+"""Of sum, magnitude and count of a candidate seed, at most."""
+
+
+def fits(protocol: Protocol) -> bool:
+    """Tell whether a base of this run fits into a frame, so that it can be sent as a snapshot."""
+    room = FRAME_LIMIT // 2 - 12 * len(protocol.roster.rows)
+    return protocol.candidate_seeds * _SUM_BYTES <= room
+
+
+class Folding:
+    """Who has acknowledged the cut that is to be folded next.
+
+    Args:
+        protocol: the agreement of the run.
+        me: this peer, which acknowledges its own cuts.
+        base: the present one, if any.
+    """
+
+    def __init__(self, protocol: Protocol, me: int, base: Base | None = None) -> None:
+        self._protocol = protocol
+        self._me = me
+        self.base = base
+        self._digests: dict[int, bytes] = {}
+        self._early: defaultdict[int, list[Entry]] = defaultdict(list)
+        self._newest = -1
+        self._target: Cut | None = None
+        self._target_round = 0
+        # A bit for each peer, as sets would be the largest part of a replica.
+        self._acknowledged = self._nobody()
+        self._excused = 0
+
+    def heard(self, entry: Entry) -> None:
+        """Take note of what an entry acknowledges."""
+        if entry.kind is Kind.END:
+            return
+        if entry.round > self._newest:
+            self._early[entry.round].append(entry)
+        elif self._digests.get(entry.round) == entry.cut:
+            self._acknowledged[entry.origin >> 3] |= 1 << (entry.origin & 7)
+
+    def excuse(self, origin: int) -> None:
+        """Wait for no word of an origin any more."""
+        self._excused |= 1 << origin
+
+    def entered(self, round_: int, cut: Cut, log: EntryLog) -> Base | None:
+        """Take note of the cut that this peer has for a round; return a base if one is ready."""
+        base = self._ready(log) if self._target is not None else None
+        if base is not None or self._target is None:
+            self.base = base or self.base
+            self._target, self._target_round = cut, round_
+            self._digests.clear()
+            self._acknowledged = self._nobody()
+        self._digests[round_] = cut.digest
+        self._newest = round_
+        for entry in self._early.pop(round_, ()):
+            self.heard(entry)
+        return base
+
+    def _nobody(self) -> bytearray:
+        return bytearray(len(self._protocol.roster.rows) // 8 + 1)
+
+    def _ready(self, log: EntryLog) -> Base | None:
+        """Return the base at the target, if every member has acknowledged it.
+
+        None too where late entries have come to its rounds since, or where too few of its round's
+        entries bear witness to it to convince somebody who comes late; a later cut will do.
+        """
+        acknowledged = int.from_bytes(self._acknowledged, "little")
+        present = acknowledged | self._excused | 1 << self._me
+        members = self._protocol.roster.members(self._target_round)
+        if present.bit_count() < len(members) or any(not present >> peer & 1 for peer in members):
+            return None
+        assert self._target is not None
+        versions = {origin: log.base_length(origin) for origin in log.versions()}
+        total = self.base.sum if self.base else 0
+        histories = self.base.histories if self.base else 0
+        waiting: dict[int, int] = {}
+        witnesses = 0
+        for entry in log:
+            witnesses += self._protocol.is_witness(entry, self._target_round, self._target.digest)
+            # What stands before a history in its log goes with it; what stands after it stays.
+            hashes = waiting.pop(entry.origin, 0) + entry.hash
+            if entry.kind is Kind.HISTORY and entry.round < self._target_round:
+                versions[entry.origin] = entry.sequence + 1
+                histories += entry.hash
+                total += hashes
+            else:
+                waiting[entry.origin] = hashes
+        convincing = self._protocol.convinces(witnesses, self._target_round)
+        if histories % HASH_MODULUS != self._target.sum or not convincing:
+            self._target = None
+            return None
+        return Base.of(self._target_round, versions, total % HASH_MODULUS, self._target)

@@ -1,0 +1,95 @@
+"""How two neighbours meet: greetings, what must be equal, and the refusal where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from peer import wire
+from peer.errors import MalformedMessage
+from peer.events import LinkRefused
+from peer.links import Link, differing
+from peer.outbox import Outbox
+from peer.replica import Replica
+
+LONGEST_RETRY: Final = 64
+"""Ticks between greetings to a neighbour that has not answered for long, at most."""
+
+
+class Meeting:
+    """The greetings of one peer.
+
+    Args:
+        replica: what is told of in a greeting.
+        links: to all neighbours.
+        outbox: takes the messages.
+    """
+
+    def __init__(self, replica: Replica, links: Mapping[int, Link], outbox: Outbox) -> None:
+        self._replica = replica
+        self._protocol = replica.protocol
+        self._links = links
+        self._outbox = outbox
+
+    def greet(self, neighbour: int, now: float) -> None:
+        """Say HELLO to a neighbour, and expect it to answer."""
+        link = self._links[neighbour]
+        link.greeted = now
+        link.retry = min(2 * link.retry or self._protocol.tick, LONGEST_RETRY * self._protocol.tick)
+        self._hello(neighbour, answer=False)
+
+    def greet_again(self, now: float) -> None:
+        """Say HELLO once more where it, or the answer, may have been lost.
+
+        Ever more seldom, as each waits in the queue of a neighbour that is not there yet.
+        """
+        for neighbour, link in self._links.items():
+            if not link.met and not link.deaf and now >= link.greeted + link.retry:
+                self.greet(neighbour, now)
+
+    def stray(self, neighbour: int, link: Link, now: float) -> None:
+        """Answer a neighbour that takes this peer for an acquaintance from before a restart."""
+        if not link.refused and now >= link.greeted + self._protocol.tick:
+            self.greet(neighbour, now)
+
+    def greeted(self, hello: wire.Hello, neighbour: int, link: Link, now: float) -> None:
+        """Open the link to a neighbour that says HELLO, or refuse it.
+
+        Raises:
+            MalformedMessage: it speaks for another peer.
+        """
+        if hello.sender != neighbour:
+            raise MalformedMessage(f"peer {hello.sender} greets on the link of peer {neighbour}")
+        if hello.agreement != self._protocol.digest:
+            link.open, link.refused = False, False
+            self._outbox.send(neighbour, wire.Refusal(self._protocol.fields))
+            link.refused = True
+            return
+        link.open, link.refused, link.left, link.up = True, False, False, True
+        link.digest, link.complete, link.told = hello.digest, False, None
+        link.behind = hello.digest != self._replica.log.digest()
+        if not hello.answer:
+            self._hello(neighbour, answer=True)
+        if link.behind:
+            link.versions_at = now
+            self._outbox.send(neighbour, versions_of(self._replica))
+
+    def refused(self, refusal: wire.Refusal, neighbour: int, link: Link) -> None:
+        """Shut the link to a neighbour that says what it runs; tell it the same once."""
+        if not link.refused:
+            link.open = False
+            self._outbox.send(neighbour, wire.Refusal(self._protocol.fields))
+            link.refused = True
+        names = differing(self._protocol.fields, refusal.fields)
+        self._outbox.emit(LinkRefused(neighbour, names))
+
+    def _hello(self, neighbour: int, *, answer: bool) -> None:
+        digest = self._replica.log.digest()
+        hello = wire.Hello(self._replica.me, self._protocol.digest, digest, answer)
+        self._outbox.send(neighbour, hello)
+
+
+def versions_of(replica: Replica) -> wire.Versions:
+    """Return what tells a neighbour which entries are held, and up to which round in a base."""
+    base = replica.base
+    return wire.Versions(replica.log.versions(), 0 if base is None else base.round)

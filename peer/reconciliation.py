@@ -1,0 +1,146 @@
+"""How two neighbours whose digests differ come to the same log.
+
+At a tick each is told the digest, if there is something new. Where a neighbour's differs, it is
+answered with what is new here, and when that did not help with the whole version vector; what is
+missing is asked for, and what lies below a base comes with the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from peer import wire
+from peer.entry import Kind
+from peer.links import HEARTBEAT_TICKS, Link
+from peer.meeting import versions_of
+from peer.outbox import Outbox
+from peer.repair import Repair
+from peer.replica import Replica
+
+
+class Reconciliation:
+    """The exchange of digests, news, versions and bases with all neighbours.
+
+    Args:
+        replica: this peer's.
+        repair: what is new, awaited and asked for.
+        links: to all neighbours.
+        outbox: takes the messages.
+
+    Attributes:
+        next_tick: when the neighbours are to be told something again.
+        proofs: of origins' equivocations, by origin.
+    """
+
+    def __init__(
+        self, replica: Replica, repair: Repair, links: Mapping[int, Link], outbox: Outbox
+    ) -> None:
+        self._replica = replica
+        self._repair = repair
+        self._links = links
+        self._outbox = outbox
+        self._tick = replica.protocol.tick
+        self._digest_at_tick = b""
+        self.next_tick = 0.0
+        self.proofs: dict[int, wire.Proof] = {}
+
+    @property
+    def changed(self) -> bool:
+        """Whether something has come since the last tick."""
+        return self._replica.log.digest() != self._digest_at_tick
+
+    def wake(self, now: float) -> None:
+        """Have a tick soon: something has to be told."""
+        soon = now + self._tick
+        if soon < self.next_tick:
+            self.next_tick = soon
+
+    def tick(self, now: float) -> None:
+        """Tell every neighbour that needs it the digest, and set the time of the next tick."""
+        digest = self._digest_at_tick = self._replica.log.digest()
+        complete = self._replica.complete
+        restless = self._replica.over
+        last_told = now
+        for neighbour, link in self._links.items():
+            if link.deaf:
+                continue
+            restless |= not link.open or link.digest != digest
+            if link.open and link.digest_is_due(digest, complete, now, self._tick):
+                self._outbox.send(neighbour, wire.Digest(digest, complete))
+            last_told = min(last_told, link.told_at)
+        self._repair.turn()
+        quiet = last_told + HEARTBEAT_TICKS * self._tick
+        self.next_tick = now + self._tick if restless else max(now + self._tick, quiet)
+
+    def differ(self, neighbour: int, link: Link, now: float) -> None:
+        """Tell a neighbour whose digest differs what is new here, or where nothing is, all."""
+        self.wake(now)
+        if now < link.answered_at + self._tick:
+            return
+        digest = self._replica.log.digest()
+        news = self._repair.news()
+        if news and link.announced != digest:
+            link.announced, link.answered_at = digest, now
+            self._outbox.send(neighbour, wire.Announce(news))
+        elif not self.changed:
+            link.answered_at = now
+            self._tell_all(neighbour, link, now)
+            for proof in self.proofs.values():
+                self._outbox.send(neighbour, proof)
+
+    def compare(self, message: wire.Versions, neighbour: int, link: Link, now: float) -> None:
+        """Ask for what a neighbour has and this peer lacks, or for the base that it is in.
+
+        Where it lacks something itself it is told so, or it would have to wait for a digest.
+        """
+        replica, theirs = self._replica, message.versions
+        link.behind = False
+        mine = replica.base.round if replica.base is not None else 0
+        lost = message.round > replica.rounds.current and bool(replica.log.missing(theirs))
+        if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
+            link.asked, link.versions = True, theirs
+            self._outbox.send(neighbour, wire.Behind(message.round))
+        else:
+            self.pull(neighbour, theirs, now)
+        held = replica.log.versions().items()
+        lacks = any(theirs.get(origin, 0) < length for origin, length in held)
+        if lacks and now >= link.versions_at + self._tick:
+            self._tell_all(neighbour, link, now)
+
+    def _tell_all(self, neighbour: int, link: Link, now: float) -> None:
+        link.versions_at = now
+        self._outbox.send(neighbour, versions_of(self._replica))
+
+    def pull(self, neighbour: int, versions: Mapping[int, int], now: float) -> None:
+        """Ask a neighbour for what it has and this peer lacks."""
+        want = self._repair.want(neighbour, versions, now)
+        if want is not None:
+            self._links[neighbour].asked = True
+            self._outbox.send(neighbour, want)
+
+    def ask(self, now: float) -> None:
+        """Ask for what has been announced and has not come in time."""
+        for neighbour, want in self._repair.overdue(now, lambda n: self._links[n].deaf).items():
+            self._links[neighbour].asked = True
+            self._outbox.send(neighbour, want)
+
+    def answer(self, want: wire.Want, neighbour: int, link: Link, now: float) -> None:
+        """Send what a neighbour asks for; the base, too, where that begins below it."""
+        log = self._replica.log
+        if any(start < log.base_length(origin) for origin, start, _ in want.ranges):
+            self.send_base(neighbour, link, now)
+        for batch in self._repair.answer(want):
+            self._outbox.send(neighbour, batch)
+
+    def send_base(self, neighbour: int, link: Link, now: float) -> None:
+        """Send the base with those who acknowledge it, at most once a tick."""
+        base = self._replica.base
+        if base is None or now < link.base_sent_at + self._tick:
+            return
+        link.base_sent_at = now
+        witnesses = tuple(
+            entry
+            for entry in self._replica.log
+            if entry.kind is Kind.HISTORY and entry.round == base.round
+        )
+        self._outbox.send(neighbour, wire.Snapshot(base, witnesses))

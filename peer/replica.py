@@ -1,0 +1,160 @@
+"""A replica: the log of entries, and everything that follows from it.
+
+    log --histories--> rounds --cut--> folding --base--> log
+     \\--ENDs--> closed logs
+
+Whatever way an entry, a base or a proof has come, it goes through here, so that a replica which was
+rebuilt from its disk is the one that was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from peer.base import Base
+from peer.entry import Entry, Kind
+from peer.folding import Folding, fits
+from peer.log import EntryLog
+from peer.protocol import Protocol
+from peer.rounds import SCHEDULES, Rounds
+
+
+class Replica:
+    """The state of one peer.
+
+    Args:
+        me: this peer's place in the roster.
+        protocol: the agreement of the run.
+        log: what is known from an earlier life, above `base`.
+        base: what that life had of a neighbour's, if any.
+
+    Attributes:
+        rounds: which round it is in, and the cut that it trains from.
+        last_word: the round of its own last history or ACK; -1: none.
+        taken: how many entries and bases have been taken in this life.
+    """
+
+    def __init__(
+        self, me: int, protocol: Protocol, log: EntryLog, base: Base | None = None
+    ) -> None:
+        self.me = me
+        self.protocol = protocol
+        self.log = log
+        self.rounds: Rounds = SCHEDULES[protocol.schedule](protocol)
+        self.last_word = -1
+        self.taken = 0
+        roster, rounds = protocol.roster, protocol.rounds
+        self._last_round = roster.last_of(me, rounds)
+        # A bit for each peer whose END is awaited, as sets would be the largest part of a replica.
+        self._open = roster.lasting
+        folds = protocol.folding and protocol.schedule == "sync" and fits(protocol)
+        self._folding = Folding(protocol, me) if folds else None
+        if base is not None:
+            self.go_on_from(base)
+        else:
+            for entry in log:
+                self._note(entry)
+
+    @property
+    def base(self) -> Base | None:
+        """What it keeps of the entries that everybody has, if it has folded any."""
+        return self._folding.base if self._folding is not None else None
+
+    @property
+    def folds(self) -> bool:
+        """Whether entries are folded, so that there are bases."""
+        return self._folding is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether this peer has been through all rounds that it is a member in."""
+        return self.rounds.current >= self._last_round
+
+    @property
+    def complete(self) -> bool:
+        """Whether every log of the roster is held up to its END."""
+        return not self._open
+
+    @property
+    def open_logs(self) -> tuple[int, ...]:
+        """The peers whose END is awaited."""
+        return tuple(peer for peer in range(self._open.bit_length()) if self.awaits_end(peer))
+
+    def awaits_end(self, peer: int) -> bool:
+        """Tell whether a peer's END is awaited."""
+        return bool(self._open >> peer & 1)
+
+    def trains(self) -> bool:
+        """Tell whether this peer is active in the current round."""
+        return self.protocol.roster.is_active(self.me, self.rounds.current)
+
+    def may_close(self) -> bool:
+        """Tell whether the current round, if any, has everything that has to be waited for."""
+        if self.over or self.rounds.awaited():
+            return False
+        return not self.trains() or self.rounds.has(self.me)
+
+    def add(self, entry: Entry) -> None:
+        """Add a checked entry that is not held yet.
+
+        Raises:
+            Gap, Equivocation: see `EntryLog.add`.
+        """
+        self.log.add(entry)
+        self.taken += 1
+        self._note(entry)
+
+    def entered(self) -> None:
+        """Take note of the round that this peer has entered; fold what everybody has."""
+        if self._folding is None:
+            return
+        base = self._folding.entered(self.rounds.current, self.rounds.cut, self.log)
+        if base is not None:
+            self.log.rebase(base.versions, base.sum)
+
+    def needs(self, base: Base) -> bool:
+        """Tell whether another base, with the present one within it, has what is missing here."""
+        mine = self.base.versions if self.base is not None else {}
+        within = all(base.versions.get(origin, 0) >= length for origin, length in mine.items())
+        return within and (bool(self.log.missing(base.versions)) or self.cut_short(base.versions))
+
+    def cut_short(self, versions: Mapping[int, int]) -> bool:
+        """Tell whether others hold what an origin has published past its conviction here."""
+        convictions = self.log.convictions.items()
+        return any(versions.get(origin, 0) > number for origin, number in convictions)
+
+    def take(self, base: Base) -> None:
+        """Put a checked base of a neighbour's under what is held above it."""
+        self.taken += 1
+        self.log.rebase(base.versions, base.sum)
+        self.go_on_from(base)
+
+    def go_on_from(self, base: Base) -> None:
+        """Build all that follows from the log anew, above a base."""
+        self._folding = Folding(self.protocol, self.me, base)
+        self.rounds.restart(base.round, base.cut(self.protocol.units))
+        for entry in self.log:
+            self._note(entry)
+
+    def convict(self, origin: int, sequence: int) -> None:
+        """Drop what an origin has published from a number on, and wait for it no more."""
+        dropped = self.log.convict(origin, sequence)
+        self.rounds.remove(entry for entry in dropped if entry.kind is Kind.HISTORY)
+        self.rounds.give_up(origin)
+        self._open &= ~(1 << origin)
+        if self._folding is not None:
+            self._folding.excuse(origin)
+
+    def _note(self, entry: Entry) -> None:
+        """Let every part know of an entry that has come into the log."""
+        if entry.kind is Kind.END:
+            protocol = self.protocol
+            if entry.round == protocol.roster.last_of(entry.origin, protocol.rounds):
+                self._open &= ~(1 << entry.origin)
+            return
+        if entry.kind is Kind.HISTORY:
+            self.rounds.add(entry)
+        if entry.origin == self.me:
+            self.last_word = entry.round
+        if self._folding is not None:
+            self._folding.heard(entry)

@@ -1,0 +1,119 @@
+"""What the state machine has found, each as short as it can be told."""
+
+from __future__ import annotations
+
+import numpy as np
+from gossip_machine import TICK, Network, Plan
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.entry import Entry, Kind, make_history
+from peer.folding import Folding
+from peer.gossip import Gossip
+from peer.gradients import encode as encode_gradients
+from peer.log import EntryLog
+from peer.protocol import Protocol
+from peer.wire import Behind, Digest, Hello, Snapshot, decode, encode
+
+SYNC = Plan(
+    seed=1,
+    peers=5,
+    gossip="flood",
+    schedule="sync",
+    weighted=False,
+    signed=False,
+    rounds=12,
+    first=(0, 0, 0, 0, 10),
+)
+LATE = 4
+
+
+def history(protocol: Protocol, origin: int, round_: int, cut: bytes) -> Entry:
+    """An entry of an origin that has published in every round."""
+    data, scale = encode_gradients(np.array([0.5, -0.25]), protocol.gradient_bytes)
+    weight = protocol.roster.weight(origin, round_, protocol.step_size)
+    return make_history(
+        origin,
+        round_,
+        round_,
+        weight=weight,
+        cut=cut,
+        scale=scale,
+        gradients=data,
+        indices=None,
+    )
+
+
+@given(odd=st.lists(st.sets(st.integers(0, 3)), min_size=8, max_size=8))
+def test_a_base_convinces_whoever_comes_late(odd: list[set[int]]) -> None:
+    """Peers that went on without somebody's entry start a round from cuts of their own.
+
+    They acknowledge a later cut, so a base could be folded with too few witnesses of its own round,
+    and no honest peer would take it from another.
+    """
+    protocol = SYNC.protocol
+    folding, log, cut = Folding(protocol, 1), EntryLog(), protocol.cuts.empty()
+    for round_, others in enumerate(odd):
+        base = folding.entered(round_, cut, log)
+        if base is not None:
+            log.rebase(base.versions, base.sum)
+        if base is not None and base.round:
+            witnesses = [e for e in log if (e.kind, e.round) == (Kind.HISTORY, base.round)]
+            protocol.check_base(base, witnesses)
+        started = {peer: bytes(8) if peer in others else cut.digest for peer in range(4)}
+        histories = [history(protocol, peer, round_, started[peer]) for peer in started]
+        for entry in histories:
+            log.add(entry)
+            folding.heard(entry)
+        cut = protocol.cuts.extended(cut, histories)
+
+
+def in_round_nine() -> Network:
+    """A run in which all but the late peer have come so far, and have folded."""
+    network = Network(SYNC)
+    for peer in range(LATE):
+        network.start(peer)
+    for _ in range(200):
+        network.sweep()
+        if all(gossip.rounds.current == 9 for gossip in network.lives.values()):
+            break
+    assert {gossip.rounds.current for gossip in network.lives.values()} == {9}
+    for sender in SYNC.graph[LATE]:
+        network.queues[sender, LATE].clear()
+    return network
+
+
+def test_who_is_told_versions_gets_the_base_that_it_asks_for_then() -> None:
+    """The question comes within the tick, in which it was not answered as VERSIONS had been."""
+    network = in_round_nine()
+    sender = min(SYNC.graph[LATE])
+    gossip, now = network.lives[sender], network.now
+    assert gossip.base is not None
+    assert gossip.base.round
+    hello = Hello(LATE, SYNC.protocol.digest, gossip.log.digest(), answer=True)
+    gossip.receive(encode(hello), LATE, now)
+    gossip.advance(now + TICK)
+    answer = gossip.receive(encode(Digest(bytes(8), False)), LATE, now + 2 * TICK)
+    assert [neighbour for neighbour, _ in answer.messages] == [LATE]
+    output = gossip.receive(encode(Behind(gossip.base.round)), LATE, now + 2.1 * TICK)
+    assert [type(decode(frame)) for _, frame in output.messages] == [Snapshot]
+
+
+def test_a_second_copy_of_a_base_is_no_fault_of_the_neighbour() -> None:
+    """Nor is one that an earlier life had asked for."""
+    network = in_round_nine()
+    network.start(LATE)
+    bases: list[tuple[int, bytes]] = []
+    for _ in range(20):
+        network.sweep()
+        for sender in SYNC.graph[LATE]:
+            frames = network.queues[sender, LATE]
+            bases += [(sender, frame) for frame in frames if isinstance(decode(frame), Snapshot)]
+    assert network.figures["snapshots"] == 1
+    sender, frame = bases[0]
+    late = Gossip(LATE, SYNC.graph[LATE], SYNC.protocol)
+    late.start(0.0)
+    hello = Hello(sender, SYNC.protocol.digest, bytes(8), answer=True)
+    late.receive(encode(hello), sender, 0.0)
+    assert late.receive(frame, sender, 0.0).events == []
+    assert late.rejections[sender] == 0
