@@ -7,7 +7,7 @@ is new to them, and what does not come by itself is asked for.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Final
 from typing import Protocol as Interface
 
@@ -25,7 +25,7 @@ class Dissemination(Interface):
 
     patience: float
 
-    def push_to(self, entry: Entry, sender: int | None) -> Iterable[int]:
+    def push_to(self, entry: Entry, sender: int | None) -> Collection[int]:
         """Return the neighbours that get a new entry at once, `sender` having brought it."""
 
     def duplicate(self, origin: int, sender: int) -> bool:

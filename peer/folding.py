@@ -49,7 +49,7 @@ class Folding:
         self._target: Cut | None = None
         self._target_round = 0
         # A bit for each peer, as sets would be the largest part of a replica.
-        self._acknowledged = 0
+        self._acknowledged = self._nobody()
         self._excused = 0
 
     def heard(self, entry: Entry) -> None:
@@ -59,7 +59,7 @@ class Folding:
         if entry.round > self._newest:
             self._early[entry.round].append(entry)
         elif self._digests.get(entry.round) == entry.cut:
-            self._acknowledged |= 1 << entry.origin
+            self._acknowledged[entry.origin >> 3] |= 1 << (entry.origin & 7)
 
     def excuse(self, origin: int) -> None:
         """Wait for no word of an origin any more."""
@@ -72,12 +72,15 @@ class Folding:
             self.base = base or self.base
             self._target, self._target_round = cut, round_
             self._digests.clear()
-            self._acknowledged = 0
+            self._acknowledged = self._nobody()
         self._digests[round_] = cut.digest
         self._newest = round_
         for entry in self._early.pop(round_, ()):
             self.heard(entry)
         return base
+
+    def _nobody(self) -> bytearray:
+        return bytearray(len(self._protocol.roster.rows) // 8 + 1)
 
     def _ready(self, log: EntryLog) -> Base | None:
         """Return the base at the target, if every member has acknowledged it.
@@ -85,7 +88,8 @@ class Folding:
         None too where late entries have come to its rounds since, or where too few of its round's
         entries bear witness to it to convince somebody who comes late; a later cut will do.
         """
-        present = self._acknowledged | self._excused | 1 << self._me
+        acknowledged = int.from_bytes(self._acknowledged, "little")
+        present = acknowledged | self._excused | 1 << self._me
         members = self._protocol.roster.members(self._target_round)
         if present.bit_count() < len(members) or any(not present >> peer & 1 for peer in members):
             return None

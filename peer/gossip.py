@@ -299,16 +299,17 @@ class Gossip:
                 self._take_base(message, neighbour, link, now)
 
     def _take_entry(self, entry: Entry, neighbour: int, now: float) -> None:
-        next_ = self.log.length(entry.origin)
-        if entry.sequence < next_ and self.log.holds(entry):
+        log = self.log
+        next_ = log.length(entry.origin)
+        if entry.sequence < next_ and log.holds(entry):
             self._take_again(entry, neighbour, now)
             return
         try:
             self.protocol.check(entry)
-            if self.log.convicted(entry.origin, entry.sequence):
+            if log.convictions and log.convicted(entry.origin, entry.sequence):
                 return
-            if entry.sequence == next_:
-                previous = self.log.last(entry.origin)
+            if entry.sequence == next_ > 0:
+                previous = log.last(entry.origin)
                 if previous is not None:
                     self.protocol.check_order(entry, previous)
             self._add(entry, neighbour, now)
@@ -322,7 +323,6 @@ class Gossip:
         except NeighbourError as error:
             self._conduct.reject(neighbour, error, now, self._replica.taken)
         else:
-            self._pace.close(now)
             self._pace.heard(now)
 
     def _take_again(self, entry: Entry, neighbour: int, now: float) -> None:
@@ -339,8 +339,9 @@ class Gossip:
         self._outbox.emit(EntryAdded(entry))
         self._repair.added(entry)
         self._reconciliation.wake(now)
-        for neighbour in self._dissemination.push_to(entry, sender):
-            self._outbox.push(neighbour, entry)
+        children = self._dissemination.push_to(entry, sender)
+        if children:
+            self._outbox.push(children, entry)
 
     def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:
         """Give entries that a neighbour has some time to come by themselves."""

@@ -25,6 +25,7 @@ from peer.errors import Equivocation, Gap
 
 DIGEST_BYTES: Final = 8
 HASH_MODULUS: Final = 2 ** (8 * HASH_BYTES)
+_HASH_MASK: Final = HASH_MODULUS - 1
 
 
 class Run:
@@ -76,6 +77,9 @@ class EntryLog:
         entries: those that it holds at first, each origin's in order.
         lengths: how many entries of each origin lie below, in a base.
         below: the sum of their hashes.
+
+    Attributes:
+        convictions: origin -> the number before which its log has been ended; not to be changed.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class EntryLog:
         self._runs: dict[int, Run] = {}
         self._lengths: Mapping[int, int] = lengths or {}
         self._sum = below
-        self._convictions: dict[int, int] = {}
+        self.convictions: dict[int, int] = {}
         self._digest: bytes | None = None
         for entry in entries:
             self.add(entry)
@@ -110,7 +114,7 @@ class EntryLog:
         if sequence > length:
             raise Gap(f"entry {sequence} of peer {origin} came, number {length} is missing")
         self._runs[origin] = Run.after(run, entry)
-        self._sum = (self._sum + entry.hash) % HASH_MODULUS
+        self._sum = self._sum + entry.hash & _HASH_MASK
         self._digest = None
         return True
 
@@ -199,9 +203,9 @@ class EntryLog:
                 runs[origin] = above
         self._runs, self._lengths = runs, lengths
         self._sum = total % HASH_MODULUS
-        self._convictions = {
+        self.convictions = {
             origin: max(sequence, lengths.get(origin, 0))
-            for origin, sequence in self._convictions.items()
+            for origin, sequence in self.convictions.items()
         }
         self._digest = None
 
@@ -219,18 +223,13 @@ class EntryLog:
         for entry in kept:
             self._runs[origin] = Run.after(self._runs.get(origin), entry)
         self._sum = (self._sum - sum(entry.hash for entry in dropped)) % HASH_MODULUS
-        self._convictions[origin] = sequence
+        self.convictions[origin] = sequence
         self._digest = None
         return dropped
 
     def convicted(self, origin: int, sequence: int) -> bool:
         """Tell whether an origin's log has been ended at or before a number."""
-        return sequence >= self._convictions.get(origin, sequence + 1)
-
-    @property
-    def convictions(self) -> Mapping[int, int]:
-        """Origin -> the number before which its log has been ended."""
-        return self._convictions
+        return sequence >= self.convictions.get(origin, sequence + 1)
 
     def __iter__(self) -> Iterator[Entry]:
         """Walk the entries above the base, by origin and then by sequence number."""
@@ -250,10 +249,10 @@ class EntryLog:
         """Return 8 bytes, indifferent to the order of arrival, that stand for all entries held."""
         if self._digest is None:
             hasher = hashlib.blake2b(self._sum.to_bytes(HASH_BYTES, "little"), digest_size=8)
-            for origin, sequence in sorted(self._convictions.items()):
+            for origin, sequence in sorted(self.convictions.items()):
                 hasher.update(origin.to_bytes(4, "little") + sequence.to_bytes(4, "little"))
             self._digest = hasher.digest()
         return self._digest
 
     def _allowed(self, origin: int, length: int) -> int:
-        return min(length, self._convictions.get(origin, length))
+        return min(length, self.convictions.get(origin, length))

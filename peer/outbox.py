@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from peer import wire
 from peer.entry import Entry
@@ -28,14 +28,16 @@ class Outbox:
         if not self._links[neighbour].deaf:
             self._messages.append((neighbour, wire.encode(message)))
 
-    def push(self, neighbour: int, entry: Entry) -> None:
-        """Push an entry to a neighbour.
+    def push(self, neighbours: Iterable[int], entry: Entry) -> None:
+        """Push an entry to neighbours.
 
         It travels alone, even if another goes the same way: which do is a matter of timing, and
         simulator and process are to send the same bytes (C5).
         """
-        if not self._links[neighbour].deaf:
-            self._messages.append((neighbour, wire.encode_entry(entry)))
+        frame = wire.encode_entry(entry)
+        for neighbour in neighbours:
+            if not self._links[neighbour].deaf:
+                self._messages.append((neighbour, frame))
 
     def prune(self, neighbour: int, origin: int) -> None:
         """Ask a neighbour to push an origin's entries no more."""

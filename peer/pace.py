@@ -82,7 +82,7 @@ class Pace:
         replica, rounds, protocol = self._replica, self._replica.rounds, self._protocol
         if replica.over:
             self.deadline = now + protocol.settle_timeout
-            if replica.me in replica.open_logs:
+            if replica.awaits_end(replica.me):
                 sequence = replica.log.length(replica.me)
                 self._publish(make_end(replica.me, sequence, self._last_round, self._sign), now)
             return
@@ -110,7 +110,9 @@ class Pace:
             self.enter(now)
 
     def heard(self, now: float) -> None:
-        """Set the clock anew after an entry has come."""
+        """Close what an entry that has come has completed, and set the clock anew."""
+        if not self._replica.rounds.awaited():
+            self.close(now)
         if self._replica.over:
             # Whoever is still heard of is waited for; only silence counts against the time.
             self.deadline = now + self._protocol.settle_timeout

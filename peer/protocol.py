@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from peer.units import SUM_LIMIT, Units
 
 WEIGHT_TOLERANCE = 1e-6
 """Relative difference that a received weight may have from one computed here from the roster."""
+
+_CHECKED_KEPT: Final = 2**14
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,8 @@ class Protocol:
     disconnects: bool = True
     tick: float = 1.0
     linger: float = 0.2
-
-    def __post_init__(self) -> None:
-        # Replicas of one process share the agreement, and every entry comes over several links.
-        object.__setattr__(self, "check", lru_cache(2**14)(self.check))
+    # Replicas of one process share the agreement, and every entry comes over several links.
+    _checked: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property
     def cuts(self) -> Cuts:
@@ -125,6 +125,14 @@ class Protocol:
             RefusedEntry: no honest peer of this run publishes such an entry.
             Forgery: its origin has not signed it.
         """
+        if entry.content in self._checked:
+            return
+        self._check(entry)
+        if len(self._checked) == _CHECKED_KEPT:
+            self._checked.clear()
+        self._checked.add(entry.content)
+
+    def _check(self, entry: Entry) -> None:
         if entry.origin >= len(self.roster.rows):
             raise RefusedEntry(f"peer {entry.origin} is not on the roster")
         if entry.sequence >= self.longest_log:

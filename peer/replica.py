@@ -45,7 +45,8 @@ class Replica:
         self.taken = 0
         roster, rounds = protocol.roster, protocol.rounds
         self._last_round = roster.last_of(me, rounds)
-        self._open = set(range(len(roster.rows))) - roster.evicted
+        # A bit for each peer whose END is awaited, as sets would be the largest part of a replica.
+        self._open = roster.lasting
         folds = protocol.folding and protocol.schedule == "sync" and fits(protocol)
         self._folding = Folding(protocol, me) if folds else None
         if base is not None:
@@ -77,7 +78,11 @@ class Replica:
     @property
     def open_logs(self) -> tuple[int, ...]:
         """The peers whose END is awaited."""
-        return tuple(sorted(self._open))
+        return tuple(peer for peer in range(self._open.bit_length()) if self.awaits_end(peer))
+
+    def awaits_end(self, peer: int) -> bool:
+        """Tell whether a peer's END is awaited."""
+        return bool(self._open >> peer & 1)
 
     def trains(self) -> bool:
         """Tell whether this peer is active in the current round."""
@@ -136,7 +141,7 @@ class Replica:
         dropped = self.log.convict(origin, sequence)
         self.rounds.remove(entry for entry in dropped if entry.kind is Kind.HISTORY)
         self.rounds.give_up(origin)
-        self._open.discard(origin)
+        self._open &= ~(1 << origin)
         if self._folding is not None:
             self._folding.excuse(origin)
 
@@ -145,7 +150,7 @@ class Replica:
         if entry.kind is Kind.END:
             protocol = self.protocol
             if entry.round == protocol.roster.last_of(entry.origin, protocol.rounds):
-                self._open.discard(entry.origin)
+                self._open &= ~(1 << entry.origin)
             return
         if entry.kind is Kind.HISTORY:
             self.rounds.add(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -62,6 +63,11 @@ class Roster:
         if not self.first and not self.last:
             return everybody
         return [peer for peer in everybody if self.is_member(peer, round_)]
+
+    @cached_property
+    def lasting(self) -> int:
+        """A bit for each peer whose END is awaited; the replicas of a process share it."""
+        return sum(1 << peer for peer in range(len(self.rows)) if peer not in self.evicted)
 
     def changes(self) -> list[int]:
         """Return the rounds, in order, from which the members are others than before."""

@@ -67,11 +67,10 @@ class SyncRounds:
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._early: defaultdict[int, list[Entry]] = defaultdict(list)
+        self._early: defaultdict[int, dict[int, Entry]] = defaultdict(dict)
         self._silent: set[int] = set()
         self.current = 0
         self.cut = protocol.cuts.empty()
-        self._missing: set[int] = set()
         self._enter()
 
     @property
@@ -87,13 +86,12 @@ class SyncRounds:
     def add(self, entry: Entry) -> None:
         """Take a new history from the log: into the cut, or aside if it is early."""
         # A peer that is heard again is waited for again.
-        self._silent.discard(entry.origin)
+        if self._silent:
+            self._silent.discard(entry.origin)
         if entry.round < self.current:
             self.cut = self._protocol.cuts.extended(self.cut, (entry,))
-            return
-        self._early[entry.round].append(entry)
-        if entry.round == self.current:
-            self._missing.discard(entry.origin)
+        else:
+            self._early[entry.round][entry.origin] = entry
 
     def remove(self, entries: Iterable[Entry]) -> None:
         """Take histories back that have been dropped from the log."""
@@ -101,8 +99,7 @@ class SyncRounds:
             if entry.round < self.current:
                 self.cut = self._protocol.cuts.extended(self.cut, (entry,), -1)
             else:
-                self._early[entry.round].remove(entry)
-        self._enter()
+                del self._early[entry.round][entry.origin]
 
     def restart(self, round_: int, cut: Cut) -> None:
         """Go on from another cut, in a round not before `round_`; the histories are added anew."""
@@ -113,15 +110,19 @@ class SyncRounds:
 
     def has(self, origin: int) -> bool:
         """Tell whether an active origin's entry of the current round is held."""
-        return origin not in self._missing
+        return origin in self._arrived or origin not in self._active
 
     def missing(self) -> tuple[int, ...]:
         """Return the active peers whose entry of the current round is not held."""
-        return tuple(sorted(self._missing))
+        return tuple(peer for peer in self._active if peer not in self._arrived)
 
     def awaited(self) -> bool:
         """Tell whether anybody is missing who has not been given up as silent."""
-        return not self._missing <= self._silent
+        # Asked for every entry that comes, so first by numbers alone.
+        number = len(self._active) - len(self._arrived)
+        if number == 0 or number > len(self._silent):
+            return number > 0
+        return any(peer not in self._silent for peer in self.missing())
 
     def give_up(self, origin: int) -> None:
         """Wait for an origin no longer, until it is heard again."""
@@ -129,15 +130,15 @@ class SyncRounds:
 
     def close(self) -> None:
         """Close the current round: fold its entries in; who is missing now counts as silent."""
-        self._silent |= self._missing
-        self.cut = self._protocol.cuts.extended(self.cut, self._early.pop(self.current, ()))
+        self._silent.update(self.missing())
+        arrived = self._early.pop(self.current)
+        self.cut = self._protocol.cuts.extended(self.cut, arrived.values())
         self.current += 1
         self._enter()
 
     def _enter(self) -> None:
-        arrived = {entry.origin for entry in self._early.get(self.current, ())}
-        active = () if self.over else self._protocol.roster.active(self.current)
-        self._missing = set(active) - arrived
+        self._active = () if self.over else self._protocol.roster.active(self.current)
+        self._arrived = self._early[self.current]
 
 
 class AsyncRounds:

@@ -136,7 +136,7 @@ def build_trees(
     if isinstance(graph, topology.Varying):
         return None
     neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
-    if latencies is None:
+    if latencies is None or len(set(latencies.values())) == 1:
         return Trees(neighbours, roster)
     return Trees(neighbours, roster, lambda a, b: latencies[a, b])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from peer.wire import is_payload
 from peer.zmtp import framing_bytes, handshake_bytes
@@ -57,10 +58,14 @@ class Traffic:
 
     Args:
         curve: whether links are encrypted, which makes all that ZMTP adds longer.
+
+    Attributes:
+        framing: returns what a frame of so many bytes costs beyond these.
     """
 
     def __init__(self, *, curve: bool = False) -> None:
         self._curve = curve
+        self.framing = lru_cache(2**12)(lambda length: framing_bytes(length, curve=curve))
         self._links: defaultdict[tuple[int, int], LinkCount] = defaultdict(LinkCount)
 
     def count(self, sender: int, receiver: int, frame: bytes) -> None:
@@ -70,10 +75,6 @@ class Traffic:
     def link(self, sender: int, receiver: int) -> LinkCount:
         """Return the count of one directed link, to which more may be added."""
         return self._links[sender, receiver]
-
-    def framing(self, length: int) -> int:
-        """Return what a frame of `length` bytes costs beyond these."""
-        return framing_bytes(length, curve=self._curve)
 
     def count_handshake(self, sender: int, receiver: int, *, dialled: bool) -> None:
         """Count the sender's part in making a connection, which it has dialled or answered."""

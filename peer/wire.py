@@ -223,10 +223,14 @@ def batches(entries: Iterable[Entry]) -> list[Entries]:
     return [*found, Entries(tuple(batch))] if batch else found
 
 
-@lru_cache(maxsize=2**12)
 def encode_entry(entry: Entry) -> bytes:
     """Return the frame of a message of one entry, as pushing sends it to one neighbour or more."""
-    return encode(Entries((entry,)))
+    return _pushed(entry.content)
+
+
+@lru_cache(maxsize=2**12)
+def _pushed(content: bytes) -> bytes:
+    return bytes(msgpack.packb([2, [content]]))
 
 
 def is_payload(frame: bytes) -> bool:

@@ -86,6 +86,7 @@ class Network:
         self._model = model or LinkModel()
         self._has_fates = self._model.has_fates
         self._bandwidth = self._model.bandwidth
+        self._is_plain = not (self._has_fates or self._bandwidth)
         self._links: dict[tuple[int, int], _Link] = {}
         self._cuts: list[frozenset[int]] = []
         self._down: set[tuple[int, int]] = set()
@@ -102,7 +103,7 @@ class Network:
         if not link.up:
             self._stopped += 1
             self._lose(sender, receiver, frame)
-        elif not (self._has_fates or self._bandwidth):
+        elif self._is_plain:
             link.sent += 1
             schedule = self._schedule
             schedule.at(schedule.now + link.latency, self._deliver, sender, receiver, frame)

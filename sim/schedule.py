@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 Action = Callable[..., None]
@@ -33,12 +33,9 @@ class Schedule:
 
     def run(self) -> None:
         """Let all events happen, and those that come of them, until there are none."""
-        for action, arguments in self._walk():
-            action(*arguments)
-
-    def _walk(self) -> Iterator[_Event]:
-        """Go through all events; what is made on the way, for now or later, comes in its turn."""
         while self._times:
-            self.now = heapq.heappop(self._times)
-            yield from self._due[self.now]
-            del self._due[self.now]
+            now = self.now = heapq.heappop(self._times)
+            # What is made on the way for this very time joins the end of the list, and is met.
+            for action, arguments in self._due[now]:
+                action(*arguments)
+            del self._due[now]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from peer.entry import Entry, Sign
-from peer.events import Event, Finished, Output, RoundStarted
+from peer.events import EntryAdded, Event, Finished, Output, RoundStarted
 from peer.gossip import Gossip
 from peer.protocol import Protocol
 from peer.scenario import Incident, Script
@@ -205,27 +205,26 @@ class World:
 
     def _follow(self, peer: int, gossip: Gossip, output: Output) -> None:
         """Do what an output asks for, and set the peer's alarm."""
-        events = output.events
+        messages, events = output.messages, output.events
         if events:
-            self._store(peer, events)
-        if output.messages:
+            stored = self.seats[peer].stored
+            for event in events:
+                if stored is not None:
+                    stored.take(event)
+                self._observe(peer, event)
+        if messages:
             send = self.network.send
-            for neighbour, frame in output.messages:
+            for neighbour, frame in messages:
                 send(peer, neighbour, frame)
-        higher = bool(events) and self._heed(peer, events)
+        # Almost all events are entries that have been added, and nothing more is to be done.
+        heeds = bool(events) and (len(events) > 1 or type(events[0]) is not EntryAdded)
+        higher = heeds and self._heed(peer, events)
         due = gossip.timer
         if due is not None and due < self._alarms[peer]:
             self._alarms[peer] = due
             self.schedule.at(due, self._ring, peer, due)
         if higher:
             self._strike()
-
-    def _store(self, peer: int, events: Sequence[Event]) -> None:
-        stored = self.seats[peer].stored
-        for event in events:
-            if stored is not None:
-                stored.take(event)
-            self._observe(peer, event)
 
     def _heed(self, peer: int, events: Sequence[Event]) -> bool:
         """Do what events ask for; tell whether a round has begun that nobody was in before."""

@@ -5,45 +5,34 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-PURE = (
-    "accumulator",
-    "dissemination",
-    "entry",
-    "errors",
-    "events",
-    "gossip",
-    "gradients",
-    "importance",
-    "latency",
-    "links",
-    "log",
-    "philox",
-    "protocol",
-    "repair",
-    "roster",
-    "rounds",
-    "scenario",
-    "seeds",
-    "traffic",
-    "trainer",
-    "units",
-    "wire",
-    "zmtp",
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+(PURE,) = (
+    [module.removeprefix("peer.") for module in contract["source_modules"]]
+    for contract in CONTRACTS
+    if contract["name"].startswith("the protocol is pure")
 )
+"""The modules that the import checker, too, holds to it."""
+
 ALLOWED = {
     "__future__",
+    "bisect",
     "collections",
+    "cryptography",
     "dataclasses",
     "difflib",
     "enum",
     "functools",
     "hashlib",
+    "heapq",
     "itertools",
     "math",
     "msgpack",
@@ -53,6 +42,8 @@ ALLOWED = {
     "statistics",
     "struct",
     "typing",
+    "weakref",
+    "zlib",
 }
 FORBIDDEN = {
     "asyncio",
@@ -117,7 +108,11 @@ def test_a_pure_module_draws_no_numbers_and_opens_no_files(name: str) -> None:
         if isinstance(node, ast.Attribute):
             assert node.attr != "random"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in {"open", "print", "input", "hash", "id", "__import__"}
+            assert node.func.id not in {"open", "print", "input", "id", "__import__"}
+        if isinstance(node, ast.FunctionDef) and node.name != "__hash__":
+            # Sets and dictionaries may hash; nothing else may come of numbers that differ by run.
+            names = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+            assert "hash" not in names
         assert not isinstance(node, ast.Global)
 
 

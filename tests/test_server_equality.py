@@ -59,8 +59,9 @@ def server(run: Experiment) -> tuple[str, str]:
                 if not np.isnan(g):
                     exact = Fraction(float(g))
                     sums[j] += round(weight * exact * 2**units.fraction_bits)
-                    magnitudes[j] += round(abs(exact) * 2**units.magnitude_bits)
-                    counts[j] += 1
+                    if run.is_pro:
+                        magnitudes[j] += round(abs(exact) * 2**units.magnitude_bits)
+                        counts[j] += 1
     end = state()
     z, unit = DISTRIBUTIONS[run.perturbation], exponent - units.fraction_bits
     candidates = seeds.candidate_seeds(run.seed, k)

@@ -83,7 +83,8 @@ CHANGES: dict[str, Any] = {
     "method": "fedkseed-pro",
     "trainer": "synthetic",
     "perturbation": "gaussian",
-    "gossip": None,
+    "gossip": "flood",
+    "schedule": "async",
     "gradient_bytes": 2,
     "gradient_bound": 512.0,
     "model": None,
@@ -106,6 +107,9 @@ CHANGES: dict[str, Any] = {
     "duplication": 0.1,
     "reordering": 0.1,
     "side_by_side": 2,
+    "tick": 0.5,
+    "sign": True,
+    "fold": False,
     "scenario": parse_scenario([{"verb": "crash", "peer": 1, "time": 1.5}]),
 }
 """Another value of each option that defines a run; None: there is none, or not here."""
