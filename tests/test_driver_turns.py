@@ -24,7 +24,7 @@ TRAINER = SyntheticTrainer(ROOT_SEED)
 class Leaves:
     """A transport to neighbours that live in this process and answer as soon as they are sent to.
 
-    Peer 0 is the one that is driven; all others of the roster have a link to it, and to nobody else.
+    Peer 0 is the one that is driven; all others of the roster have a link to it and to nobody else.
     """
 
     def __init__(self, protocol: Protocol) -> None:
