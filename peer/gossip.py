@@ -341,6 +341,9 @@ class Gossip:
         self._repair.added(entry)
         self._reconciliation.wake(now)
         children = self._dissemination.push_to(entry, sender)
+        if sender is not None and self._repair.was_asked(entry.origin, sender):
+            # Others may have had it for long: who has yet to tell is not flooded with the past.
+            children = [child for child in children if self._links[child].met]
         if children:
             self._outbox.push(children, entry)
 
