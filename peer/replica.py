@@ -132,6 +132,8 @@ class Replica:
     def go_on_from(self, base: Base) -> None:
         """Build all that follows from the log anew, above a base."""
         self._folding = Folding(self.protocol, self.me, base)
+        for origin in self.log.convictions:
+            self._folding.excuse(origin)
         self.rounds.restart(base.round, base.cut(self.protocol.units))
         for entry in self.log:
             self._note(entry)
@@ -154,6 +156,9 @@ class Replica:
             return
         if entry.kind is Kind.HISTORY:
             self.rounds.add(entry)
+            if entry.origin in self.log.convictions:
+                # What it wrote before its lie may come late, and is no sign of life.
+                self.rounds.give_up(entry.origin)
         if entry.origin == self.me:
             self.last_word = entry.round
         if self._folding is not None:
