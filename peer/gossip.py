@@ -330,7 +330,8 @@ class Gossip:
     def _take_again(self, entry: Entry, neighbour: int, now: float) -> None:
         """Count a second copy, and see to it that there will be no third."""
         self.duplicates += 1
-        self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content))
+        # It has come in a message with others, as the answers to what was asked several times do.
+        self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content), messages=0)
         asked = self._repair.was_asked(entry.origin, neighbour)
         if not asked and self._dissemination.duplicate(entry.origin, neighbour):
             self._outbox.prune(neighbour, entry.origin)
@@ -342,6 +343,9 @@ class Gossip:
         self._repair.added(entry)
         self._reconciliation.wake(now)
         children = self._dissemination.push_to(entry, sender)
+        if sender is not None and self._repair.was_asked(entry.origin, sender):
+            # Others may have had it for long: who has yet to tell is not flooded with the past.
+            children = [child for child in children if self._links[child].met]
         if children:
             self._outbox.push(children, entry)
 

@@ -64,6 +64,8 @@ class Reconciliation:
         for neighbour, link in self._links.items():
             if link.deaf:
                 continue
+            if link.digest == digest:
+                link.versions = {}
             restless |= not link.open or link.digest != digest
             if link.open and link.digest_is_due(digest, complete, now, self._tick):
                 self._outbox.send(neighbour, wire.Digest(digest, complete))
@@ -94,13 +96,13 @@ class Reconciliation:
         Where it lacks something itself it is told so, or it would have to wait for a digest.
         """
         replica, theirs = self._replica, message.versions
-        link.behind = False
+        link.behind, link.versions = False, theirs
         mine = replica.base.round if replica.base is not None else 0
         # Who has yet to begin is in round 0, whatever it holds.
         whole = replica.rounds.whole_before(message.round)
         lost = not whole and bool(replica.log.missing(theirs))
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
-            link.asked, link.versions = True, theirs
+            link.asked = True
             self._outbox.send(neighbour, wire.Behind(message.round))
         else:
             self.pull(neighbour, theirs, now)
