@@ -94,7 +94,7 @@ class Folding:
         if present.bit_count() < len(members) or any(not present >> peer & 1 for peer in members):
             return None
         assert self._target is not None
-        versions = {origin: log.base_length(origin) for origin in log.versions()}
+        versions = {o: length for o in log.versions() if (length := log.base_length(o))}
         total = self.base.sum if self.base else 0
         histories = self.base.histories if self.base else 0
         waiting: dict[int, int] = {}

@@ -134,6 +134,8 @@ class Replica:
     def go_on_from(self, base: Base) -> None:
         """Build all that follows from the log anew, above a base."""
         self._folding = Folding(self.protocol, self.me, base)
+        for origin in self.log.convictions:
+            self._folding.excuse(origin)
         self.rounds.restart(base.round, base.cut(self.protocol.units))
         self.over = self.rounds.current >= self._last_round
         for entry in self.log:
@@ -157,6 +159,9 @@ class Replica:
             return
         if entry.kind is HISTORY:
             self.rounds.add(entry)
+            if entry.origin in self.log.convictions:
+                # What it wrote before its lie may come late, and is no sign of life.
+                self.rounds.give_up(entry.origin)
         if entry.origin == self.me:
             self.last_word = entry.round
         if self._folding is not None:

@@ -84,6 +84,7 @@ class Trees:
         waiting = present.copy()
         waiting[origin] = False
         level = np.array([origin])
+        capped = True
         while waiting.any():
             found = [self._adopt(origin, level, waiting, room, parents)]
             while len(found[-1]):
@@ -91,9 +92,11 @@ class Trees:
                 found.append(self._adopt(origin, level, waiting, room, parents))
             level = np.concatenate(found)
             if not len(level):
-                if np.all(room > EAGER_CAP):
+                if not capped:
+                    # Who waits still cannot be reached by those who are there.
                     break
-                # The cap leaves somebody out: from here on everybody takes whom it can.
+                # The cap may leave somebody out: from here on everybody takes whom it can.
+                capped = False
                 level = np.flatnonzero(present & ~waiting)
                 room[:] = len(present)
         return parents

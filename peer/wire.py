@@ -13,6 +13,7 @@
     10   PROOF     entry, entry                                    control
     11   BEHIND    round                                           control
     12   SNAPSHOT  base, [entry, ...]                              control
+    13   HEADS     [[origin, start, digest], ...]                  control
 
 Meeting (also after a restart: whoever is new asks, the other answers):
 
@@ -36,6 +37,14 @@ Who lacks what the other has folded into its base gets the base itself:
 
     A --BEHIND--> B
     A <--SNAPSHOT-- B
+
+Where version vectors are equal and digests are not, an origin has signed two contents under one
+number, and each side holds one of them:
+
+    A --HEADS--> B                      digests of each log from a number on, by ascending origin
+    A <--WANT--- B
+    A --ENTRIES--> B                    B holds both now, and proves it
+    A <--PROOF--- B
 
 The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
 
@@ -166,6 +175,13 @@ class Snapshot:
     witnesses: tuple[Entry, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What my logs hold: (origin, start, digest of the entries from there on), by origin."""
+
+    heads: tuple[tuple[int, int, bytes], ...]
+
+
 Message: TypeAlias = (
     Hello
     | Entries
@@ -179,6 +195,7 @@ Message: TypeAlias = (
     | Proof
     | Behind
     | Snapshot
+    | Heads
 )
 
 
@@ -209,6 +226,8 @@ def encode(message: Message) -> bytes:
             parts = [11, round_]
         case Snapshot(base, witnesses):
             parts = [12, base.pack(), [entry.content for entry in witnesses]]
+        case Heads(heads):
+            parts = [13, heads]
     return bytes(msgpack.packb(parts))
 
 
@@ -362,6 +381,15 @@ def _snapshot(fields: list[Any]) -> Snapshot:
     return Snapshot(Base.unpack(fields[0]), witnesses)
 
 
+def _heads(fields: list[Any]) -> Heads:
+    heads = []
+    for one in _list(fields[0]):
+        origin, start, digest = _exactly(one, 3)
+        heads.append((_number(origin), _number(start), _digest(digest)))
+    _ascending([origin for origin, _, _ in heads])
+    return Heads(tuple(heads))
+
+
 def _exactly(value: Any, length: int) -> list[Any]:
     if len(_list(value)) != length:
         raise MalformedMessage(f"an array of {length} was expected")
@@ -392,6 +420,7 @@ _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     10: ("PROOF", 2, _proof),
     11: ("BEHIND", 1, lambda f: Behind(_number(f[0]))),
     12: ("SNAPSHOT", 2, _snapshot),
+    13: ("HEADS", 1, _heads),
 }
 
 _cached = lru_cache(maxsize=2**12)(_decode)

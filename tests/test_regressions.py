@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from gossip_machine import TICK, Network, Plan
+import pytest
+from gossip_machine import Network
+from gossip_plan import TICK, Plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.entry import Entry, Kind, make_history
+from peer.entry import Entry, Kind, make_end, make_history
 from peer.folding import Folding
 from peer.gossip import Gossip
 from peer.gradients import encode as encode_gradients
 from peer.log import EntryLog
 from peer.protocol import Protocol
+from peer.roster import Roster
+from peer.trees import Trees
 from peer.wire import Behind, Digest, Hello, Snapshot, decode, encode
 
 SYNC = Plan(
@@ -117,3 +121,34 @@ def test_a_second_copy_of_a_base_is_no_fault_of_the_neighbour() -> None:
     late.receive(encode(hello), sender, 0.0)
     assert late.receive(frame, sender, 0.0).events == []
     assert late.rejections[sender] == 0
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("peers", [3, 30])
+def test_a_tree_ends_where_those_who_are_there_are_not_connected(peers: int) -> None:
+    """The search went on for ever when somebody between them was to join later."""
+    line = {peer: [p for p in (peer - 1, peer + 1) if 0 <= p < peers] for peer in range(peers)}
+    first = (0, 5, *[0] * (peers - 2))
+    trees = Trees(line, Roster((1,) * peers, 1.0, 7, first))
+    assert [trees.children(0, 0, peer) for peer in (0, 1)] == [[], []]
+    assert [trees.children(0, 5, peer) for peer in (0, 1)] == [[1], [2]]
+
+
+def test_equal_bases_are_equal_bytes() -> None:
+    """A base named those, too, who had been heard of and of whom nothing was in it."""
+    protocol, packed = SYNC.protocol, []
+    for heard in ([], [make_end(LATE, 0, SYNC.rounds)]):
+        folding, log, cut = Folding(protocol, 1), EntryLog(heard), protocol.cuts.empty()
+        for round_ in range(6):
+            base = folding.entered(round_, cut, log)
+            if base is not None:
+                log.rebase(base.versions, base.sum)
+            histories = [history(protocol, peer, round_, cut.digest) for peer in range(LATE)]
+            for entry in histories:
+                log.add(entry)
+                folding.heard(entry)
+            cut = protocol.cuts.extended(cut, histories)
+        assert folding.base is not None
+        assert folding.base.round
+        packed.append(folding.base.pack())
+    assert packed[0] == packed[1]
