@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import networkx as nx
@@ -15,7 +16,7 @@ from peer.entry import Entry, make_end
 from peer.events import Banned, Convicted, EntryAdded, Finished, Rejected, RoundTimedOut
 from peer.gossip import Gossip
 from peer.protocol import Protocol
-from peer.wire import Entries, Proof, encode
+from peer.wire import Entries, Proof, decode, encode
 
 RING = nx.cycle_graph(6)
 GRAPHS = {
@@ -286,21 +287,41 @@ def test_a_proof_of_what_lies_in_the_base_leaves_the_base_alone() -> None:
     assert gossip.base.sum == before
 
 
-def test_peers_with_different_bases_agree_on_what_is_left() -> None:
-    """Whoever has folded the least drops more at first, and takes the greater base."""
-    protocol = agreement(5, signed=True, rounds=12, round_timeout=500.0)
-    mesh = Mesh(nx.complete_graph(5), protocol, blocked=lambda s, r, now: cut(s, r, now))
-
-    def cut(sender: int, receiver: int, now: float) -> bool:
-        return 4 in (sender, receiver) and 2.0 < now < 3.0
-
+def test_a_proof_is_sent_over_each_link_a_few_times_at_most() -> None:
+    """Also where it is older than the bases of those who pass it on."""
+    protocol = agreement(5, signed=True, rounds=8, round_timeout=500.0)
+    mesh = Mesh(nx.complete_graph(5), protocol)
     mesh.start()
-    mesh.run(until=2.2)
-    lie = Proof(*contents(protocol, 3))
-    mesh.deliver(2, 4, encode(lie))
-    mesh.run(until=3.2)
+    mesh.run(until=2.7)
+    assert all(life.gossip.log.base_length(3) > 0 for life in mesh.lives.values())
+    mesh.deliver(2, 4, encode(Proof(*contents(protocol, 3))))
+    mesh.run()
+    proofs = Counter((s, r) for _, s, r, frame in mesh.sent if type(decode(frame)) is Proof)
+    assert max(proofs.values()) <= 2
+    honest = [life for peer, life in mesh.lives.items() if peer != 3]
+    assert all({event.neighbour for event in life.of(Banned)} == {3} for life in honest)
+
+
+@pytest.mark.parametrize("deaf_from", [1.02, 1.52, 2.02, 2.52])
+def test_peers_with_different_bases_agree_on_what_is_left(deaf_from: float) -> None:
+    """Whoever has folded the least drops the most at first, and takes the greater base."""
+    protocol = agreement(5, signed=True, rounds=12, round_timeout=500.0)
+    mesh = Mesh(
+        nx.complete_graph(5),
+        protocol,
+        blocked=lambda _s, receiver, now: receiver == 4 and deaf_from < now < deaf_from + 1.0,
+    )
+    mesh.start()
+    mesh.run(until=deaf_from + 0.7)
+    lengths = {peer: life.gossip.log.base_length(3) for peer, life in mesh.lives.items()}
+    assert lengths[4] < lengths[0], "peer 4 is behind"
+    lie = encode(Proof(*contents(protocol, 3)))
+    mesh.deliver(2, 4, lie)
+    assert mesh.gossip(4).log.length(3) == lengths[4]
     mesh.run()
     honest = [life for peer, life in mesh.lives.items() if peer != 3]
     assert len({life.gossip.log.digest() for life in honest}) == 1
     assert len({life.gossip.rounds.accumulator.digest() for life in honest}) == 1
-    assert len({tuple(life.gossip.log.convictions.items()) for life in honest}) == 1
+    assert all(life.gossip.log.convictions == {3: lengths[0]} for life in honest)
+    assert all(life.gossip.finished == Finished(()) for life in honest)
+    assert all({event.neighbour for event in life.of(Banned)} == {3} for life in honest)
