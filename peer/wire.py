@@ -75,6 +75,9 @@ FRAME_LIMIT: Final = 2**21
 BATCH_BYTES: Final = 2**16
 """Several entries travel in messages of about this size in bytes."""
 
+PAYLOAD: Final = b"\x92\x02"
+"""How a frame made by `encode` begins if it carries entries."""
+
 _ITEMS_LIMIT: Final = 2**20
 _FIELDS_LIMIT: Final = 64
 _NAME_LIMIT: Final = 64
@@ -254,7 +257,7 @@ def _pushed(content: bytes) -> bytes:
 
 def is_payload(frame: bytes) -> bool:
     """Tell whether a frame made by `encode` carries entries."""
-    return frame[:2] == b"\x92\x02"
+    return frame.startswith(PAYLOAD)
 
 
 def decode(frame: bytes) -> Message:
