@@ -41,6 +41,7 @@ class Link:
         answered_at: when it was last answered with ANNOUNCE or VERSIONS.
         base_sent_at: when it was last sent a base.
         versions_at: when it was last sent VERSIONS.
+        heads_at: when it was last sent HEADS.
         announced: our digest when it was last sent ANNOUNCE.
         asked: it has been asked for entries, which may lie in its base, or for the base.
         versions: what it has last said to hold, until the digests are equal.
@@ -64,6 +65,7 @@ class Link:
     answered_at: float = -math.inf
     base_sent_at: float = -math.inf
     versions_at: float = -math.inf
+    heads_at: float = -math.inf
     announced: bytes = b""
     asked: bool = False
     versions: Mapping[int, int] = field(default_factory=dict)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gossip_machine import TICK, Network, Plan
+from gossip_machine import Network
+from gossip_plan import TICK, Plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.entry import Entry, Kind, make_history
+from peer.entry import Entry, Kind, make_end, make_history
 from peer.folding import Folding
 from peer.gossip import Gossip
 from peer.gradients import encode as encode_gradients
@@ -131,3 +132,23 @@ def test_a_tree_ends_where_those_who_are_there_are_not_connected(peers: int) -> 
     trees = Trees(line, Roster((1,) * peers, 1.0, 7, first))
     assert [trees.children(0, 0, peer) for peer in (0, 1)] == [[], []]
     assert [trees.children(0, 5, peer) for peer in (0, 1)] == [[1], [2]]
+
+
+def test_equal_bases_are_equal_bytes() -> None:
+    """A base named those, too, who had been heard of and of whom nothing was in it."""
+    protocol, packed = SYNC.protocol, []
+    for heard in ([], [make_end(LATE, 0, SYNC.rounds)]):
+        folding, log, cut = Folding(protocol, 1), EntryLog(heard), protocol.cuts.empty()
+        for round_ in range(6):
+            base = folding.entered(round_, cut, log)
+            if base is not None:
+                log.rebase(base.versions, base.sum)
+            histories = [history(protocol, peer, round_, cut.digest) for peer in range(LATE)]
+            for entry in histories:
+                log.add(entry)
+                folding.heard(entry)
+            cut = protocol.cuts.extended(cut, histories)
+        assert folding.base is not None
+        assert folding.base.round
+        packed.append(folding.base.pack())
+    assert packed[0] == packed[1]

@@ -6,7 +6,8 @@ import random
 from collections import Counter
 from typing import Any, ClassVar
 
-from gossip_machine import QUEUE, Network, Plan
+from gossip_machine import QUEUE, Network
+from gossip_plan import Plan
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (

@@ -34,6 +34,7 @@ def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
     Raises:
         UserError: this cannot be measured here.
     """
+    from peer.model import resolve_device
     from sim.bench import gossip, load, memory, rebuild, simulator, step
 
     measure = {
@@ -44,8 +45,10 @@ def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
         "simulator": simulator.bench_simulator,
     }
     names = BENCHES if name is None else (name,)
-    if "memory" in names or "simulator" in names:
-        memory.check_system(options)
+    if "memory" in names:
+        memory.check_system(resolve_device(options.device))
+    if "simulator" in names:
+        memory.check_system(resolve_device("cpu"))
     reports = {}
     for each in names:
         reports[each] = measure[each](options)

@@ -57,23 +57,23 @@ _TINY: Final = 10_000
 Bytes = dict[str, int]
 
 
-def check_system(options: BenchOptions) -> None:
+def check_system(device: torch.device) -> None:
     """Notice before anything is measured that private memory cannot be.
 
     Raises:
         UserError: the system does not tell.
     """
-    if resolve_device(options.device).type == "cpu" and not private_memory.is_told():
+    if device.type == "cpu" and not private_memory.is_told():
         raise UserError(
             "this system has no /proc/self/status that tells the anonymous memory of a process: "
-            "only `kseed bench rebuild` and `kseed bench step` work here"
+            "only `kseed bench rebuild`, `kseed bench step` and `kseed bench gossip` work here"
         )
 
 
 def bench_memory(options: BenchOptions) -> dict[str, Any]:
     """Measure the memory of a round; see `sim.bench.bench` and this module's docstring."""
-    check_system(options)
     device = resolve_device(options.device)
+    check_system(device)
     threads = options.threads or cores()
     programs = {
         name: Program(

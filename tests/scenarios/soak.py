@@ -3,7 +3,7 @@
     python -m tests.scenarios.soak [--events 1000000] [--seed 0]
 
 Runs are drawn one after the other, each goes on for some thousand moves and is then left in peace
-until it ends. Whatever a peer does is checked at once, as `gossip_machine` says. Ends with status 1
+until it ends. Whatever a peer does is checked at once, as `gossip_checks` says. Ends with status 1
 on a violation, naming the run and the move; the same seed leads to it again, and `--run` to that
 run alone.
 """
@@ -20,7 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gossip_machine import Network, draw_plan
+from gossip_machine import Network
+from gossip_plan import draw_plan
 
 EVENTS = ("delivered", "trained", "timers", "lost", "doubled", "crashes", "starts", "restarts")
 """What counts as an event: all that happens to a peer or to a frame."""
