@@ -93,12 +93,14 @@ class Connections:
 
     Attributes:
         expected: how many neighbours may come.
+        unheard: how many connections have ended without anybody's being heard on them.
         arrivals: a descriptor that is readable when bytes have come since the last look; None: what
             is held back cannot be told here.
     """
 
     def __init__(self, *, curve: bool, tcp: bool = True) -> None:
         self.expected = 0
+        self.unheard = 0
         self._epoll = select.epoll() if tcp and sys.platform == "linux" else None
         self.arrivals = self._epoll.fileno() if self._epoll is not None else None
         self._stirred: set[int] = set()
@@ -106,7 +108,7 @@ class Connections:
         self._by_descriptor: dict[int, Connection] = {}
         self._silent: dict[int, Connection] = {}
         self._admissions = 0
-        self._unheard: dict[int, _Unheard] = defaultdict(_Unheard)
+        self._admitted: dict[int, _Admitted] = defaultdict(_Admitted)
 
     def __len__(self) -> int:
         return len(self._by_descriptor)
@@ -134,12 +136,21 @@ class Connections:
     def ended(self, descriptor: int) -> None:
         """Take note of the end of a connection."""
         self._by_descriptor.pop(descriptor, None)
-        self._silent.pop(descriptor, None)
+        if self._silent.pop(descriptor, None) is not None:
+            self.unheard += 1
+
+    def knows(self, descriptor: int) -> bool:
+        """Return whether the connection with this descriptor has been taken note of."""
+        connection = self._by_descriptor.get(descriptor)
+        try:
+            return connection is not None and os.fstat(descriptor).st_ino == connection.inode
+        except OSError:
+            return False
 
     def admit(self, neighbour: int) -> int:
         """Let a neighbour in that has proved its key; return the number of this admission."""
         self._admissions += 1
-        self._unheard[neighbour].admit(self._admissions)
+        self._admitted[neighbour].admit(self._admissions)
         return self._admissions
 
     def heard(
@@ -166,7 +177,7 @@ class Connections:
         connection.neighbour, connection.admission = neighbour, admission
         self._silent.pop(descriptor, None)
         if admission is not None:
-            self._unheard[neighbour].hear()
+            self._admitted[neighbour].hear()
         mine = [other for other in self._by_descriptor.values() if other.neighbour == neighbour]
         if len(mine) > PER_NEIGHBOUR:
             self._shut(mine[0])
@@ -209,7 +220,7 @@ class Connections:
         if connection.neighbour is not None:
             return [connection.neighbour]
         # Strangers cannot send messages, so it is one of those that were let in and not heard.
-        suspects = [n for n, unheard in self._unheard.items() if unheard.since(connection.since)]
+        suspects = [n for n, letin in self._admitted.items() if letin.since(connection.since)]
         return suspects if len(suspects) == 1 else []
 
     def _outstanding(self, connection: Connection) -> int:
@@ -235,7 +246,7 @@ class Connections:
 
 
 @dataclass
-class _Unheard:
+class _Admitted:
     """Admissions of one neighbour that nothing was heard under, counted rather too high."""
 
     number: int = 0

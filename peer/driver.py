@@ -26,6 +26,9 @@ from peer.zeromq import Transport
 BATCH: Final = 64
 """Frames that one turn takes at most, so that what is due is not put off by a flood."""
 
+BATCH_SIZE: Final = 2**22
+"""Bytes of them after which no more are taken, so that no flood of large ones fills the memory."""
+
 
 async def drive(
     gossip: Gossip,
@@ -162,6 +165,7 @@ class _Inbox:
         while True:
             self._frames.append(await self._transport.receive())
             self._alarm.set()
-            if len(self._frames) >= BATCH:
+            size = sum(len(frame) for _, frame in self._frames)
+            if len(self._frames) >= BATCH or size >= BATCH_SIZE:
                 self._room.clear()
                 await self._room.wait()

@@ -12,7 +12,7 @@ from typing import Final
 
 from peer.base import Base
 from peer.cut import Cut
-from peer.entry import Entry, Kind
+from peer.entry import END, HISTORY, Entry
 from peer.log import HASH_MODULUS, EntryLog
 from peer.protocol import Protocol
 from peer.wire import FRAME_LIMIT
@@ -54,7 +54,7 @@ class Folding:
 
     def heard(self, entry: Entry) -> None:
         """Take note of what an entry acknowledges."""
-        if entry.kind is Kind.END:
+        if entry.kind is END:
             return
         if entry.round > self._newest:
             self._early[entry.round].append(entry)
@@ -103,7 +103,7 @@ class Folding:
             witnesses += self._protocol.is_witness(entry, self._target_round, self._target.digest)
             # What stands before a history in its log goes with it; what stands after it stays.
             hashes = waiting.pop(entry.origin, 0) + entry.hash
-            if entry.kind is Kind.HISTORY and entry.round < self._target_round:
+            if entry.kind is HISTORY and entry.round < self._target_round:
                 versions[entry.origin] = entry.sequence + 1
                 histories += entry.hash
                 total += hashes

@@ -292,9 +292,11 @@ class Gossip:
             case wire.Bye():
                 link.left = True
             case wire.Proof():
-                self._take_proof(message, neighbour)
+                self._take_proof(message, neighbour, now)
             case wire.Behind():
                 self._reconciliation.send_base(neighbour, link, now)
+            case wire.Heads():
+                self._reconciliation.look(message, neighbour, link, now)
             case wire.Snapshot():
                 self._take_base(message, neighbour, link, now)
 
@@ -319,7 +321,7 @@ class Gossip:
         except Equivocation as error:
             self._conduct.reject(neighbour, error, now, self._replica.taken)
             if self.protocol.public_keys:
-                self._convict(wire.Proof(error.held, error.other), None)
+                self._convict(wire.Proof(error.held, error.other), None, now)
         except NeighbourError as error:
             self._conduct.reject(neighbour, error, now, self._replica.taken)
         else:
@@ -341,6 +343,9 @@ class Gossip:
         self._repair.added(entry)
         self._reconciliation.wake(now)
         children = self._dissemination.push_to(entry, sender)
+        if sender is not None and self._repair.was_asked(entry.origin, sender):
+            # Others may have had it for long: who has yet to tell is not flooded with the past.
+            children = [child for child in children if self._links[child].met]
         if children:
             self._outbox.push(children, entry)
 
@@ -369,7 +374,8 @@ class Gossip:
             return
         self.protocol.check_base(message.base, message.witnesses)
         if not self._replica.needs(message.base):
-            # What was missing has come by itself while the base was on its way.
+            # What was missing in it has come by itself while it was on its way.
+            self._reconciliation.pull(neighbour, link.versions, now)
             return
         left = self.rounds.current
         self._replica.take(message.base)
@@ -382,14 +388,14 @@ class Gossip:
         self._pace.close(now)
         self._pace.meet(now)
 
-    def _take_proof(self, proof: wire.Proof, neighbour: int) -> None:
+    def _take_proof(self, proof: wire.Proof, neighbour: int, now: float) -> None:
         if not self.protocol.public_keys:
             raise RefusedEntry("entries are not signed in this run")
         for entry in (proof.first, proof.second):
             self.protocol.check(entry)
-        self._convict(proof, neighbour)
+        self._convict(proof, neighbour, now)
 
-    def _convict(self, proof: wire.Proof, sender: int | None) -> None:
+    def _convict(self, proof: wire.Proof, sender: int | None, now: float) -> None:
         """Drop what an origin has published from a number on, and spread the proof."""
         origin = proof.first.origin
         if self.log.convicted(origin, proof.first.sequence):
@@ -399,6 +405,9 @@ class Gossip:
         for neighbour in self._links:
             if neighbour != sender:
                 self._outbox.send(neighbour, proof)
+        # The round may have waited for nobody else.
+        self._pace.close(now)
+        self._pace.heard(now)
 
     def _apply(self, proof: wire.Proof) -> None:
         self._replica.convict(proof.first.origin, proof.first.sequence)

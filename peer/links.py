@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from peer.entry import Entry
+
 HEARTBEAT_TICKS = 16
 """So many ticks may pass in which a neighbour has nothing new to be told."""
 
@@ -39,9 +41,10 @@ class Link:
         answered_at: when it was last answered with ANNOUNCE or VERSIONS.
         base_sent_at: when it was last sent a base.
         versions_at: when it was last sent VERSIONS.
+        heads_at: when it was last sent HEADS.
         announced: our digest when it was last sent ANNOUNCE.
         asked: it has been asked for entries, which may lie in its base, or for the base.
-        versions: what it held when it was asked for its base.
+        versions: what it has last said to hold, until the digests are equal.
     """
 
     open: bool = False
@@ -62,6 +65,7 @@ class Link:
     answered_at: float = -math.inf
     base_sent_at: float = -math.inf
     versions_at: float = -math.inf
+    heads_at: float = -math.inf
     announced: bytes = b""
     asked: bool = False
     versions: Mapping[int, int] = field(default_factory=dict)
@@ -75,6 +79,10 @@ class Link:
     def deaf(self) -> bool:
         """Whether it is of no use to send anything."""
         return self.refused or self.left or self.banned or not self.up
+
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether the neighbour has said that it holds an entry."""
+        return entry.sequence < self.versions.get(entry.origin, 0)
 
     def alive(self, since: float) -> bool:
         """Tell whether the neighbour has been heard since a time and has not left."""

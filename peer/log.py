@@ -183,6 +183,22 @@ class EntryLog:
         entries = run.entries(start)
         return entries if stop is None else [e for e in entries if e.sequence < stop]
 
+    def head(self, origin: int, start: int) -> bytes:
+        """Return 8 bytes for the contents of an origin's entries from a number on.
+
+        Args:
+            origin: whose log.
+            start: none below the base.
+        """
+        total = sum(entry.hash for entry in self.entries(origin, start)) % HASH_MODULUS
+        hasher = hashlib.blake2b(total.to_bytes(HASH_BYTES, "little"), digest_size=DIGEST_BYTES)
+        return hasher.digest()
+
+    def heads(self) -> list[tuple[int, int, bytes]]:
+        """Return (origin, start, head) for all logs that reach above the base."""
+        starts = [(origin, self.base_length(origin)) for origin in sorted(self._runs)]
+        return [(origin, start, self.head(origin, start)) for origin, start in starts]
+
     def rebase(self, lengths: Mapping[int, int], below: int) -> None:
         """Put a greater base under the log; raw entries above it stay, those in it go.
 
@@ -228,8 +244,9 @@ class EntryLog:
         return dropped
 
     def convicted(self, origin: int, sequence: int) -> bool:
-        """Tell whether an origin's log has been ended at or before a number."""
-        return sequence >= self.convictions.get(origin, sequence + 1)
+        """Tell whether an origin's log has been ended at or before a number, or the base's end."""
+        number = self.convictions.get(origin)
+        return number is not None and max(sequence, self.base_length(origin)) >= number
 
     def __iter__(self) -> Iterator[Entry]:
         """Walk the entries above the base, by origin and then by sequence number."""

@@ -189,9 +189,14 @@ def _leftovers() -> list[str]:
 
 
 def _remove(names: Iterable[str]) -> None:
-    lines = [f"netns del {name}" for name in names if (_FOLDER / name).exists()]
-    if lines:
-        _batch(["ip", "-force"], lines)
+    there = [name for name in names if (_FOLDER / name).exists()]
+    if there:
+        try:
+            _batch(["ip", "-force"], [f"netns del {name}" for name in there])
+        except UserError:
+            # Another launcher may be removing the same leftovers.
+            if any((_FOLDER / name).exists() for name in there):
+                raise
 
 
 def _batch(command: list[str], lines: list[str]) -> None:

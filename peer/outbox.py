@@ -29,14 +29,15 @@ class Outbox:
             self._messages.append((neighbour, wire.encode(message)))
 
     def push(self, neighbours: Iterable[int], entry: Entry) -> None:
-        """Push an entry to neighbours.
+        """Push an entry to neighbours, but for those that have said that they hold it.
 
         It travels alone, even if another goes the same way: which do is a matter of timing, and
         simulator and process are to send the same bytes (C5).
         """
         frame = wire.encode_entry(entry)
         for neighbour in neighbours:
-            if not self._links[neighbour].deaf:
+            link = self._links[neighbour]
+            if not link.deaf and not link.holds(entry):
                 self._messages.append((neighbour, frame))
 
     def prune(self, neighbour: int, origin: int) -> None:

@@ -106,7 +106,7 @@ class Pace:
         """Close the current round, and those after it, as far as everything is there."""
         replica = self._replica
         while not replica.rounds.awaited() and self.started and replica.may_close():
-            replica.rounds.close()
+            replica.close_round()
             self.enter(now)
 
     def heard(self, now: float) -> None:
@@ -128,7 +128,7 @@ class Pace:
             return
         rounds = self._replica.rounds
         self._outbox.emit(RoundTimedOut(rounds.current, rounds.missing()))
-        rounds.close()
+        self._replica.close_round()
         self.enter(now)
         self.close(now)
 

@@ -175,7 +175,7 @@ def run_peer(
         differing=gossip.finished.differing,
         timeouts=gossip.timeouts,
         rejected=sum(gossip.rejections.values()),
-        accused=gossip.accused,
+        accused={**transport.banned, **gossip.accused},
         received=len(gossip.log) - gossip.log.length(settings.id),
         garbage=transport.garbage,
         dropped=sum(transport.dropped.values()),

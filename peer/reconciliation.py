@@ -64,6 +64,8 @@ class Reconciliation:
         for neighbour, link in self._links.items():
             if link.deaf:
                 continue
+            if link.digest == digest:
+                link.versions = {}
             restless |= not link.open or link.digest != digest
             if link.open and link.digest_is_due(digest, complete, now, self._tick):
                 self._outbox.send(neighbour, wire.Digest(digest, complete))
@@ -94,11 +96,13 @@ class Reconciliation:
         Where it lacks something itself it is told so, or it would have to wait for a digest.
         """
         replica, theirs = self._replica, message.versions
-        link.behind = False
+        link.behind, link.versions = False, theirs
         mine = replica.base.round if replica.base is not None else 0
-        lost = message.round > replica.rounds.current and bool(replica.log.missing(theirs))
+        # Who has yet to begin is in round 0, whatever it holds.
+        whole = replica.rounds.whole_before(message.round)
+        lost = not whole and bool(replica.log.missing(theirs))
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
-            link.asked, link.versions = True, theirs
+            link.asked = True
             self._outbox.send(neighbour, wire.Behind(message.round))
         else:
             self.pull(neighbour, theirs, now)
@@ -106,6 +110,31 @@ class Reconciliation:
         lacks = any(theirs.get(origin, 0) < length for origin, length in held)
         if lacks and now >= link.versions_at + self._tick:
             self._tell_all(neighbour, link, now)
+        elif dict(theirs) == replica.log.versions():
+            self._doubt(neighbour, link, now)
+
+    def _doubt(self, neighbour: int, link: Link, now: float) -> None:
+        """Look for what a neighbour holds under the same numbers, if its digest is another."""
+        log = self._replica.log
+        quiet = link.digest != log.digest() and not self.changed
+        if self._replica.protocol.public_keys and quiet and now >= link.heads_at + self._tick:
+            link.heads_at = now
+            self._outbox.send(neighbour, wire.Heads(tuple(log.heads())))
+
+    def look(self, message: wire.Heads, neighbour: int, link: Link, now: float) -> None:
+        """Ask for the logs that are other ones here; one of the two contents is a lie."""
+        log = self._replica.log
+        known = [one for one in message.heads if log.base_length(one[0]) <= one[1]]
+        ranges = tuple(
+            (origin, start, log.length(origin))
+            for origin, start, head in known
+            if start < log.length(origin) and log.head(origin, start) != head
+        )
+        if ranges:
+            self._outbox.send(neighbour, wire.Want(ranges))
+        elif len(known) < len(message.heads):
+            # The neighbour can look at what lies above the base that is here.
+            self._doubt(neighbour, link, now)
 
     def _tell_all(self, neighbour: int, link: Link, now: float) -> None:
         link.versions_at = now

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from peer.base import Base
-from peer.entry import Entry, Kind
+from peer.entry import END, HISTORY, Entry
 from peer.folding import Folding, fits
 from peer.log import EntryLog
 from peer.protocol import Protocol
@@ -32,6 +32,7 @@ class Replica:
         rounds: which round it is in, and the cut that it trains from.
         last_word: the round of its own last history or ACK; -1: none.
         taken: how many entries and bases have been taken in this life.
+        over: whether this peer has been through all rounds that it is a member in.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Replica:
         self.taken = 0
         roster, rounds = protocol.roster, protocol.rounds
         self._last_round = roster.last_of(me, rounds)
+        self.over = self.rounds.current >= self._last_round
         # A bit for each peer whose END is awaited, as sets would be the largest part of a replica.
         self._open = roster.lasting
         folds = protocol.folding and protocol.schedule == "sync" and fits(protocol)
@@ -64,11 +66,6 @@ class Replica:
     def folds(self) -> bool:
         """Whether entries are folded, so that there are bases."""
         return self._folding is not None
-
-    @property
-    def over(self) -> bool:
-        """Whether this peer has been through all rounds that it is a member in."""
-        return self.rounds.current >= self._last_round
 
     @property
     def complete(self) -> bool:
@@ -93,6 +90,11 @@ class Replica:
         if self.over or self.rounds.awaited():
             return False
         return not self.trains() or self.rounds.has(self.me)
+
+    def close_round(self) -> None:
+        """Close the current round; see `Rounds.close`."""
+        self.rounds.close()
+        self.over = self.rounds.current >= self._last_round
 
     def add(self, entry: Entry) -> None:
         """Add a checked entry that is not held yet.
@@ -132,14 +134,17 @@ class Replica:
     def go_on_from(self, base: Base) -> None:
         """Build all that follows from the log anew, above a base."""
         self._folding = Folding(self.protocol, self.me, base)
+        for origin in self.log.convictions:
+            self._folding.excuse(origin)
         self.rounds.restart(base.round, base.cut(self.protocol.units))
+        self.over = self.rounds.current >= self._last_round
         for entry in self.log:
             self._note(entry)
 
     def convict(self, origin: int, sequence: int) -> None:
         """Drop what an origin has published from a number on, and wait for it no more."""
         dropped = self.log.convict(origin, sequence)
-        self.rounds.remove(entry for entry in dropped if entry.kind is Kind.HISTORY)
+        self.rounds.remove(entry for entry in dropped if entry.kind is HISTORY)
         self.rounds.give_up(origin)
         self._open &= ~(1 << origin)
         if self._folding is not None:
@@ -147,13 +152,16 @@ class Replica:
 
     def _note(self, entry: Entry) -> None:
         """Let every part know of an entry that has come into the log."""
-        if entry.kind is Kind.END:
+        if entry.kind is END:
             protocol = self.protocol
             if entry.round == protocol.roster.last_of(entry.origin, protocol.rounds):
                 self._open &= ~(1 << entry.origin)
             return
-        if entry.kind is Kind.HISTORY:
+        if entry.kind is HISTORY:
             self.rounds.add(entry)
+            if entry.origin in self.log.convictions:
+                # What it wrote before its lie may come late, and is no sign of life.
+                self.rounds.give_up(entry.origin)
         if entry.origin == self.me:
             self.last_word = entry.round
         if self._folding is not None:

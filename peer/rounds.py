@@ -52,6 +52,9 @@ class Rounds(Interface):
     def missing(self) -> tuple[int, ...]:
         """Return the active peers whose entry of the current round is not held."""
 
+    def whole_before(self, round_: int) -> bool:
+        """Tell whether every history that is awaited of the rounds before `round_` is held."""
+
     def awaited(self) -> bool:
         """Tell whether anybody has to be waited for before the current round can be closed."""
 
@@ -115,6 +118,14 @@ class SyncRounds:
     def missing(self) -> tuple[int, ...]:
         """Return the active peers whose entry of the current round is not held."""
         return tuple(peer for peer in self._active if peer not in self._arrived)
+
+    def whole_before(self, round_: int) -> bool:
+        """Tell whether every history that is awaited of the rounds before `round_` is held."""
+        for early in range(self.current, min(round_, self._protocol.rounds)):
+            held = set(self._early.get(early, ()))
+            if not set(self._protocol.roster.active(early)) <= held | self._silent:
+                return False
+        return True
 
     def awaited(self) -> bool:
         """Tell whether anybody is missing who has not been given up as silent."""
@@ -181,6 +192,11 @@ class AsyncRounds:
     def missing(self) -> tuple[int, ...]:
         """Return nobody: no one is awaited."""
         return ()
+
+    def whole_before(self, round_: int) -> bool:
+        """Return True: no one is awaited."""
+        del round_
+        return True
 
     def awaited(self) -> bool:
         """Return False: no one is awaited."""

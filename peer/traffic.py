@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from peer.wire import is_payload
+from peer.wire import PAYLOAD
 from peer.zmtp import framing_bytes, handshake_bytes
 
 
@@ -31,7 +31,7 @@ class LinkCount:
     def count(self, frame: bytes, framing: int) -> None:
         """Count one frame, and what ZMTP adds to it."""
         self.framing_bytes += framing
-        if is_payload(frame):
+        if frame.startswith(PAYLOAD):
             self.payload_messages += 1
             self.payload_bytes += len(frame)
         else:

@@ -13,6 +13,7 @@
     10   PROOF     entry, entry                                    control
     11   BEHIND    round                                           control
     12   SNAPSHOT  base, [entry, ...]                              control
+    13   HEADS     [[origin, start, digest], ...]                  control
 
 Meeting (also after a restart: whoever is new asks, the other answers):
 
@@ -36,6 +37,14 @@ Who lacks what the other has folded into its base gets the base itself:
 
     A --BEHIND--> B
     A <--SNAPSHOT-- B
+
+Where version vectors are equal and digests are not, an origin has signed two contents under one
+number, and each side holds one of them:
+
+    A --HEADS--> B                      digests of each log from a number on, by ascending origin
+    A <--WANT--- B
+    A --ENTRIES--> B                    B holds both now, and proves it
+    A <--PROOF--- B
 
 The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
 
@@ -65,6 +74,9 @@ FRAME_LIMIT: Final = 2**21
 
 BATCH_BYTES: Final = 2**16
 """Several entries travel in messages of about this size in bytes."""
+
+PAYLOAD: Final = b"\x92\x02"
+"""How a frame made by `encode` begins if it carries entries."""
 
 _ITEMS_LIMIT: Final = 2**20
 _FIELDS_LIMIT: Final = 64
@@ -163,6 +175,13 @@ class Snapshot:
     witnesses: tuple[Entry, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What my logs hold: (origin, start, digest of the entries from there on), by origin."""
+
+    heads: tuple[tuple[int, int, bytes], ...]
+
+
 Message: TypeAlias = (
     Hello
     | Entries
@@ -176,6 +195,7 @@ Message: TypeAlias = (
     | Proof
     | Behind
     | Snapshot
+    | Heads
 )
 
 
@@ -206,6 +226,8 @@ def encode(message: Message) -> bytes:
             parts = [11, round_]
         case Snapshot(base, witnesses):
             parts = [12, base.pack(), [entry.content for entry in witnesses]]
+        case Heads(heads):
+            parts = [13, heads]
     return bytes(msgpack.packb(parts))
 
 
@@ -235,7 +257,7 @@ def _pushed(content: bytes) -> bytes:
 
 def is_payload(frame: bytes) -> bool:
     """Tell whether a frame made by `encode` carries entries."""
-    return frame[:2] == b"\x92\x02"
+    return frame.startswith(PAYLOAD)
 
 
 def decode(frame: bytes) -> Message:
@@ -359,6 +381,15 @@ def _snapshot(fields: list[Any]) -> Snapshot:
     return Snapshot(Base.unpack(fields[0]), witnesses)
 
 
+def _heads(fields: list[Any]) -> Heads:
+    heads = []
+    for one in _list(fields[0]):
+        origin, start, digest = _exactly(one, 3)
+        heads.append((_number(origin), _number(start), _digest(digest)))
+    _ascending([origin for origin, _, _ in heads])
+    return Heads(tuple(heads))
+
+
 def _exactly(value: Any, length: int) -> list[Any]:
     if len(_list(value)) != length:
         raise MalformedMessage(f"an array of {length} was expected")
@@ -389,6 +420,7 @@ _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     10: ("PROOF", 2, _proof),
     11: ("BEHIND", 1, lambda f: Behind(_number(f[0]))),
     12: ("SNAPSHOT", 2, _snapshot),
+    13: ("HEADS", 1, _heads),
 }
 
 _cached = lru_cache(maxsize=2**12)(_decode)

@@ -57,6 +57,9 @@ HANDSHAKE: Final = 10.0
 WATCH: Final = 0.02
 """Seconds from the first byte that comes to a look at what connections hold back."""
 
+SLICE: Final = 100
+"""Events that are followed at a stretch: strangers can make many."""
+
 BACKLOG: Final = 1024
 """Connections that wait in the kernel to be accepted."""
 
@@ -70,7 +73,6 @@ _ZAP_DOMAIN: Final = b"kseed"
 _EVENT: Final = struct.Struct("=Hi")
 _SHAKEN: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
 _REFUSED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_NOT_SHAKEN: Final = _REFUSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 _LOG: Final = logging.getLogger("kseed")
 
 OnHandshake: TypeAlias = Callable[[int, bool], None]
@@ -90,7 +92,6 @@ class Transport:
         endpoint: where it listens in fact.
         garbage: how many messages came that were not one frame from a neighbour.
         guilty: how many of these came from whom, as far as keys tell.
-        refused: how many connections failed to introduce themselves.
         dropped: how many frames did not find room in the queue to each neighbour.
         banned: neighbours that are disconnected for good, and why.
 
@@ -101,7 +102,6 @@ class Transport:
     def __init__(self, me: int, address: str = LOOPBACK, security: Security | None = None) -> None:
         self.garbage = 0
         self.guilty: Counter[int] = Counter()
-        self.refused = 0
         self.dropped: Counter[int] = Counter()
         self.banned: dict[int, str] = {}
         self._me = me
@@ -120,7 +120,7 @@ class Transport:
         # Receiving waits in the event loop; sending never waits, so plain sockets do for it.
         self._router = zmq.asyncio.Socket(self._context, zmq.ROUTER)
         try:
-            events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _NOT_SHAKEN
+            events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
             self._monitor = self._watch_over(self._router, self._happened, events)
             self._configure(self._router)
             self._router.set(zmq.ROUTER_HANDOVER, 1)
@@ -181,6 +181,11 @@ class Transport:
             return False
         return True
 
+    @property
+    def unheard(self) -> int:
+        """How many connections ended before a message had come over them, as strangers' do."""
+        return self._connections.unheard
+
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the next (neighbour, frame); what is not of this form is counted and dropped."""
         while True:
@@ -210,7 +215,6 @@ class Transport:
 
     def _take(self, routing_id: zmq.Frame, *frames: zmq.Frame) -> tuple[int, bytes] | None:
         """Return (neighbour, frame) if a message is that, and count it otherwise."""
-        self._monitor.listen()
         claimed = self._numbers.get(routing_id.bytes.partition(b"/")[0])
         curve = self._security is not None
         speaker, admission = claimed, None
@@ -218,6 +222,8 @@ class Transport:
             speaker, admission = map(int, str(routing_id.get("User-Id")).split("/"))
         descriptor = routing_id.get(zmq.SRCFD)
         assert isinstance(descriptor, int)
+        if not self._connections.knows(descriptor):
+            self._monitor.listen()
         size = sum(len(frame) + framing_bytes(len(frame), curve=curve) for frame in frames)
         new = self._connections.heard(descriptor, speaker, admission, size)
         if speaker is not None and speaker in self.banned:
@@ -236,10 +242,8 @@ class Transport:
         """Follow what happens to connections that were accepted."""
         if event == zmq.EVENT_ACCEPTED:
             self._connections.accepted(value)
-        elif event == zmq.EVENT_DISCONNECTED:
-            self._connections.ended(value)
         else:
-            self.refused += 1
+            self._connections.ended(value)
 
     def _dialled(self, neighbour: int, event: int, _value: int) -> None:
         if event == _SHAKEN:
@@ -355,13 +359,17 @@ class _Ear:
         self._descriptor = int(socket.get(zmq.FD))
         loop.add_reader(self._descriptor, self.listen)
         # The descriptor tells only what comes after everything has been read.
-        self.listen()
+        self._rest = loop.call_soon(self.listen)
 
     def listen(self) -> None:
-        """Take all that has come so far."""
+        """Take what has come so far; if that is much, the rest a little later."""
+        if self.socket.closed:
+            return
         with suppress(zmq.Again):
-            while not self.socket.closed:
+            for _ in range(SLICE):
                 self._take(self.socket.recv_multipart(zmq.DONTWAIT))
+            self._rest.cancel()
+            self._rest = self._loop.call_soon(self.listen)
 
     def close(self) -> None:
         if not self.socket.closed:

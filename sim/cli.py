@@ -105,12 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     back.set_defaults(run=_rollback)
     bench = commands.add_parser(
         "bench",
-        help="measure rebuilds, local steps and memory on this machine",
+        help="measure rebuilds, local steps, memory, gossip and the simulator",
         description="Measure what a rebuild, a local step and a round's memory cost here, beside "
-        "the published program and beside a limit.",
+        "the published program and beside a limit; what gossip costs on simulated networks, and "
+        "how fast these are simulated.",
         epilog="--json prints one object. Its fields hold for the distribution asked for, or for "
         "the default of an experiment; the object `results` has them for each one "
-        "measured. Without BENCH there are three such objects, rebuild, step and memory.",
+        "measured. The figures of gossip and simulator are in `figures`, with their limits. "
+        "Without BENCH there is an object for each bench, by its name.",
     )
     bench.add_argument(
         "bench",

@@ -19,6 +19,7 @@ from peer.scenario import Incident, Script
 from peer.stored import Stored
 from peer.traffic import Traffic
 from peer.trainer import Trainer
+from sim.collection import seldom_collected
 from sim.link_model import LinkModel
 from sim.network import Network
 from sim.schedule import Schedule
@@ -50,8 +51,9 @@ class World:
         observe_incident: called with each incident and those of its peers that it could befall.
         signer: makes each peer's signatures; None: entries are not signed.
         observe_frame: called with "delivered", "lost" or "held", sender, receiver and frame.
-        links: what the links are like.
-        slots: when which links are up; None: all always.
+
+    Attributes:
+        protocol_events: frames that peers have taken, and timers of theirs that have rung.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class World:
         self.traffic = traffic or Traffic()
         self.befallen: Counter[str] = Counter()
         self.ended_at = 0.0
+        self.protocol_events = 0
         self._neighbours = neighbours
         self._protocol = protocol
         self._trainer = trainer
@@ -142,7 +145,8 @@ class World:
             elif seat.presence is Presence.UP:
                 self._begin_life(peer, Stored(list(self._known)))
         self._await_incident()
-        self.schedule.run()
+        with seldom_collected():
+            self.schedule.run()
 
     def _begin_life(self, peer: int, stored: Stored) -> None:
         if not self._running:
@@ -188,6 +192,7 @@ class World:
     def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:
         gossip = self._awake[receiver]
         if gossip is not None:
+            self.protocol_events += 1
             self._follow(receiver, gossip, gossip.receive(frame, sender, self.schedule.now))
         elif self.seats[receiver].presence is Presence.HELD:
             self.seats[receiver].waiting.append((sender, frame))
@@ -245,6 +250,7 @@ class World:
         if gossip is None or self._alarms[peer] != due:
             return
         self._alarms[peer] = inf
+        self.protocol_events += 1
         self._follow(peer, gossip, gossip.advance(self.schedule.now))
 
     def _train(self, peer: int, start: RoundStarted) -> None:

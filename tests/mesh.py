@@ -82,7 +82,7 @@ def secret(peer: int) -> bytes:
 
 
 def sign_as(peer: int, protocol: Protocol) -> Sign | None:
-    """What makes a peer's signatures, None in a run without."""
+    """What signs a peer's entries, None in a run without signatures."""
     if not protocol.public_keys:
         return None
     make = signer(secret(peer))
@@ -127,7 +127,8 @@ def met(
 
     They hold what it holds.
     """
-    gossip = Gossip(me, neighbours, protocol, log, sign=sign_as(me, protocol))
+    sign = signer(secret(me)) if protocol.public_keys else None
+    gossip = Gossip(me, neighbours, protocol, log, sign=sign)
     output = gossip.start(0.0)
     for neighbour in neighbours:
         answer = hello(neighbour, protocol, gossip.log)
@@ -227,7 +228,7 @@ class Mesh:
                 EntryLog(above, lengths, below),
                 base=base,
                 proofs=self.proofs[peer],
-                sign=sign_as(peer, protocol),
+                sign=signer(secret(peer)) if protocol.public_keys else None,
             )
             self.lives[peer] = Life(gossip)
             self.follow(peer, gossip.start(self.now))

@@ -15,9 +15,9 @@ import torch
 from peer.config import Experiment
 from peer.errors import UserError
 from peer.perturbation import DISTRIBUTIONS
-from sim.bench import bench, limits, load, private_memory, timing
+from sim.bench import bench, limits, load, private_memory, timing, volume
 from sim.bench.load import Reading
-from sim.bench.options import BENCHES, BenchOptions, bench_options
+from sim.bench.options import BENCHES, NUMERICS, PROTOCOL, BenchOptions, bench_options
 from sim.bench.table import in_words
 from sim.cli import main
 
@@ -154,19 +154,26 @@ def check_memory(report: dict[str, Any]) -> None:
 @LINUX
 @pytest.mark.slow
 @pytest.mark.usefixtures("_quick")
-def test_all_benches_in_one_command(capfd: pytest.CaptureFixture[str]) -> None:
+def test_all_benches_in_one_command(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume, "PEERS", 40)
     # Memory is measured here alone: each of its programs is a process that imports everything.
     wanted = 4_000_000
     changes = ["--parameters", str(wanted), "--repeats", "1", "--perturbation", "gaussian"]
+    changes += ["--peers", "12"]
     assert main(["bench", *FLAGS, *changes, "--json"]) == 0
     output = capfd.readouterr()
     report = json.loads(output.out, parse_constant=pytest.fail)
     assert output.out.count("\n") == 1
     assert tuple(report) == BENCHES
-    for name in BENCHES:
+    for name in NUMERICS:
         check_common(report[name], name, ["gaussian"], wanted)
     check_memory(report["memory"])
-    assert output.err.count("measuring ") == 3
+    for name in PROTOCOL:
+        assert report[name]["bench"] == name
+        assert report[name]["peers"] == 12
+    assert output.err.count("measuring ") == len(BENCHES)
     text = in_words(report)
     assert all(f"{name}: " in text for name in BENCHES)
     assert "round without imports" in text
@@ -206,6 +213,7 @@ def test_the_command_prints_json_alone_or_a_table(capfd: pytest.CaptureFixture[s
         (["--repeats", "0"], "repeats = 0 is not allowed"),
         (["--replicas", "1"], "replicas = 1 is not allowed"),
         (["--tokens", "1"], "tokens = 1 is not allowed"),
+        (["--peers", "-1"], "peers = -1 is not allowed: must be a whole number"),
         (["rebuild", "--parameters", str(2**40)], "GB: ask for fewer parameters, replicas or"),
         (["step", "--parameters", str(2**40)], "GB: ask for fewer parameters, replicas or"),
         (["memory", "--parameters", str(2**40)], "GB: ask for fewer parameters, replicas or"),

@@ -30,6 +30,7 @@ WITH_MODEL = {
         "all_equal": True,
     },
     "rejected_messages": 0,
+    "liars": [],
     "skipped_steps": 0,
     "missing_peers": [],
     "absent_peers": [],
@@ -64,6 +65,7 @@ BAD = WITH_MODEL | {
     "eval_loss": {"initial": 4.0, "final": 4.5, "per_round": [4.5]},
     "digests": {"accumulator": ["aa", "bb", "cc"] * 400, "model": ["dd", "ee"] * 600},
     "rejected_messages": 1,
+    "liars": [{"peer": 3, "named_by": [1, 2], "reasons": ["sent a forged entry"]}],
     "skipped_steps": 12,
     "missing_peers": list(range(3, 1_003)),
     "absent_peers": [3],
@@ -124,6 +126,7 @@ def test_a_run_that_went_wrong():
         "time-outs      2 rounds closed without somebody's entry\n"
         "skipped steps  12, whose loss was not finite\n"
         "rejected       1 message that broke the protocol\n"
+        "liar           peer 3, named by 1, 2: sent a forged entry\n"
         "unusable rows  1,234, with no response or none within max_length\n"
         "traffic        10.4 kB per peer and round, sent plus received\n"
         "               sending the weights, up and down, would take 5.20 GB,\n"

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from peer import wire, zeromq
 from peer.accumulator import Accumulator
 from peer.driver import drive
-from peer.events import EntryAdded, Event, Finished, LinkRefused, Rejected, RoundStarted
+from peer.events import (
+    EntryAdded,
+    Event,
+    Finished,
+    LinkRefused,
+    Rejected,
+    RoundStarted,
+)
 from peer.gossip import Gossip
 from peer.log import EntryLog
 from peer.protocol import Protocol, field_digest
@@ -91,11 +98,13 @@ class Peer:
         self.trainer = trainer or SyntheticTrainer(ROOT_SEED)
         self.traffic = traffic or Traffic()
         self.events: list[Event] = []
+        self.cut_off_from: Callable[[int], bool] = lambda _neighbour: False
 
     async def run(self) -> Finished:
         try:
             doors = (self.transport, self.trainer, self.store, self.traffic)
-            return await drive(self.gossip, *doors, self.events.append)
+            cut = self.cut_off_from
+            return await drive(self.gossip, *doors, self.events.append, cut_off_from=cut)
         finally:
             self.store.close()
 
@@ -397,5 +406,52 @@ def test_a_cancelled_peer_lets_go_of_its_address(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(running, PATIENCE)
         await Transport(0, peer.transport.endpoint).close()
+
+    asyncio.run(main())
+
+
+def test_nothing_comes_through_a_partition_until_it_is_repaired(tmp_path: Path) -> None:
+    protocol = agreement(4, round_timeout=0.3, settle_timeout=PATIENCE)
+    groups: set[frozenset[int]] = {frozenset({0, 1}), frozenset({2, 3})}
+
+    def cut_off(me: int) -> Callable[[int], bool]:
+        return lambda other: any((me in group) != (other in group) for group in groups)
+
+    async def main() -> list[Peer]:
+        made = make_ring(protocol, tmp_path)
+        for peer in made:
+            peer.cut_off_from = cut_off(peer.gossip.me)
+        running = asyncio.ensure_future(run_all(made))
+        # Each side goes through all rounds without the other.
+        await until(lambda: all(peer.gossip.rounds.over for peer in made))
+        for peer in made:
+            side = {0, 1} if peer.gossip.me < 2 else {2, 3}
+            origins = {event.entry.origin for event in peer.seen(EntryAdded)}
+            assert origins == side
+            crossing = [(a, b) for a, b, _ in peer.traffic.links() if (a < 2) != (b < 2)]
+            assert crossing == []
+        groups.clear()
+        assert set(await running) == {Finished(())}
+        return made
+
+    made = asyncio.run(main())
+    # What is late is not lost (C7), and these histories do not hang on the cut they start from.
+    assert {digest_of(peer.gossip) for peer in made} == {digest_of(run_world(protocol).peers[0])}
+
+
+class BrokenTransport(Transport):
+    """Fails when it is to bring something."""
+
+    async def receive(self) -> tuple[int, bytes]:
+        raise ZeroDivisionError
+
+
+def test_an_error_of_the_transport_ends_the_peer(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = make_ring(agreement(2), tmp_path, transport=BrokenTransport)
+        with pytest.raises(ZeroDivisionError):
+            await made[0].run()
+        await made[1].transport.close()
+        made[1].store.close()
 
     asyncio.run(main())

@@ -73,8 +73,7 @@ class Watched:
         return self
 
     def finish(self) -> None:
-        while self.schedule.step():
-            pass
+        self.schedule.run()
 
     def stream(self, count: int, wait: float, sender: int = 0, receiver: int = 1) -> Watched:
         """Send so many short frames over one link, so many seconds apart."""
@@ -125,19 +124,17 @@ def test_events_come_by_time_and_equal_times_in_the_order_of_their_making(
             after = number + len(plan)
             tickets[after] = made = made + 1
             waiting.append((max(time, time + plan[number][1]), after))
-    while schedule.step():
-        pass
+    schedule.run()
     assert seen == expected
 
 
 def test_a_clock_that_has_stopped_goes_on() -> None:
     schedule = Schedule()
     seen: list[float] = []
-    assert not schedule.step()
+    schedule.run()
     for time in (2.0, 1.0, 2.0):
         schedule.at(time, lambda: seen.append(schedule.now))
-        assert schedule.step()
-        assert not schedule.step()
+        schedule.run()
     assert seen == [2.0, 2.0, 2.0]
 
 

@@ -106,7 +106,7 @@ def test_who_has_a_key_of_the_roster_is_heard(roster: list[Security]) -> None:
                 assert await soon(zero.receive()) == (2, frame)
             assert zero.send(2, b"back")
             assert await soon(two.receive()) == (0, b"back")
-            assert (zero.garbage, zero.refused, zero.banned) == (0, 0, {})
+            assert (zero.garbage, zero.unheard, zero.banned) == (0, 0, {})
 
     asyncio.run(main())
 
@@ -124,10 +124,10 @@ def test_strangers_are_not_let_in(roster: list[Security], strange: Security) -> 
                 partial(Client, zero.endpoint, b"000001/0", without),
                 partial(Client, zero.endpoint, b"000002/0"),
             ):
-                before = zero.refused
+                before = zero.unheard
                 with pytest.raises(OSError, match=r"."):
                     await apart(dial)
-                await until(lambda before=before: zero.refused > before)  # type: ignore[misc]
+                await until(lambda before=before: zero.unheard > before)  # type: ignore[misc]
             for garbage in (
                 b"GET / HTTP/1.1\r\n\r\n" * 10,
                 bytes(100),
@@ -449,7 +449,7 @@ def test_a_link_with_other_keys_is_told(
         wrong = Security(strange.secret, roster[1].public)
         async with opened(0, roster[0]) as zero, opened(1, wrong) as one:
             one.connect({0: zero.endpoint})
-            await until(lambda: zero.refused == 1)
+            await until(lambda: zero.unheard == 1)
             await until(lambda: "peer 1 and peer 0 have other keys" in caplog.text)
 
     asyncio.run(main())

@@ -1,8 +1,9 @@
 """`kseed bench`: what a rebuild, a local step and a round's memory cost on this machine.
 
-Every figure stands beside two others that are measured with it: what the published program's way of
-doing the same costs, and a limit. All works of a bench take turns, so that whatever else goes on
-hits each of them, and how much else did go on is measured too (`load`).
+Every figure of these stands beside two others that are measured with it: what the published
+program's way of doing the same costs, and a limit. All works of a bench take turns, so that
+whatever else goes on hits each of them, and how much else did go on is measured too (`load`). Two
+more benches are of the protocol: what gossip costs on a network, and how fast that is simulated.
 """
 
 from __future__ import annotations
@@ -27,21 +28,27 @@ def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
     Returns:
         The fields of a bench are in its module's docstring. Those that depend on the distribution
         are at the top for one of them: the one asked for, or else the default of an experiment.
-        "results" has them for each distribution that was measured, by its name.
+        "results" has them for each distribution that was measured, by its name. The benches of the
+        protocol have their figures in "figures", each beside its limit.
 
     Raises:
         UserError: this cannot be measured here.
     """
-    from sim.bench import load, memory, rebuild, step
+    from peer.model import resolve_device
+    from sim.bench import gossip, load, memory, rebuild, simulator, step
 
     measure = {
         "rebuild": rebuild.bench_rebuild,
         "step": step.bench_step,
         "memory": memory.bench_memory,
+        "gossip": gossip.bench_gossip,
+        "simulator": simulator.bench_simulator,
     }
     names = BENCHES if name is None else (name,)
     if "memory" in names:
-        memory.check_system(options)
+        memory.check_system(resolve_device(options.device))
+    if "simulator" in names:
+        memory.check_system(resolve_device("cpu"))
     reports = {}
     for each in names:
         reports[each] = measure[each](options)

@@ -31,19 +31,15 @@ but resident_bytes are those that torch has allocated there.
 
 from __future__ import annotations
 
-import signal
 import statistics
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from peer.errors import RunFailed, UserError
+from peer.errors import UserError
 from peer.model import resolve_device
 from peer.perturbation.cpu import cores
 from sim.bench import private_memory
@@ -52,6 +48,7 @@ from sim.bench.load import ForeignLoad
 from sim.bench.machine import check_room
 from sim.bench.memory_programs import Program, run
 from sim.bench.options import BenchOptions
+from sim.bench.process import in_a_process
 from sim.bench.progress import BenchProgress
 from sim.bench.report import report
 
@@ -60,23 +57,23 @@ _TINY: Final = 10_000
 Bytes = dict[str, int]
 
 
-def check_system(options: BenchOptions) -> None:
+def check_system(device: torch.device) -> None:
     """Notice before anything is measured that private memory cannot be.
 
     Raises:
         UserError: the system does not tell.
     """
-    if resolve_device(options.device).type == "cpu" and not private_memory.is_told():
+    if device.type == "cpu" and not private_memory.is_told():
         raise UserError(
             "this system has no /proc/self/status that tells the anonymous memory of a process: "
-            "only `kseed bench rebuild` and `kseed bench step` work here"
+            "only `kseed bench rebuild`, `kseed bench step` and `kseed bench gossip` work here"
         )
 
 
 def bench_memory(options: BenchOptions) -> dict[str, Any]:
     """Measure the memory of a round; see `sim.bench.bench` and this module's docstring."""
-    check_system(options)
     device = resolve_device(options.device)
+    check_system(device)
     threads = options.threads or cores()
     programs = {
         name: Program(
@@ -101,7 +98,7 @@ def bench_memory(options: BenchOptions) -> dict[str, Any]:
         ):
             for _ in range(options.repeats):
                 for name, program in programs.items():
-                    samples[name].append(_in_a_process(program, tiny, folder))
+                    samples[name].append(in_a_process(program.name, run, program, tiny, folder))
                     progress.advance()
     typical = {name: _medians(each) for name, each in samples.items()}
     results = {name: _result(typical, f"round {name}") for name in options.perturbations}
@@ -127,19 +124,6 @@ def _make_model(parameters: int, options: BenchOptions, folder: Path) -> int:
     model = random_llama(llama_config(parameters, options.tokens), options.dtype, host)
     model.save_pretrained(folder)
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _in_a_process(program: Program, tiny: Path, folder: Path) -> Bytes:
-    try:
-        # Ctrl-C reaches the process as well, and should end it without a word.
-        quietly = (signal.SIGINT, signal.SIG_DFL)
-        with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, quietly) as pool:
-            return pool.submit(run, program, tiny, folder).result()
-    except BrokenProcessPool:
-        raise RunFailed(
-            f"the process that measured the memory of {program.name} was ended, which a system "
-            "does when it has none left"
-        ) from None
 
 
 def _medians(samples: list[Bytes]) -> Bytes:

@@ -9,7 +9,11 @@ from typing import Any, Final
 from peer.config import DEVICES, DTYPES, PERTURBATIONS, Experiment, allowed, kind
 from peer.errors import UserError
 
-BENCHES: Final = ("rebuild", "step", "memory")
+PROTOCOL: Final = ("gossip", "simulator")
+"""Benches of the protocol, which have settings of their own and no model."""
+
+NUMERICS: Final = ("rebuild", "step", "memory")
+BENCHES: Final = (*NUMERICS, *PROTOCOL)
 BOTH: Final = "both"
 
 
@@ -35,25 +39,51 @@ class BenchOptions:
     """
 
     parameters: int = _option(
-        22_700_000, "about how many weights the model has", least=10_000, most=2**40
+        22_700_000,
+        "about how many weights the model has",
+        least=10_000,
+        most=2**40,
+        unused_in=PROTOCOL,
     )
-    candidate_seeds: int = _option(256, "candidate seeds K", least=1, most=2**24)
+    candidate_seeds: int = _option(
+        256, "candidate seeds K", least=1, most=2**24, unused_in=PROTOCOL
+    )
     perturbation: str = _option(
-        BOTH, "distribution of the perturbations z", choices=(BOTH, *PERTURBATIONS)
+        BOTH,
+        "distribution of the perturbations z",
+        choices=(BOTH, *PERTURBATIONS),
+        unused_in=PROTOCOL,
     )
-    dtype: str = _option("float32", "type of the weights", choices=DTYPES)
-    device: str = _option("auto", "where the weights live; auto takes a GPU", choices=DEVICES)
-    threads: int = _option(0, "threads; 0: one for each core we may use", least=0, most=4096)
-    repeats: int = _option(5, "how often all is measured; medians count", least=1, most=1000)
+    dtype: str = _option("float32", "type of the weights", choices=DTYPES, unused_in=PROTOCOL)
+    device: str = _option(
+        "auto", "where the weights live; auto takes a GPU", choices=DEVICES, unused_in=PROTOCOL
+    )
+    threads: int = _option(
+        0, "threads; 0: one for each core we may use", least=0, most=4096, unused_in=PROTOCOL
+    )
+    repeats: int = _option(
+        5, "how often all is measured; medians count", least=1, most=1000, unused_in=PROTOCOL
+    )
     replicas: int = _option(
         16,
         "accumulators that are rebuilt from at once",
         least=2,
         most=2**12,
-        unused_in=("step", "memory"),
+        unused_in=("step", "memory", *PROTOCOL),
     )
     tokens: int = _option(
-        128, "tokens of a local step's row", least=2, most=2**20, unused_in=("rebuild",)
+        128,
+        "tokens of a local step's row",
+        least=2,
+        most=2**20,
+        unused_in=("rebuild", *PROTOCOL),
+    )
+    peers: int = _option(
+        0,
+        "simulated peers; 0: those of the limits, 100 and 10,000",
+        least=0,
+        most=100_000,
+        unused_in=NUMERICS,
     )
     json: bool = _option(False, "print JSON on standard output and nothing else there")
 

@@ -1,12 +1,13 @@
-"""A bench's report for people: each figure beside the published program's and beside its limit."""
+"""A bench's report for people: each figure beside its limit, and the published program's if any."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from sim.bench.held_table import aligned, held_in_words
 from sim.bench.load import warning
-from sim.bench.options import BENCHES
+from sim.bench.options import BENCHES, PROTOCOL
 from sim.closing import bytes_in_words
 
 _HEAD = ("", "here", "published", "published / here", "limit", "here / limit", "the limit is")
@@ -38,6 +39,8 @@ def in_words(report: Mapping[str, Any]) -> str:
 
 def _one(report: Mapping[str, Any]) -> str:
     name = report["bench"]
+    if name in PROTOCOL:
+        return held_in_words(report)
     words = bytes_in_words if name == "memory" else _seconds_in_words
     rows = [_HEAD]
     for distribution, result in report["results"].items():
@@ -53,12 +56,7 @@ def _one(report: Mapping[str, Any]) -> str:
             )
             for figure in _FIGURES[name](report, result)
         ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*_heading(report), *lines, *_notes(report)])
+    return "\n".join([*_heading(report), *aligned(rows), *_notes(report)])
 
 
 def _heading(report: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,79 @@
+"""Simulated networks with made-up scalar gradients, as the benches of the protocol run them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from peer.config import Experiment
+from peer.entry import Sign
+from peer.events import Event, RoundStarted
+from peer.setup import build_trees, prepare, simulated_secret
+from peer.signatures import signer
+from peer.trainer import SyntheticTrainer
+from sim.link_model import link_model
+from sim.world import FrameObserver, Observer, World
+
+
+def experiment(**values: Any) -> Experiment:
+    """Return an experiment without a model; no run folder is made for it."""
+    return Experiment(trainer="synthetic", out="never-written", log_level="error", **values)
+
+
+def build_world(
+    wanted: Experiment,
+    *,
+    observe: Observer = lambda _peer, _event: None,
+    observe_frame: FrameObserver | None = None,
+    latencies_known: bool = True,
+) -> World:
+    """Return the world of an experiment.
+
+    Args:
+        wanted: as `experiment` returns it.
+        observe: see `World`.
+        observe_frame: see `World`.
+        latencies_known: whether the first trees follow the latencies of the links, which only a
+            simulation knows.
+    """
+    prepared = prepare(wanted, "sim")
+    protocol, graph = prepared.protocol, prepared.graph
+    if not latencies_known:
+        protocol = replace(protocol, trees=build_trees(graph, protocol.roster, None))
+
+    def sign_for(peer: int) -> Sign:
+        return signer(simulated_secret(wanted, peer))
+
+    return World(
+        {peer: graph.neighbours(peer) for peer in graph.nodes},
+        protocol,
+        SyntheticTrainer(wanted.seed),
+        step_seconds=wanted.step_seconds,
+        observe=observe,
+        links=link_model(prepared.experiment, graph),
+        signer=sign_for if wanted.sign else None,
+        observe_frame=observe_frame,
+    )
+
+
+class RoundReached(Exception):
+    """The first peer has come to the round at which a world was to be stopped."""
+
+
+def stop_at(round_: int) -> Observer:
+    """Return an observer that stops a world when the first peer starts a round."""
+
+    def observe(_peer: int, event: Event) -> None:
+        if isinstance(event, RoundStarted) and event.round >= round_:
+            raise RoundReached
+
+    return observe
+
+
+def run_until_stopped(world: World) -> None:
+    """Run a world whose observer is `stop_at`'s."""
+    try:
+        world.run()
+    except RoundReached:
+        return
+    raise AssertionError("the run has more rounds than this")
