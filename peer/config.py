@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import difflib
 import math
-import textwrap
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final
 
 from peer.dissemination import MODES
 from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
-from peer.latency import FORMS, Constant, parse_latency
+from peer.latency import FORMS, parse_latency
 from peer.rounds import SCHEDULES
-from peer.scenario import EXAMPLE, Incident, parse_scenario
+from peer.scenario import Incident, parse_scenario
 from peer.seeds import SEED_LIMIT
 from peer.wire import FRAME_LIMIT
 
@@ -371,96 +368,3 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
             name = key if key.isprintable() else repr(key)
             raise UserError(f"{name} = {_shown(value)}: there is no such option; {hint}")
     return Experiment(**values, scenario=scenario)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the keys of an experiment file.
-
-    Raises:
-        UserError: the file cannot be read, or is no TOML.
-    """
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    # Numbers of thousands of digits, and arrays as deep, are refused by Python itself.
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no TOML file: {error}") from None
-
-
-def write_toml(values: Mapping[str, Any]) -> str:
-    """Return the keys of an experiment as TOML text."""
-    flat = {key: value for key, value in values.items() if key != SCENARIO}
-    text = "".join(f"{key} = {_toml(value)}\n" for key, value in flat.items())
-    for incident in values.get(SCENARIO, ()):
-        table = asdict(incident) if isinstance(incident, Incident) else incident
-        given = {key: value for key, value in table.items() if value is not None}
-        text += "\n[[scenario]]\n" + write_toml(given)
-    return text
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return repr(value)
-
-
-def commented_toml() -> str:
-    """Return a file with every option at its default, each explained."""
-    lines = [
-        "# An experiment: `kseed sim` and `kseed launch` take this file; flags win over it.",
-        "",
-    ]
-    for item in options():
-        about = item.metadata["help"]
-        if item.metadata["choices"] or kind(item) in (int, float):
-            about += f" ({allowed(item)})"
-        comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
-        lines += [*comment, write_toml({item.name: item.default})]
-    return "\n".join([*lines, EXAMPLE])
-
-
-def unused_options(
-    experiment: Experiment, given: Iterable[str], engine: str = "sim"
-) -> tuple[str, ...]:
-    """Return which of the options that a user gave have no effect in this experiment.
-
-    Args:
-        experiment: the run.
-        given: the names of these options.
-        engine: sim, launch or peer.
-    """
-    idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
-    if engine != "launch":
-        idle.add("isolate")
-    elif experiment.isolate != "none":
-        idle -= {"latency", "loss"}
-    if not experiment.stragglers:
-        idle.add("slowdown")
-    if experiment.is_synthetic:
-        idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
-        idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
-    if experiment.partition != "dirichlet":
-        idle.add("alpha")
-    if experiment.topology not in (
-        "random-regular",
-        "erdos-renyi",
-        "watts-strogatz",
-        "barabasi-albert",
-    ):
-        idle.add("degree")
-    if "." in experiment.topology:
-        idle.add("peers")
-    # A .json file may hold a sequence of graphs; what is in it is not known here.
-    varies = experiment.topology in ("one-peer-exponential", "random-matching")
-    if not (varies or experiment.topology.lower().endswith(".json")):
-        idle.add("slot_seconds")
-    if isinstance(parse_latency(experiment.latency), Constant | None):
-        idle.add("latency_per")
-    return tuple(key for key in given if key in idle)

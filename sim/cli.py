@@ -12,18 +12,10 @@ from typing import Any, NoReturn
 
 import sim
 import topology
-from peer.config import (
-    PRESETS,
-    Experiment,
-    allowed,
-    commented_toml,
-    experiment_from,
-    kind,
-    options,
-    read_toml,
-    unused_options,
-)
+from peer.config import PRESETS, Experiment, allowed, experiment_from, kind, options
 from peer.errors import RunFailed, UserError
+from peer.experiment_file import commented_toml, read_toml
+from peer.unused_options import unused_options
 from sim.bench.options import BENCHES, BenchOptions, bench_options, unused_bench_options
 
 EXIT_FAILED = 1

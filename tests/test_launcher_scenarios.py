@@ -23,7 +23,8 @@ from scenarios.processes import (
     wait_until_all_ended,
 )
 
-from peer.config import experiment_from, write_toml
+from peer.config import experiment_from
+from peer.experiment_file import write_toml
 from peer.records import RunFolder
 from peer.store import EntryStore
 from sim.runner import simulate
