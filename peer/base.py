@@ -24,8 +24,8 @@ from peer.errors import MalformedMessage
 from peer.units import Units
 
 _INTEGER: Final = np.dtype("<i8")
-_LARGEST: Final = 2**28
-"""Bytes of sums that a base may unpack to (2**25 sums)."""
+_LARGEST: Final = 2**20
+"""Bytes of sums that a base may unpack to; a run with more does not fold (`peer.folding.fits`)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Base:
             msgpack.packb(
                 [
                     self.round,
-                    dict(self.versions),
+                    dict(sorted(self.versions.items())),
                     self.sum.to_bytes(HASH_BYTES, "little"),
                     self.histories.to_bytes(HASH_BYTES, "little"),
                     self.arrays.shape[1],
@@ -120,6 +120,6 @@ def _inflated(packed: bytes, candidates: int) -> bytes:
         numbers = inflater.decompress(packed, size + 1)
     except zlib.error as error:
         raise MalformedMessage(f"the sums of a base are damaged: {error}") from None
-    if len(numbers) != size or not inflater.eof:
+    if len(numbers) != size or not inflater.eof or inflater.unused_data:
         raise MalformedMessage(f"a base of {candidates} candidate seeds has other sums")
     return numbers

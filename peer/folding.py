@@ -67,7 +67,7 @@ class Folding:
 
     def entered(self, round_: int, cut: Cut, log: EntryLog) -> Base | None:
         """Take note of the cut that this peer has for a round; return a base if one is ready."""
-        base = self._ready(log) if self._target is not None else None
+        base = self._ready(round_, log) if self._target is not None else None
         if base is not None or self._target is None:
             self.base = base or self.base
             self._target, self._target_round = cut, round_
@@ -82,15 +82,15 @@ class Folding:
     def _nobody(self) -> bytearray:
         return bytearray(len(self._protocol.roster.rows) // 8 + 1)
 
-    def _ready(self, log: EntryLog) -> Base | None:
-        """Return the base at the target, if every member has acknowledged it.
+    def _ready(self, round_: int, log: EntryLog) -> Base | None:
+        """Return the base at the target, if every member that is still one has acknowledged it.
 
         None too where late entries have come to its rounds since, or where too few of its round's
         entries bear witness to it to convince somebody who comes late; a later cut will do.
         """
         acknowledged = int.from_bytes(self._acknowledged, "little")
         present = acknowledged | self._excused | 1 << self._me
-        members = self._protocol.roster.members(self._target_round)
+        members = self._protocol.roster.staying(self._target_round, round_)
         if present.bit_count() < len(members) or any(not present >> peer & 1 for peer in members):
             return None
         assert self._target is not None

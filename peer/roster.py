@@ -69,6 +69,11 @@ class Roster:
         """A bit for each peer whose END is awaited; the replicas of a process share it."""
         return sum(1 << peer for peer in range(len(self.rows)) if peer not in self.evicted)
 
+    def staying(self, round_: int, until: int) -> Sequence[int]:
+        """Return who belongs to the roster in a round and still does in a later one."""
+        members = self.members(round_)
+        return [peer for peer in members if self.is_member(peer, until)] if self.last else members
+
     def changes(self) -> list[int]:
         """Return the rounds, in order, from which the members are others than before."""
         rounds = {first for first in self.first if first}

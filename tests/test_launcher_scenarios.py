@@ -190,7 +190,8 @@ def test_late_comers_and_leavers_are_those_of_the_simulator(tmp_path: Path) -> N
 
 def test_nobody_waits_for_the_evicted(tmp_path: Path) -> None:
     scenario = [at_round("crash", 3, 2), at_round("evict", 3, 4)]
-    write(tmp_path, *scenario, round_timeout=1.0, settle_timeout=240.0)
+    # A neighbour counts as dead after ten ticks of silence.
+    write(tmp_path, *scenario, round_timeout=1.0, settle_timeout=240.0, tick=0.5)
     end = run(*LAUNCH, folder=tmp_path)
     assert end.status == 0, end.err
     assert without_signals(end.summary) == faults(crashes=1, evictions=1)
