@@ -67,7 +67,7 @@ class Base:
             msgpack.packb(
                 [
                     self.round,
-                    dict(self.versions),
+                    dict(sorted(self.versions.items())),
                     self.sum.to_bytes(HASH_BYTES, "little"),
                     self.histories.to_bytes(HASH_BYTES, "little"),
                     self.arrays.shape[1],

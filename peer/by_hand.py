@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from peer.addresses import is_remote
-from peer.config import Experiment, experiment_from, read_toml, unused_options
+from peer.config import Experiment, experiment_from
 from peer.errors import UserError
 from peer.event_log import log_event
 from peer.events import Event, RoundStarted
+from peer.experiment_file import read_toml
 from peer.process import Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from peer.setup import refuse_varying, resolve_topology
+from peer.unused_options import unused_options
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")

@@ -20,7 +20,8 @@ class Dissemination(Interface):
     """A mode of spreading entries over the links of one peer.
 
     Attributes:
-        patience: ticks that an announced entry is given to come by itself before it is asked for.
+        patience: ticks that an announced entry is given to come by itself before it is asked for:
+            more than a busy machine keeps a process waiting, or copies are sent that nobody needs.
     """
 
     patience: float
@@ -45,7 +46,7 @@ class Flood:
     graph of N peers and E edges this makes 2E - N + 1 sends, whatever the order of arrival.
     """
 
-    patience = 1.0
+    patience = 2.0
 
     def __init__(self, me: int, neighbours: Collection[int], protocol: Protocol) -> None:
         del me, protocol
@@ -87,7 +88,7 @@ class Tree:
     or never the same for long, a tree grows from its grafts alone.
     """
 
-    patience = 0.5
+    patience = 2.0
 
     def __init__(self, me: int, neighbours: Collection[int], protocol: Protocol) -> None:
         self._me = me

@@ -24,9 +24,12 @@ class Ending:
         self.settled_since: float | None = None
 
     def live(self, now: float) -> list[tuple[int, Link]]:
-        """Return the neighbours that have been heard lately and have not left."""
-        since = now - ALIVE_TICKS * self._replica.protocol.tick
-        return [(peer, link) for peer, link in self._links.items() if link.alive(since)]
+        """Return the neighbours that have been heard lately, have not left, nor been evicted."""
+        protocol = self._replica.protocol
+        since = now - ALIVE_TICKS * protocol.tick
+        evicted = protocol.roster.evicted
+        links = self._links.items()
+        return [(n, link) for n, link in links if link.alive(since) and n not in evicted]
 
     def settled(self, now: float) -> bool:
         """Tell whether this peer, its log being closed, may go: nobody needs it any more.

@@ -18,8 +18,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from peer.config import read_toml
 from peer.errors import UserError
+from peer.experiment_file import read_toml
 
 PUBLIC: Final = "public.toml"
 KEY_BYTES: Final = 32

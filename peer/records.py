@@ -29,8 +29,9 @@ import numpy as np
 
 import topology
 from peer.accumulator import Accumulator
-from peer.config import SCENARIO, Experiment, experiment_from, options, read_toml, write_toml
+from peer.config import SCENARIO, Experiment, experiment_from, options
 from peer.errors import UserError
+from peer.experiment_file import read_toml, write_toml
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
 from peer.units import Units, choose_units

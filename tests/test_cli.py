@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import sim
-from peer.config import Experiment, experiment_from, options, read_toml, write_toml
+from peer.config import Experiment, experiment_from, options
 from peer.errors import RunFailed
+from peer.experiment_file import read_toml, write_toml
 from sim.cli import main
 
 ROOT = Path(__file__).parents[1]

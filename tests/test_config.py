@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import sys
 import tomllib
@@ -14,20 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer.config import (
-    PRESETS,
-    Experiment,
-    allowed,
-    commented_toml,
-    experiment_from,
-    kind,
-    options,
-    read_toml,
-    unused_options,
-    write_toml,
-)
+from peer.config import PRESETS, Experiment, experiment_from, groups, options
 from peer.errors import UserError
+from peer.experiment_file import write_toml
 from peer.importance import MOST_SEEDS
+from peer.options import allowed, kind
 from sim.cli import _parser
 
 OPTIONS = {item.name: item for item in options()}
@@ -129,48 +119,6 @@ def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path:
     both = _experiment(_parser().parse_args(["sim", str(path), *given_]))
     assert getattr(both, name) == wanted
     assert dataclasses.replace(both, **{name: in_file}) == from_file
-
-
-def test_the_commented_file_explains_every_option_and_is_the_default_experiment() -> None:
-    text = commented_toml()
-    values = tomllib.loads(text)
-    assert list(values) == list(OPTIONS)
-    assert experiment_from(values) == Experiment()
-    lines = text.splitlines()
-    for name, item in OPTIONS.items():
-        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name} = "))
-        above = itertools.takewhile(lambda line: line.startswith("# "), reversed(lines[:at]))
-        comment = " ".join(line.removeprefix("# ") for line in reversed(list(above)))
-        assert comment.startswith(item.metadata["help"])
-    assert max(map(len, lines)) <= 100
-
-
-@given(experiments())
-@settings(deadline=None)
-def test_toml_brings_every_experiment_back(values: dict[str, Any]) -> None:
-    experiment = experiment_from(values)
-    whole = dataclasses.asdict(experiment)
-    assert experiment_from(tomllib.loads(write_toml(whole))) == experiment
-    assert experiment_from(tomllib.loads(write_toml(values))) == experiment
-
-
-@given(st.dictionaries(st.sampled_from(["a", "b_c"]), texts | st.booleans() | st.integers()))
-def test_toml_holds_any_text(values: dict[str, Any]) -> None:
-    assert tomllib.loads(write_toml(values)) == values
-
-
-@pytest.mark.parametrize(
-    "text", ['"', "\\", "\\u0041", "\n", "\r\n", "\x7f", "\x1b[0m", "\u2028", "\U000e0001", "'''"]
-)
-def test_toml_holds_awkward_texts(text: str) -> None:
-    written = write_toml({"out": text})
-    assert tomllib.loads(written) == {"out": text}
-    assert len(written.splitlines()) == 1
-
-
-@pytest.mark.parametrize("value", [1e-5, 1e16, 5e-324, 1.7976931348623157e308, 0.1])
-def test_toml_holds_every_digit_of_a_number(value: float) -> None:
-    assert tomllib.loads(write_toml({"a": value})) == {"a": value}
 
 
 @given(experiments(), st.sampled_from(NUMBERS), st.data())
@@ -318,6 +266,12 @@ def test_every_unknown_key_is_told_in_one_line(key: str, value: str) -> None:
     assert repr(value) in told({key: value})
 
 
+def test_every_option_is_in_a_group() -> None:
+    assert [item for items in groups().values() for item in items] == list(options())
+    assert all(groups())
+    assert all(len(items) > 2 for items in groups().values())
+
+
 @given(experiments())
 @settings(deadline=None)
 def test_identity_is_all_but_what_a_resumed_run_may_change(values: dict[str, Any]) -> None:
@@ -332,89 +286,6 @@ def test_whole_numbers_and_floats_make_the_same_experiment() -> None:
     points = experiment_from({"learning_rate": 1.0, "epsilon": 2.0, "gradient_bound": 4.0})
     assert whole == points
     assert repr(whole.identity()) == repr(points.identity())
-
-
-@pytest.mark.parametrize(
-    ("values", "idle"),
-    [
-        ({"topology": "ring", "degree": 6}, ("degree",)),
-        ({"topology": "random-regular", "degree": 6}, ()),
-        ({"topology": "mesh.graphml", "degree": 6}, ("degree",)),
-        ({"degree": 6, "topology": "watts-strogatz"}, ()),
-        ({"partition": "iid", "alpha": 0.1}, ("alpha",)),
-        ({"slowdown": 3.0, "speed_spread": 0.1}, ("slowdown",)),
-        ({"slowdown": 3.0, "stragglers": 0.1}, ()),
-        ({"partition": "dirichlet", "alpha": 0.1}, ()),
-        ({"trainer": "synthetic", "model": "m", "peers": 4, "data": "d"}, ("model", "data")),
-        ({"trainer": "synthetic", "epsilon": 1e-3, "learning_rate": 1e-3}, ("epsilon",)),
-        ({"peers": 4, "rounds": 2}, ()),
-        ({"peers": 4, "topology": "mesh.graphml"}, ("peers",)),
-        ({"topology": "random-matching", "slot_seconds": 2.0, "degree": 3}, ("degree",)),
-        ({"topology": "one-peer-exponential", "slot_seconds": 2.0}, ()),
-        ({"topology": "sequence.JSON", "slot_seconds": 2.0}, ()),
-        ({"topology": "mesh.edges", "slot_seconds": 2.0}, ("slot_seconds",)),
-        ({"topology": "torus", "slot_seconds": 2.0}, ("slot_seconds",)),
-        ({"latency": "0.05", "latency_per": "frame", "loss": 0.1}, ("latency_per",)),
-        ({"latency": "links.csv", "latency_per": "frame"}, ("latency_per",)),
-        ({"latency": "uniform:0.02-0.08", "latency_per": "link"}, ()),
-        ({}, ()),
-    ],
-)
-def test_options_without_effect_are_named(values: dict[str, Any], idle: tuple[str, ...]) -> None:
-    assert unused_options(experiment_from(values), values) == idle
-
-
-@pytest.mark.parametrize("trainer", ["zeroth-order", "synthetic"])
-@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
-def test_only_simulated_replicas_of_a_model_are_side_by_side(engine: str, trainer: str) -> None:
-    values = {"side_by_side": 4, "rounds": 2, "trainer": trainer}
-    idle = unused_options(experiment_from(values), values, engine)
-    used = engine == "sim" and trainer == "zeroth-order"
-    assert idle == (() if used else ("side_by_side",))
-
-
-@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
-def test_real_processes_have_no_virtual_time(engine: str) -> None:
-    values = {"step_seconds": 0.2, "speed_spread": 0.1, "stragglers": 0.1, "slowdown": 2.0}
-    idle = unused_options(experiment_from(values | {"trace": True}), [*values, "trace"], engine)
-    assert idle == (() if engine == "sim" else (*values, "trace"))
-
-
-@pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
-def test_only_simulated_links_can_be_chosen(engine: str) -> None:
-    values = {"latency": "uniform:0.02-0.08", "latency_per": "frame", "bandwidth": 1e6}
-    values |= {"loss": 0.1, "duplication": 0.1, "reordering": 0.1, "step_seconds": 1.0}
-    values |= {"slot_seconds": 1.0, "topology": "random-matching"}
-    idle = unused_options(experiment_from(values), values, engine)
-    assert idle == (() if engine == "sim" else tuple(key for key in values if key != "topology"))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"peers = ",
-        b"peers = 4\npeers = 5",
-        b"[sim\n",
-        b"\xff\xfe",
-        b"peers = 1" + 5000 * b"0",
-        b"out = " + 5000 * b"[",
-    ],
-    ids=["no value", "twice", "table", "no UTF-8", "5000 digits", "5000 arrays"],
-)
-def test_a_broken_file_is_told_with_its_name(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "broken.toml"
-    path.write_bytes(content)
-    with pytest.raises(UserError) as refusal:
-        read_toml(path)
-    assert str(refusal.value).startswith(f"{path} is no TOML file: ")
-    assert len(str(refusal.value).splitlines()) == 1
-
-
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^cannot read .*missing\.toml: No such file"):
-        read_toml(tmp_path / "missing.toml")
-    with pytest.raises(UserError, match=f"^cannot read {tmp_path}: Is a directory"):
-        read_toml(tmp_path)
 
 
 def test_a_value_may_be_a_table_and_is_refused() -> None:

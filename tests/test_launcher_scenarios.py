@@ -23,7 +23,8 @@ from scenarios.processes import (
     wait_until_all_ended,
 )
 
-from peer.config import experiment_from, write_toml
+from peer.config import experiment_from
+from peer.experiment_file import write_toml
 from peer.records import RunFolder
 from peer.store import EntryStore
 from sim.runner import simulate
@@ -189,7 +190,8 @@ def test_late_comers_and_leavers_are_those_of_the_simulator(tmp_path: Path) -> N
 
 def test_nobody_waits_for_the_evicted(tmp_path: Path) -> None:
     scenario = [at_round("crash", 3, 2), at_round("evict", 3, 4)]
-    write(tmp_path, *scenario, round_timeout=1.0, settle_timeout=240.0)
+    # A neighbour counts as dead after ten ticks of silence.
+    write(tmp_path, *scenario, round_timeout=1.0, settle_timeout=240.0, tick=0.5)
     end = run(*LAUNCH, folder=tmp_path)
     assert end.status == 0, end.err
     assert without_signals(end.summary) == faults(crashes=1, evictions=1)

@@ -16,8 +16,9 @@ from scenarios.gate import Gate
 from scenarios.processes import ctrl_c, end_of, flags, kseed, run, wait_until_all_ended
 
 from peer import namespaces
-from peer.config import experiment_from, write_toml
+from peer.config import experiment_from
 from peer.errors import UserError
+from peer.experiment_file import write_toml
 from peer.namespaces import Namespaces, enter_namespace
 from sim.cli import main
 from sim.runner import simulate

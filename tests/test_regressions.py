@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gossip_machine import Network
@@ -9,6 +11,7 @@ from gossip_plan import TICK, Plan
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.base import Base
 from peer.entry import Entry, Kind, make_end, make_history
 from peer.folding import Folding
 from peer.gossip import Gossip
@@ -152,3 +155,6 @@ def test_equal_bases_are_equal_bytes() -> None:
         assert folding.base.round
         packed.append(folding.base.pack())
     assert packed[0] == packed[1]
+    base = Base.unpack(packed[0])
+    other = replace(base, versions=dict(reversed(base.versions.items())))
+    assert other.pack() == packed[0]

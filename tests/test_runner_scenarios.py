@@ -17,8 +17,9 @@ from test_resume import Fragile, Killed
 from test_scenario import script, tables
 
 import peer.setup
-from peer.config import experiment_from, write_toml
+from peer.config import experiment_from
 from peer.errors import RunFailed
+from peer.experiment_file import write_toml
 from peer.wire import Bye, Digest, encode
 from sim import runner
 from sim.speeds import slowness

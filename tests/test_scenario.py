@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import SYNTHETIC
 
-from peer.config import Experiment, commented_toml, experiment_from, write_toml
+from peer.config import Experiment, experiment_from
 from peer.errors import UserError
+from peer.experiment_file import commented_toml, write_toml
 from peer.records import RunFolder
 from peer.scenario import (
     ROSTER_CHANGES,

@@ -131,10 +131,9 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("participation", [1.0, 0.2])
 @pytest.mark.parametrize("gossip", MODES)
-def test_who_comes_late_starts_from_a_snapshot_and_is_no_flooder(
+def test_who_comes_late_starts_from_a_snapshot(
     gossip: str, participation: float, tmp_path: Path, snapshots: list[int]
 ) -> None:
-    """It fetches hundreds of entries at once, which all its neighbours have had for long."""
     lines = ["crash 1 @10", "evict 1 @12", "join 3 @40", "crash 2 @43", "restart 2 @48"]
     changes = {"gossip": gossip, "participation": participation}
     summary = run(tmp_path / "run", LONG, scenario=tables(*lines), **changes)
@@ -142,12 +141,13 @@ def test_who_comes_late_starts_from_a_snapshot_and_is_no_flooder(
     assert 3 in snapshots
 
 
-def test_who_was_away_for_long_is_no_flooder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+@pytest.mark.parametrize("schedule", ["sync", "async"])
+def test_who_was_away_for_long_is_no_flooder(schedule: str, loss: float, tmp_path: Path) -> None:
     """While it is away nothing can be folded, so it is sent the whole past."""
-    scenario = tables("crash 1 @5", "restart 1 @40", "crash 7 @10", "restart 7 @41")
-    for schedule in ("sync", "async"):
-        changes = {"gossip": "flood", "schedule": schedule}
-        assert_whole(run(tmp_path / schedule, LONG, scenario=scenario, **changes))
+    scenario = tables("crash 1 @2", "restart 1 @57")
+    changes = {"gossip": "flood", "schedule": schedule, "loss": loss, "rounds": 60}
+    assert_whole(run(tmp_path / "run", LONG, scenario=scenario, **changes))
 
 
 # Resumption of runs that have folded

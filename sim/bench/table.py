@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from sim.bench.held_table import aligned, held_in_words
 from sim.bench.load import warning
 from sim.bench.options import BENCHES, PROTOCOL
 from sim.closing import bytes_in_words
@@ -39,7 +40,7 @@ def in_words(report: Mapping[str, Any]) -> str:
 def _one(report: Mapping[str, Any]) -> str:
     name = report["bench"]
     if name in PROTOCOL:
-        return _held(report)
+        return held_in_words(report)
     words = bytes_in_words if name == "memory" else _seconds_in_words
     rows = [_HEAD]
     for distribution, result in report["results"].items():
@@ -55,37 +56,7 @@ def _one(report: Mapping[str, Any]) -> str:
             )
             for figure in _FIGURES[name](report, result)
         ]
-    return "\n".join([*_heading(report), *_aligned(rows), *_notes(report)])
-
-
-def _held(report: Mapping[str, Any]) -> str:
-    """Return the table of a bench whose figures are each held against a limit."""
-    machine = report["machine"]
-    heading = (
-        f"{report['bench']}: {report['peers']:,} peers, on one core of {machine['cpu']}, "
-        f"Python {machine['python']}"
-    )
-    rows: list[tuple[str, ...]] = [("", "here", "limit", "")]
-    for figure in report["figures"]:
-        here, limit = figure["here"], figure["limit"]
-        least = "at least" if figure["least"] else "at most"
-        bound = "" if limit is None else f"{least} {_exact(limit)}"
-        verdict = {None: "", True: "holds", False: "DOES NOT HOLD"}[figure["holds"]]
-        rows.append((figure["name"], _exact(here), bound, verdict))
-    return "\n".join([heading, *_aligned(rows), *_notes(report)])
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def _exact(number: float) -> str:
-    """Return a figure with three decimals if it is small, else as a whole number."""
-    return f"{number:,.0f}" if number >= 1000 or number == int(number) else f"{number:.3f}"
+    return "\n".join([*_heading(report), *aligned(rows), *_notes(report)])
 
 
 def _heading(report: Mapping[str, Any]) -> Iterator[str]:

@@ -26,8 +26,8 @@ from typing import Any
 
 from processes import kseed
 
-from peer.config import write_toml
 from peer.entry import Entry
+from peer.experiment_file import write_toml
 from peer.store import EntryStore
 
 PEERS = 12

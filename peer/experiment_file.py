@@ -1,0 +1,70 @@
+"""Experiments in TOML: read, written, and the commented file that `kseed init` makes."""
+
+from __future__ import annotations
+
+import textwrap
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from peer.config import SCENARIO, groups
+from peer.errors import UserError
+from peer.options import allowed, kind
+from peer.scenario import EXAMPLE, Incident
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the keys of an experiment file.
+
+    Raises:
+        UserError: the file cannot be read, or is no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    # Numbers of thousands of digits, and arrays as deep, are refused by Python itself.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no TOML file: {error}") from None
+
+
+def write_toml(values: Mapping[str, Any]) -> str:
+    """Return the keys of an experiment as TOML text."""
+    flat = {key: value for key, value in values.items() if key != SCENARIO}
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in flat.items())
+    for incident in values.get(SCENARIO, ()):
+        table = asdict(incident) if isinstance(incident, Incident) else incident
+        given = {key: value for key, value in table.items() if value is not None}
+        text += "\n[[scenario]]\n" + write_toml(given)
+    return text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value)
+
+
+def commented_toml() -> str:
+    """Return a file with every option at its default, each explained."""
+    lines = [
+        "# An experiment: `kseed sim` and `kseed launch` take this file; flags win over it.",
+        "",
+    ]
+    for title, items in groups().items():
+        lines += [f"# {title.capitalize()}", ""]
+        for item in items:
+            about = item.metadata["help"]
+            if item.metadata["choices"] or kind(item) in (int, float):
+                about += f" ({allowed(item)})"
+            comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
+            lines += [*comment, write_toml({item.name: item.default})]
+    return "\n".join([*lines, EXAMPLE])
