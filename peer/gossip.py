@@ -332,7 +332,7 @@ class Gossip:
         self.duplicates += 1
         # It has come in a message with others, as the answers to what was asked several times do.
         self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content), messages=0)
-        asked = self._repair.was_asked(entry.origin, neighbour)
+        asked = self._repair.was_asked(entry, neighbour)
         if not asked and self._dissemination.duplicate(entry.origin, neighbour):
             self._outbox.prune(neighbour, entry.origin)
 
@@ -343,7 +343,7 @@ class Gossip:
         self._repair.added(entry)
         self._reconciliation.wake(now)
         children = self._dissemination.push_to(entry, sender)
-        if sender is not None and self._repair.was_asked(entry.origin, sender):
+        if sender is not None and self._repair.was_asked(entry, sender):
             # Others may have had it for long: who has yet to tell is not flooded with the past.
             children = [child for child in children if self._links[child].met]
         if children:

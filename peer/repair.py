@@ -112,9 +112,10 @@ class Repair:
                 self._asked[origin] = (stop, neighbour, now + self._retry)
         return Want(tuple(ranges)) if ranges else None
 
-    def was_asked(self, origin: int, neighbour: int) -> bool:
-        """Tell whether a neighbour was the last to be asked for an origin's entries."""
-        return self._asked.get(origin, (0, -1, 0.0))[1] == neighbour
+    def was_asked(self, entry: Entry, neighbour: int) -> bool:
+        """Tell whether a neighbour was the last to be asked for an entry."""
+        stop, source, _ = self._asked.get(entry.origin, (0, -1, 0.0))
+        return source == neighbour and entry.sequence < stop
 
     def answer(self, want: Want) -> list[Entries]:
         """Return what is held of the ranges above the base, in messages of moderate size."""
