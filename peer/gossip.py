@@ -258,8 +258,9 @@ class Gossip:
             case wire.Entries(entries):
                 for entry in entries:
                     self._take_entry(entry, neighbour, now)
-                # The last of a log that an earlier life had lost may be among them.
-                self._pace.meet(now)
+                if not self._pace.started:
+                    # The last of a log that an earlier life had lost may be among them.
+                    self._pace.meet(now)
             case wire.Digest(digest, complete):
                 link.digest, link.complete = digest, complete
                 if digest != self.log.digest():
@@ -343,11 +344,12 @@ class Gossip:
         self._repair.added(entry)
         self._reconciliation.wake(now)
         children = self._dissemination.push_to(entry, sender)
+        if not children:
+            return
         if sender is not None and self._repair.was_asked(entry.origin, sender):
             # Others may have had it for long: who has yet to tell is not flooded with the past.
             children = [child for child in children if self._links[child].met]
-        if children:
-            self._outbox.push(children, entry)
+        self._outbox.push(children, entry)
 
     def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:
         """Give entries that a neighbour has some time to come by themselves."""
