@@ -84,6 +84,11 @@ class Repair:
         for origin, awaited in sorted(self._awaited.items()):
             if awaited.due > now:
                 continue
+            stop, _, until = self._asked.get(origin, (0, -1, now))
+            if stop >= awaited.stop and until > now:
+                # Whoever has told its versions has been asked for the same.
+                awaited.due = until
+                continue
             sources = [source for source in awaited.sources if not deaf(source)]
             start = self._log.length(origin)
             if not sources or awaited.asked >= _TRIES * len(sources) or start >= awaited.stop:
