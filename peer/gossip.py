@@ -282,7 +282,10 @@ class Gossip:
             case wire.Versions(versions):
                 self.protocol.check_versions(versions)
                 self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
-                self._reconciliation.compare(message, neighbour, link, now)
+                # Those who have met before a new peer are pushing their first entries, to it too.
+                new = not self._pace.started and not self.log.length(self.me)
+                patience = self._dissemination.patience * self.protocol.tick if new else 0.0
+                self._reconciliation.compare(message, neighbour, link, now, patience)
                 self._pace.meet(now)
             case wire.Hello():
                 self._meeting.greeted(message, neighbour, link, now)
