@@ -12,7 +12,7 @@ from typing import Final
 
 from peer.base import Base
 from peer.cut import Cut
-from peer.entry import END, HISTORY, Entry
+from peer.entry import HISTORY, Entry
 from peer.log import HASH_MODULUS, EntryLog
 from peer.protocol import Protocol
 from peer.wire import FRAME_LIMIT
@@ -53,9 +53,7 @@ class Folding:
         self._excused = 0
 
     def heard(self, entry: Entry) -> None:
-        """Take note of what an entry acknowledges."""
-        if entry.kind is END:
-            return
+        """Take note of what a history or an ACK acknowledges."""
         if entry.round > self._newest:
             self._early[entry.round].append(entry)
         elif self._digests.get(entry.round) == entry.cut:

@@ -258,8 +258,9 @@ class Gossip:
             case wire.Entries(entries):
                 for entry in entries:
                     self._take_entry(entry, neighbour, now)
-                # The last of a log that an earlier life had lost may be among them.
-                self._pace.meet(now)
+                if not self._pace.started:
+                    # The last of a log that an earlier life had lost may be among them.
+                    self._pace.meet(now)
             case wire.Digest(digest, complete):
                 link.digest, link.complete = digest, complete
                 if digest != self.log.digest():
@@ -281,7 +282,10 @@ class Gossip:
             case wire.Versions(versions):
                 self.protocol.check_versions(versions)
                 self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
-                self._reconciliation.compare(message, neighbour, link, now)
+                # Those who have met before a new peer are pushing their first entries, to it too.
+                new = not self._pace.started and not self.log.length(self.me)
+                patience = self._dissemination.patience * self.protocol.tick if new else 0.0
+                self._reconciliation.compare(message, neighbour, link, now, patience)
                 self._pace.meet(now)
             case wire.Hello():
                 self._meeting.greeted(message, neighbour, link, now)
@@ -343,11 +347,12 @@ class Gossip:
         self._repair.added(entry)
         self._reconciliation.wake(now)
         children = self._dissemination.push_to(entry, sender)
+        if not children:
+            return
         if sender is not None and self._repair.was_asked(entry, sender):
             # Others may have had it for long: who has yet to tell is not flooded with the past.
             children = [child for child in children if self._links[child].met]
-        if children:
-            self._outbox.push(children, entry)
+        self._outbox.push(children, entry)
 
     def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:
         """Give entries that a neighbour has some time to come by themselves."""

@@ -110,6 +110,8 @@ class Repair:
             if start < stop:
                 ranges.append((origin, start, stop))
                 self._asked[origin] = (stop, neighbour, now + self._retry)
+                if origin in self._awaited:
+                    self._awaited[origin].due = now + self._retry
         return Want(tuple(ranges)) if ranges else None
 
     def was_asked(self, entry: Entry, neighbour: int) -> bool:
