@@ -73,6 +73,11 @@ class Repair:
             if neighbour not in awaited.sources:
                 awaited.sources.append(neighbour)
 
+    def put_off(self, seconds: float) -> None:
+        """Give all that is awaited so much time more."""
+        for awaited in self._awaited.values():
+            awaited.due += seconds
+
     def overdue(self, now: float, deaf: Callable[[int], bool]) -> dict[int, Want]:
         """Return what to ask of whom for the entries that have not come in time.
 
@@ -114,9 +119,10 @@ class Repair:
                     self._awaited[origin].due = now + self._retry
         return Want(tuple(ranges)) if ranges else None
 
-    def was_asked(self, origin: int, neighbour: int) -> bool:
-        """Tell whether a neighbour was the last to be asked for an origin's entries."""
-        return self._asked.get(origin, (0, -1, 0.0))[1] == neighbour
+    def was_asked(self, entry: Entry, neighbour: int) -> bool:
+        """Tell whether a neighbour was the last to be asked for an entry."""
+        stop, source, _ = self._asked.get(entry.origin, (0, -1, 0.0))
+        return source == neighbour and entry.sequence < stop
 
     def answer(self, want: Want) -> list[Entries]:
         """Return what is held of the ranges above the base, in messages of moderate size."""
