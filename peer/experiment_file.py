@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from peer.config import SCENARIO, allowed, kind, options
+from peer.config import SCENARIO, groups
 from peer.errors import UserError
+from peer.options import allowed, kind
 from peer.scenario import EXAMPLE, Incident
 
 
@@ -58,10 +59,12 @@ def commented_toml() -> str:
         "# An experiment: `kseed sim` and `kseed launch` take this file; flags win over it.",
         "",
     ]
-    for item in options():
-        about = item.metadata["help"]
-        if item.metadata["choices"] or kind(item) in (int, float):
-            about += f" ({allowed(item)})"
-        comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
-        lines += [*comment, write_toml({item.name: item.default})]
+    for title, items in groups().items():
+        lines += [f"# {title.capitalize()}", ""]
+        for item in items:
+            about = item.metadata["help"]
+            if item.metadata["choices"] or kind(item) in (int, float):
+                about += f" ({allowed(item)})"
+            comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
+            lines += [*comment, write_toml({item.name: item.default})]
     return "\n".join([*lines, EXAMPLE])

@@ -226,6 +226,10 @@ class Gossip:
         """Do what is due at `now`."""
         if self.finished is not None:
             return self._outbox.take()
+        late = now - (self.timer or now)
+        if late > self.protocol.tick / 2:
+            # What has come while this peer could not run has yet to be looked at.
+            self._repair.put_off(late)
         if self._pace.deadline is not None and now >= self._pace.deadline:
             self._time_out(now)
         self._reconciliation.ask(now)
@@ -282,7 +286,10 @@ class Gossip:
             case wire.Versions(versions):
                 self.protocol.check_versions(versions)
                 self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
-                self._reconciliation.compare(message, neighbour, link, now)
+                # Those who have met before a new peer are pushing their first entries, to it too.
+                new = not self._pace.started and not self.log.length(self.me)
+                patience = self._dissemination.patience * self.protocol.tick if new else 0.0
+                self._reconciliation.compare(message, neighbour, link, now, patience)
                 self._pace.meet(now)
             case wire.Hello():
                 self._meeting.greeted(message, neighbour, link, now)
@@ -333,7 +340,7 @@ class Gossip:
         self.duplicates += 1
         # It has come in a message with others, as the answers to what was asked several times do.
         self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content), messages=0)
-        asked = self._repair.was_asked(entry.origin, neighbour)
+        asked = self._repair.was_asked(entry, neighbour)
         if not asked and self._dissemination.duplicate(entry.origin, neighbour):
             self._outbox.prune(neighbour, entry.origin)
 
@@ -346,7 +353,7 @@ class Gossip:
         children = self._dissemination.push_to(entry, sender)
         if not children:
             return
-        if sender is not None and self._repair.was_asked(entry.origin, sender):
+        if sender is not None and self._repair.was_asked(entry, sender):
             # Others may have had it for long: who has yet to tell is not flooded with the past.
             children = [child for child in children if self._links[child].met]
         self._outbox.push(children, entry)

@@ -65,10 +65,11 @@ class Pace:
         """Begin the first round if all neighbours have answered, and this peer's log is whole."""
         if self.started or self._replica.log.length(self._replica.me) < self.claimed:
             return
-        present = self._protocol.roster.is_member
-        current = self._replica.rounds.current
+        roster = self._protocol.roster
+        # Who joins later does not need those that will have left by then, dead ones among them.
+        first = max(self._replica.rounds.current, roster.first_of(self._replica.me))
         links = self._links.items()
-        if all(link.met or not link.up for n, link in links if present(n, current)):
+        if all(link.met or not link.up for n, link in links if roster.is_member(n, first)):
             self._begin(now)
 
     def trained(self, round_: int, now: float) -> bytes:

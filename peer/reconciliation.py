@@ -90,10 +90,19 @@ class Reconciliation:
             for proof in self.proofs.values():
                 self._outbox.send(neighbour, proof)
 
-    def compare(self, message: wire.Versions, neighbour: int, link: Link, now: float) -> None:
+    def compare(
+        self, message: wire.Versions, neighbour: int, link: Link, now: float, wait: float = 0.0
+    ) -> None:
         """Ask for what a neighbour has and this peer lacks, or for the base that it is in.
 
         Where it lacks something itself it is told so, or it would have to wait for a digest.
+
+        Args:
+            message: the neighbour's.
+            neighbour: who it is.
+            link: to it.
+            now: the time.
+            wait: for so long what is missing may still come by itself.
         """
         replica, theirs = self._replica, message.versions
         link.behind, link.versions = False, theirs
@@ -104,6 +113,8 @@ class Reconciliation:
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
             link.asked = True
             self._outbox.send(neighbour, wire.Behind(message.round))
+        elif wait:
+            self._repair.announced(neighbour, theirs, now + wait)
         else:
             self.pull(neighbour, theirs, now)
         held = replica.log.versions().items()

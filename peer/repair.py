@@ -73,6 +73,11 @@ class Repair:
             if neighbour not in awaited.sources:
                 awaited.sources.append(neighbour)
 
+    def put_off(self, seconds: float) -> None:
+        """Give all that is awaited so much time more."""
+        for awaited in self._awaited.values():
+            awaited.due += seconds
+
     def overdue(self, now: float, deaf: Callable[[int], bool]) -> dict[int, Want]:
         """Return what to ask of whom for the entries that have not come in time.
 
@@ -83,6 +88,11 @@ class Repair:
         ranges: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
         for origin, awaited in sorted(self._awaited.items()):
             if awaited.due > now:
+                continue
+            stop, _, until = self._asked.get(origin, (0, -1, now))
+            if stop >= awaited.stop and until > now:
+                # Whoever has told its versions has been asked for the same.
+                awaited.due = until
                 continue
             sources = [source for source in awaited.sources if not deaf(source)]
             start = self._log.length(origin)
@@ -105,11 +115,14 @@ class Repair:
             if start < stop:
                 ranges.append((origin, start, stop))
                 self._asked[origin] = (stop, neighbour, now + self._retry)
+                if origin in self._awaited:
+                    self._awaited[origin].due = now + self._retry
         return Want(tuple(ranges)) if ranges else None
 
-    def was_asked(self, origin: int, neighbour: int) -> bool:
-        """Tell whether a neighbour was the last to be asked for an origin's entries."""
-        return self._asked.get(origin, (0, -1, 0.0))[1] == neighbour
+    def was_asked(self, entry: Entry, neighbour: int) -> bool:
+        """Tell whether a neighbour was the last to be asked for an entry."""
+        stop, source, _ = self._asked.get(entry.origin, (0, -1, 0.0))
+        return source == neighbour and entry.sequence < stop
 
     def answer(self, want: Want) -> list[Entries]:
         """Return what is held of the ranges above the base, in messages of moderate size."""

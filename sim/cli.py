@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import sim
 import topology
-from peer.config import PRESETS, Experiment, allowed, experiment_from, kind, options
+from peer.config import PRESETS, Experiment, experiment_from, groups, options
 from peer.errors import RunFailed, UserError
 from peer.experiment_file import commented_toml, read_toml
+from peer.options import allowed, kind
 from peer.unused_options import unused_options
 from sim.bench.options import BENCHES, BenchOptions, bench_options, unused_bench_options
 
@@ -122,14 +123,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    # Dozens of flags in a row would say nothing.
+    parser.usage = f"{parser.prog} [-h] [file] [--preset PRESET] [--OPTION VALUE ...]"
     parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
     parser.add_argument(
         "--preset", help=f"options to start from, under the file's: {', '.join(PRESETS)}"
     )
-    _add_flags(parser, options())
+    for title, items in groups().items():
+        _add_flags(parser.add_argument_group(title), items)
 
 
-def _add_flags(parser: argparse.ArgumentParser, items: Iterable[Any]) -> None:
+def _add_flags(parser: argparse._ActionsContainer, items: Iterable[Any]) -> None:
     for item in items:
         flag = "--" + item.name.replace("_", "-")
         default = "none" if item.default == "" else item.default

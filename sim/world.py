@@ -94,7 +94,6 @@ class World:
         # Looked up for every frame, hence apart from the seats: who takes frames now, and alarms.
         self._awake: list[Gossip | None] = [None] * count
         self._alarms = [inf] * count
-        self._slots = slots
         self.network = Network(
             self.schedule,
             self._deliver if observe_frame is None else self._deliver_observed,

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer.config import PRESETS, Experiment, allowed, experiment_from, kind, options
+from peer.config import PRESETS, Experiment, experiment_from, groups, options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
 from peer.importance import MOST_SEEDS
+from peer.options import allowed, kind
 from sim.cli import _parser
 
 OPTIONS = {item.name: item for item in options()}
@@ -263,6 +264,12 @@ def test_a_misspelt_key_is_told_with_its_value_and_what_is_near(key: str, hint: 
 @given(texts.filter(lambda key: key not in OPTIONS), texts)
 def test_every_unknown_key_is_told_in_one_line(key: str, value: str) -> None:
     assert repr(value) in told({key: value})
+
+
+def test_every_option_is_in_a_group() -> None:
+    assert [item for items in groups().values() for item in items] == list(options())
+    assert all(groups())
+    assert all(len(items) > 2 for items in groups().values())
 
 
 @given(experiments())

@@ -123,6 +123,8 @@ def test_every_topology_ends_like_a_server(
     [
         ("star", {"participation": 0.4}),
         ("torus", {"participation": 0.4, "method": "fedkseed-pro"}),
+        ("torus", {"gossip": "flood", "sign": True}),
+        ("random-regular", {"gossip": "antientropy", "fold": False, "method": "fedkseed-pro"}),
         ("ring", {"gradient_bytes": 1}),
         ("line", {"gradient_bytes": 2, "dtype": "bfloat16"}),
         ("tree", {"dtype": "float16", "learning_rate": 1e3, "gradient_bound": 32768.0}),

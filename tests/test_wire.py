@@ -26,6 +26,7 @@ from peer.wire import (
     Bye,
     Digest,
     Entries,
+    Heads,
     Hello,
     Message,
     Proof,
@@ -109,6 +110,7 @@ GOLDEN: list[tuple[Message, str]] = [
     ),
     (Behind(300), "92 0b cd 01 2c"),
     (Snapshot(BASE, (make_end(4, 5, 6),)), SNAPSHOT),
+    (Heads(((1, 0, D),)), "92 0d 91 93 01 00 c4 08 30 31 32 33 34 35 36 37"),
 ]
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final
 
-from peer.config import DEVICES, DTYPES, PERTURBATIONS, Experiment, allowed, kind
+from peer.config import DEVICES, DTYPES, PERTURBATIONS, Experiment
 from peer.errors import UserError
+from peer.options import allowed, kind
 
 PROTOCOL: Final = ("gossip", "simulator")
 """Benches of the protocol, which have settings of their own and no model."""
