@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 
 from peer.entry import (
     NUMBER_LIMIT,
+    SIGNATURE_BYTES,
     Entry,
+    Kind,
     decode_entry,
     index_type,
+    make_ack,
     make_end,
     make_history,
     pack_indices,
@@ -36,7 +39,13 @@ histories = st.builds(
     gradients=st.binary(max_size=300),
     indices=st.none() | st.binary(max_size=300),
 )
-any_entries = histories | st.builds(make_end, numbers, numbers, numbers)
+cuts = st.binary(min_size=8, max_size=8)
+any_entries = st.one_of(
+    histories,
+    st.builds(make_end, numbers, numbers, numbers),
+    st.builds(make_ack, numbers, numbers, numbers, cuts),
+)
+signatures = st.binary(min_size=SIGNATURE_BYTES, max_size=SIGNATURE_BYTES)
 
 FIELDS = [1, 2, 3, b"\x00\x00\x80\x3f", b"01234567", 0, b"abcd", None]
 
@@ -116,6 +125,46 @@ def test_golden_end() -> None:
     assert make_end(2**32 - 1, 2**32 - 1, 0).content.hex(" ") == (
         "93 ce ff ff ff ff ce ff ff ff ff 00"
     )
+
+
+def test_golden_ack() -> None:
+    assert make_ack(3, 6, 300, bytes(range(8))).content.hex(" ") == (
+        "94 03 06 cd 01 2c c4 08 00 01 02 03 04 05 06 07"
+    )
+
+
+def test_golden_signed_entry() -> None:
+    """The signature is one field more, and covers the bytes of the entry without it."""
+    signed: list[bytes] = []
+
+    def sign(body: bytes) -> bytes:
+        signed.append(body)
+        return bytes(range(SIGNATURE_BYTES))
+
+    entry = make_end(3, 6, 300, sign)
+    assert signed == [make_end(3, 6, 300).content] == [entry.body]
+    assert entry.content.hex(" ") == "94 03 06 cd 01 2c c4 40 " + bytes(range(64)).hex(" ")
+    assert entry.kind is Kind.END
+    assert entry.is_end
+
+
+@given(any_entries, signatures)
+def test_a_signed_entry_says_what_it_says_unsigned(entry: Entry, signature: bytes) -> None:
+    fields = [*msgpack.unpackb(entry.content), signature]
+    signed = decode_entry(msgpack.packb(fields))
+    assert signed.signature == signature
+    assert signed.body == entry.content
+    assert signed != entry
+    assert signed.hash != entry.hash
+    for name in ("origin", "sequence", "round", "kind", "cut", "scale", "gradients", "indices"):
+        assert getattr(signed, name) == getattr(entry, name)
+
+
+def test_the_kinds_are_told_apart_by_their_fields() -> None:
+    assert [make_end(1, 2, 3).kind, make_ack(1, 2, 3, bytes(8)).kind] == [Kind.END, Kind.ACK]
+    for length in (0, 7, 9, 63):
+        with pytest.raises(MalformedMessage):
+            decode_entry(msgpack.packb([1, 2, 3, bytes(length)]))
 
 
 def test_the_size_in_the_design() -> None:
@@ -282,11 +331,15 @@ def take(content: bytes) -> None:
     except MalformedMessage:
         return
     fields: list[Any] = [entry.origin, entry.sequence, entry.round]
-    if not entry.is_end:
+    if entry.kind is Kind.ACK:
+        fields.append(entry.cut)
+    elif entry.kind is Kind.HISTORY:
         # Not from the float, in which a NaN's payload need not survive.
         before = 1 + sum(len(msgpack.packb(number)) for number in fields) + 2
         fields += [content[before : before + 4], entry.cut, entry.scale]
         fields += [entry.gradients, entry.indices]
+    if entry.signature is not None:
+        fields.append(entry.signature)
     assert msgpack.packb(fields) == content
     assert entry.content == content
 
