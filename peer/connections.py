@@ -11,8 +11,8 @@ reach them, since RECEIVE_QUEUE messages of one frame wait at most, one stands b
 was taken out of it beforehand, and one is on its way to who takes note of it here. All connections
 of one neighbour together may hold back as much, and so may all that nobody has been heard on. So
 each neighbour that has gone bad, and all strangers together, can cost OUTSTANDING bytes and what
-comes in between two looks. In memory a small frame takes more than on the wire: 64 bytes for 35 or
-more with CURVE, but 64 for 2 without.
+comes in between two looks. In memory a small frame takes more than on the wire: with CURVE about
+130 bytes for 35, without it 64 for 2 (measured: 40 and 340 MB at the limit).
 
 Counting needs Linux's TCP_INFO. Elsewhere, and on ipc, nothing limits what is held back. To look
 only when there is something to see, an epoll of our own reports the first bytes after each look.
