@@ -286,9 +286,9 @@ class Gossip:
             case wire.Versions(versions):
                 self.protocol.check_versions(versions)
                 self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
-                # Entries may be on their way, unless this peer has just come back.
-                back = not self._pace.started and self.log.length(self.me) > 0
-                patience = 0.0 if back else self._dissemination.patience * self.protocol.tick
+                # Those who have met before a new peer are pushing their first entries, to it too.
+                new = not self._pace.started and not self.log.length(self.me)
+                patience = self._dissemination.patience * self.protocol.tick if new else 0.0
                 self._reconciliation.compare(message, neighbour, link, now, patience)
                 self._pace.meet(now)
             case wire.Hello():
