@@ -226,6 +226,10 @@ class Gossip:
         """Do what is due at `now`."""
         if self.finished is not None:
             return self._outbox.take()
+        late = now - (self.timer or now)
+        if late > self.protocol.tick / 2:
+            # What has come while this peer could not run has yet to be looked at.
+            self._repair.put_off(late)
         if self._pace.deadline is not None and now >= self._pace.deadline:
             self._time_out(now)
         self._reconciliation.ask(now)
@@ -350,8 +354,10 @@ class Gossip:
         if not children:
             return
         if sender is not None and self._repair.was_asked(entry, sender):
-            # Others may have had it for long: who has yet to tell is not flooded with the past.
-            children = [child for child in children if self._links[child].met]
+            # Others may have had it for long: only who lacks it is brought the past. What comes by
+            # itself goes to all, or bytes would hang on who has met first (C5).
+            links = self._links
+            children = [c for c in children if links[c].met and not links[c].holds(entry)]
         self._outbox.push(children, entry)
 
     def _expect(self, versions: Mapping[int, int], neighbour: int, now: float) -> None:

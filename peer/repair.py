@@ -73,6 +73,11 @@ class Repair:
             if neighbour not in awaited.sources:
                 awaited.sources.append(neighbour)
 
+    def put_off(self, seconds: float) -> None:
+        """Give all that is awaited so much time more."""
+        for awaited in self._awaited.values():
+            awaited.due += seconds
+
     def overdue(self, now: float, deaf: Callable[[int], bool]) -> dict[int, Want]:
         """Return what to ask of whom for the entries that have not come in time.
 
