@@ -167,12 +167,12 @@ class Gossip:
 
     def receive(self, frame: bytes, neighbour: int, now: float) -> Output:
         """Take a frame from a neighbour; whatever is in it, nothing is raised."""
-        link = self._links.get(neighbour)
+        link, replica = self._links.get(neighbour), self._replica
         if link is None:
             stranger = MalformedMessage(f"peer {neighbour} is no neighbour")
-            self._conduct.reject(neighbour, stranger, now, self._replica.taken)
+            self._conduct.reject(neighbour, stranger, now, replica.taken)
         elif not link.banned:
-            taken = self._replica.taken
+            taken = replica.taken
             try:
                 message = wire.decode(frame)
                 link.last_heard = now
@@ -181,10 +181,10 @@ class Gossip:
                 else:
                     self._meeting.stray(neighbour, link, now)
             except NeighbourError as error:
-                self._conduct.reject(neighbour, error, now, self._replica.taken)
-            if self._replica.taken == taken:
+                self._conduct.reject(neighbour, error, now, replica.taken)
+            if replica.taken == taken:
                 self._conduct.charge(neighbour, now, taken, len(frame))
-        if self._replica.over:
+        if replica.over:
             self._settle(now)
         return self._outbox.take()
 

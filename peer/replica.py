@@ -152,16 +152,16 @@ class Replica:
 
     def _note(self, entry: Entry) -> None:
         """Let every part know of an entry that has come into the log."""
-        if entry.kind is END:
+        if entry.kind is HISTORY:
+            self.rounds.add(entry)
+            if self.log.convictions and entry.origin in self.log.convictions:
+                # What it wrote before its lie may come late, and is no sign of life.
+                self.rounds.give_up(entry.origin)
+        elif entry.kind is END:
             protocol = self.protocol
             if entry.round == protocol.roster.last_of(entry.origin, protocol.rounds):
                 self._open &= ~(1 << entry.origin)
             return
-        if entry.kind is HISTORY:
-            self.rounds.add(entry)
-            if entry.origin in self.log.convictions:
-                # What it wrote before its lie may come late, and is no sign of life.
-                self.rounds.give_up(entry.origin)
         if entry.origin == self.me:
             self.last_word = entry.round
         if self._folding is not None:

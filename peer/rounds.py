@@ -131,7 +131,7 @@ class SyncRounds:
         """Tell whether anybody is missing who has not been given up as silent."""
         # Asked for every entry that comes, so first by numbers alone.
         number = len(self._active) - len(self._arrived)
-        if number == 0 or number > len(self._silent):
+        if number > len(self._silent) or number == 0:
             return number > 0
         return any(peer not in self._silent for peer in self.missing())
 
@@ -141,7 +141,8 @@ class SyncRounds:
 
     def close(self) -> None:
         """Close the current round: fold its entries in; who is missing now counts as silent."""
-        self._silent.update(self.missing())
+        if len(self._arrived) < len(self._active):
+            self._silent.update(self.missing())
         arrived = self._early.pop(self.current)
         self.cut = self._protocol.cuts.extended(self.cut, arrived.values())
         self.current += 1

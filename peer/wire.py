@@ -266,10 +266,12 @@ def decode(frame: bytes) -> Message:
     Raises:
         MalformedMessage: it carries none, or one past the limits.
     """
+    # The replicas of one process get the same bytes many times.
+    if len(frame) <= _CACHED_BYTES:
+        return _cached(frame)
     if len(frame) > FRAME_LIMIT:
         raise MalformedMessage(f"a frame of {len(frame)} bytes, at most {FRAME_LIMIT} are read")
-    # The replicas of one process get the same bytes many times.
-    return _cached(frame) if len(frame) <= _CACHED_BYTES else _decode(frame)
+    return _decode(frame)
 
 
 def _decode(frame: bytes) -> Message:

@@ -209,19 +209,18 @@ class World:
 
     def _follow(self, peer: int, gossip: Gossip, output: Output) -> None:
         """Do what an output asks for, and set the peer's alarm."""
-        messages, events = output.messages, output.events
+        events, heeds = output.events, False
         if events:
             stored = self.seats[peer].stored
             for event in events:
                 if stored is not None:
                     stored.take(event)
                 self._observe(peer, event)
-        if messages:
-            send = self.network.send
-            for neighbour, frame in messages:
-                send(peer, neighbour, frame)
-        # Almost all events are entries that have been added, and nothing more is to be done.
-        heeds = bool(events) and (len(events) > 1 or type(events[0]) is not EntryAdded)
+                # Almost all are of this kind, and nothing more is to be done.
+                if type(event) is not EntryAdded:
+                    heeds = True
+        for neighbour, frame in output.messages:
+            self.network.send(peer, neighbour, frame)
         higher = heeds and self._heed(peer, events)
         due = gossip.timer
         if due is not None and due < self._alarms[peer]:
