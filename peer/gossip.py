@@ -79,6 +79,7 @@ class Gossip:
         self.log = log if log is not None else EntryLog()
         self.duplicates = 0
         self.finished: Finished | None = None
+        self._back = bool(self.log.versions()) or base is not None
         self._sign = None if sign is None else lambda body: sign(protocol.signed(body))
         self._replica = Replica(me, protocol, self.log, base)
         self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
@@ -287,9 +288,9 @@ class Gossip:
                 self.protocol.check_versions(versions)
                 self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
                 # Those who have met before a new peer are pushing their first entries, to it too.
-                new = not self._pace.started and not self.log.length(self.me)
-                patience = self._dissemination.patience * self.protocol.tick if new else 0.0
-                self._reconciliation.compare(message, neighbour, link, now, patience)
+                patience = self._dissemination.patience * self.protocol.tick
+                wait = 0.0 if self._back else link.since + patience - now
+                self._reconciliation.compare(message, neighbour, link, now, wait)
                 self._pace.meet(now)
             case wire.Hello():
                 self._meeting.greeted(message, neighbour, link, now)
@@ -340,7 +341,8 @@ class Gossip:
         self.duplicates += 1
         # It has come in a message with others, as the answers to what was asked several times do.
         self._conduct.charge(neighbour, now, self._replica.taken, len(entry.content), messages=0)
-        asked = self._repair.was_asked(entry, neighbour)
+        # What was asked for may come from there and, late, by itself: not for the last time.
+        asked = self._repair.was_asked(entry)
         if not asked and self._dissemination.duplicate(entry.origin, neighbour):
             self._outbox.prune(neighbour, entry.origin)
 

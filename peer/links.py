@@ -29,6 +29,7 @@ class Link:
         banned: it has lied, and is disconnected.
         up: there is a connection; false while the graph of a time slot leaves the link out.
         last_heard: when its last readable message came.
+        since: when it has last greeted.
         greeted: when it was last greeted.
         retry: after so long without an answer it is greeted again.
         digest: of its log, as it has last told; empty if it has not.
@@ -53,6 +54,7 @@ class Link:
     banned: bool = False
     up: bool = True
     last_heard: float = -math.inf
+    since: float = -math.inf
     greeted: float = -math.inf
     retry: float = 0.0
     digest: bytes = b""

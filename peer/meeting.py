@@ -67,6 +67,7 @@ class Meeting:
             return
         link.open, link.refused, link.left, link.up = True, False, False, True
         link.digest, link.complete, link.told = hello.digest, False, None
+        link.since = now
         link.behind, link.versions = hello.digest != self._replica.log.digest(), {}
         if not hello.answer:
             self._hello(neighbour, answer=True)

@@ -113,7 +113,7 @@ class Reconciliation:
         if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
             link.asked = True
             self._outbox.send(neighbour, wire.Behind(message.round))
-        elif wait:
+        elif wait > 0.0:
             self._repair.announced(neighbour, theirs, now + wait)
         else:
             self.pull(neighbour, theirs, now)

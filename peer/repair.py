@@ -119,10 +119,10 @@ class Repair:
                     self._awaited[origin].due = now + self._retry
         return Want(tuple(ranges)) if ranges else None
 
-    def was_asked(self, entry: Entry, neighbour: int) -> bool:
-        """Tell whether a neighbour was the last to be asked for an entry."""
+    def was_asked(self, entry: Entry, neighbour: int | None = None) -> bool:
+        """Tell whether an entry was asked for, and of a neighbour, if one is given, last."""
         stop, source, _ = self._asked.get(entry.origin, (0, -1, 0.0))
-        return source == neighbour and entry.sequence < stop
+        return entry.sequence < stop and neighbour in (None, source)
 
     def answer(self, want: Want) -> list[Entries]:
         """Return what is held of the ranges above the base, in messages of moderate size."""

@@ -119,10 +119,10 @@ def test_what_is_claimed_and_never_comes_is_asked_of_others_later() -> None:
     protocol = agreement(3, rounds=4)
     gossip, _ = met(0, [1, 2], protocol)
     claim = encode(Versions({1: 3}))
-    asked = gossip.receive(claim, 1, 1.0)
+    asked = gossip.receive(claim, 1, 3.0)
     assert [decode(frame) for _, frame in asked.messages] == [Want(((1, 0, 3),))]
-    assert gossip.receive(claim, 2, 1.5).messages == []
-    later = gossip.receive(claim, 2, 1.0 + 3 * protocol.tick)
+    assert gossip.receive(claim, 2, 3.5).messages == []
+    later = gossip.receive(claim, 2, 3.0 + 3 * protocol.tick)
     assert [(n, decode(f)) for n, f in later.messages] == [(2, Want(((1, 0, 3),)))]
 
 
