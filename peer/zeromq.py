@@ -34,6 +34,7 @@ import zmq.asyncio
 
 from peer.addresses import LOOPBACK, check_address
 from peer.connections import OUTSTANDING, RECEIVE_QUEUE, Connections
+from peer.descriptors import need_descriptors
 from peer.errors import UserError
 from peer.keys import Security
 from peer.wire import FRAME_LIMIT
@@ -66,6 +67,12 @@ BACKLOG: Final = 1024
 SOCKETS: Final = 2**14
 """Sockets of a process: three for each neighbour."""
 
+DESCRIPTORS: Final = 16
+"""Open files that a transport takes, without its neighbours."""
+
+DESCRIPTORS_PER_NEIGHBOUR: Final = 5
+"""A socket, its two monitors' ends, and a connection in each direction."""
+
 _NUMBER_DIGITS: Final = 6
 _NONCE_BYTES: Final = (ROUTING_ID_BYTES - _NUMBER_DIGITS - 1) // 2
 _ZAP: Final = "inproc://zeromq.zap.01"
@@ -96,7 +103,7 @@ class Transport:
         banned: neighbours that are disconnected for good, and why.
 
     Raises:
-        UserError: it cannot listen there.
+        UserError: it cannot listen there, or there are too few file descriptors.
     """
 
     def __init__(self, me: int, address: str = LOOPBACK, security: Security | None = None) -> None:
@@ -113,6 +120,8 @@ class Transport:
             curve=security is not None, tcp=address.startswith("tcp://")
         )
         self._look_ahead: asyncio.TimerHandle | None = None
+        # libzmq aborts the process where these fail it.
+        need_descriptors(DESCRIPTORS)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, SOCKETS)
         self._loop = asyncio.get_running_loop()
@@ -148,9 +157,10 @@ class Transport:
                 peer has dialled, and when the first message has come over one that it has answered.
 
         Raises:
-            UserError: an address is none.
+            UserError: an address is none, or there are too few file descriptors.
         """
         self._on_handshake = on_handshake or self._on_handshake
+        need_descriptors(DESCRIPTORS_PER_NEIGHBOUR * len(addresses))
         for neighbour, address in addresses.items():
             assert neighbour not in self._dealers, "a neighbour has one socket"
             dealer = self._context.socket(zmq.DEALER)

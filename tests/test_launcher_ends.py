@@ -254,7 +254,8 @@ def test_a_peer_that_cannot_open_its_sockets_is_named(tmp_path: Path) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
         gate.open()
         end = end_of(process)
-    assert end == (1, "", failure(2, "ZMQError: Too many open files"))
+    told = "16 more open files are needed: Too many open files (see ulimit -n)"
+    assert end == (1, "", failure(2, told))
 
 
 def test_damaged_rows_are_told_in_one_line(
