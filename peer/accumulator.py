@@ -62,7 +62,6 @@ class Accumulator:
         weight: float,
         *,
         importance: bool = True,
-        times: int = 1,
     ) -> None:
         """Add one entry (Algorithm 1, line 7, with the weight c_i eta_r / 2**e).
 
@@ -71,16 +70,15 @@ class Accumulator:
             gradients: shape (tau,), decoded; NaN for a skipped step.
             weight: the entry's, a float32 number.
             importance: whether magnitudes and counts are kept (FedKSeed-Pro).
-            times: 1, or -1 to take an entry out that had been added.
         """
-        units = times * contributions(gradients, weight, self.units.fraction_bits)
+        units = contributions(gradients, weight, self.units.fraction_bits)
         np.add.at(self.sums, indices, units)
         if importance:
             taken = ~np.isnan(gradients)
             magnitudes = np.ldexp(np.abs(gradients).astype(np.float64), self.units.magnitude_bits)
             rounded = np.rint(magnitudes[taken]).astype(np.int64)
-            np.add.at(self.magnitudes, indices[taken], times * rounded)
-            np.add.at(self.counts, indices[taken], times)
+            np.add.at(self.magnitudes, indices[taken], rounded)
+            np.add.at(self.counts, indices[taken], 1)
         assert np.all(np.abs(self.sums[indices]) < SUM_LIMIT), "bounded by the choice of units"
 
     def copy(self) -> Accumulator:

@@ -1,8 +1,8 @@
 """A base: what a replica keeps of the entries that everybody has, in place of the entries (C3).
 
-It is the cut of a round that the whole roster has acknowledged: the version vector, and K sums (for
-FedKSeed-Pro 3K). Its size hangs on N and K only, so it is also the snapshot from which a peer that
-comes late starts, however old the run is.
+It is the cut of a round that the whole roster has acknowledged: where each log ends, and K sums
+(for FedKSeed-Pro 3K). Its size hangs on N and K only, so it is also the snapshot from which a peer
+that comes late starts, however old the run is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
-from peer.cut import Cut
+from peer.cut import Cut, Ends
 from peer.entry import HASH_BYTES, NUMBER_LIMIT
 from peer.errors import MalformedMessage
 from peer.units import Units
@@ -34,28 +34,30 @@ class Base:
 
     Attributes:
         round: the first one that is not in it.
-        versions: origin -> how many of its entries are in it.
-        sum: of the hashes of these entries, mod 2**128.
-        histories: of the hashes of the histories among them, as `Cut.sum`.
+        ends: of the logs in it, as `Cut.ends`.
+        sum: of the hashes of the entries in it, mod 2**128.
         arrays: int64, shape (3, K): sums, magnitudes, counts.
     """
 
     round: int
-    versions: Mapping[int, int]
+    ends: Ends
     sum: int
-    histories: int
     arrays: NDArray[np.int64]
 
     @classmethod
-    def of(cls, round_: int, versions: Mapping[int, int], sum_: int, cut: Cut) -> Base:
+    def of(cls, round_: int, cut: Cut) -> Base:
         """Return the base of a cut."""
         a = cut.accumulator
-        arrays = np.stack([a.sums, a.magnitudes, a.counts])
-        return cls(round_, versions, sum_, cut.sum, arrays)
+        return cls(round_, cut.ends, cut.sum, np.stack([a.sums, a.magnitudes, a.counts]))
 
     def cut(self, units: Units) -> Cut:
         """Return the cut that it stands for."""
-        return Cut(Accumulator(units, *self.arrays), self.histories)
+        return Cut(Accumulator(units, *self.arrays), self.sum, self.ends)
+
+    @cached_property
+    def versions(self) -> Mapping[int, int]:
+        """Origin -> how many of its entries are in it."""
+        return {origin: length for origin, (length, _) in self.ends.items()}
 
     def pack(self) -> bytes:
         """Return its one encoding."""
@@ -67,9 +69,8 @@ class Base:
             msgpack.packb(
                 [
                     self.round,
-                    dict(sorted(self.versions.items())),
+                    dict(sorted(self.ends.items())),
                     self.sum.to_bytes(HASH_BYTES, "little"),
-                    self.histories.to_bytes(HASH_BYTES, "little"),
                     self.arrays.shape[1],
                     zlib.compress(self.arrays.astype(_INTEGER).tobytes(), 6),
                 ]
@@ -87,25 +88,26 @@ class Base:
             fields = msgpack.unpackb(content, max_ext_len=0, strict_map_key=False)
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
             raise MalformedMessage(f"a base is not msgpack: {type(error).__name__}") from None
-        if not isinstance(fields, list) or len(fields) != 6:
-            raise MalformedMessage("a base has 6 fields")
-        round_, versions, total, histories, candidates, packed = fields
-        numbers = [round_, candidates]
-        if type(versions) is not dict:
-            raise MalformedMessage("a base has a version vector")
-        numbers += [*versions, *versions.values()]
+        if not isinstance(fields, list) or len(fields) != 5:
+            raise MalformedMessage("a base has 5 fields")
+        round_, ends, total, candidates, packed = fields
+        if type(ends) is not dict:
+            raise MalformedMessage("a base says where the logs end")
+        if not all(type(end) is list and len(end) == 2 for end in ends.values()):
+            raise MalformedMessage("a log in a base has a length and a last round")
+        numbers = [round_, candidates, *ends]
+        numbers += [number for end in ends.values() for number in end]
         if not all(type(number) is int and 0 <= number < NUMBER_LIMIT for number in numbers):
             raise MalformedMessage("the numbers of a base are below 2**32")
-        if not all(type(field) is bytes for field in (total, histories, packed)):
+        if type(total) is not bytes or type(packed) is not bytes:
             raise MalformedMessage("the sums of a base are binary")
-        if len(total) != HASH_BYTES or len(histories) != HASH_BYTES:
+        if len(total) != HASH_BYTES:
             raise MalformedMessage(f"a sum of hashes takes {HASH_BYTES} bytes")
         arrays = np.frombuffer(_inflated(packed, candidates), _INTEGER).reshape(3, candidates)
         return cls(
             round_,
-            versions,
+            {origin: (length, last) for origin, (length, last) in ends.items()},
             int.from_bytes(total, "little"),
-            int.from_bytes(histories, "little"),
             arrays.astype(np.int64),
         )
 

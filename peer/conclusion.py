@@ -8,6 +8,7 @@ from peer.archive import Archive, read_archive
 from peer.chronicle import Chronicle
 from peer.entry import Kind
 from peer.fleet import Fleet
+from peer.log import runs_of
 from peer.places import Places
 from peer.progress import RunProgress
 from peer.records import RunFolder
@@ -82,11 +83,10 @@ def _close_rounds(
     progress: RunProgress,
 ) -> None:
     rounds = SyncRounds(prepared.protocol)
-    if archive.base is not None:
-        rounds.restart(archive.base.round, archive.base.cut(prepared.protocol.units))
-    for entry in archive.entries:
-        if entry.kind is Kind.HISTORY:
-            rounds.add(entry)
+    histories = [run for run in runs_of(archive.entries) if run.entry.kind is Kind.HISTORY]
+    base = archive.base
+    cut = rounds.cut if base is None else base.cut(prepared.protocol.units)
+    rounds.restart(0 if base is None else base.round, cut, histories)
     for done in range(rounds.current, prepared.protocol.rounds + 1):
         if not chronicle.knows(done):
             reports = list(supervisor.reports[done - 1].values())

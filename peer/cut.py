@@ -1,5 +1,8 @@
 """A cut: the sums over a set of histories, with what tells the set itself from every other.
 
+What stands before a history in its origin's log (END and ACK records) belongs to the cut with it,
+so the cut says where each log ends, and who acknowledges it acknowledges this, too.
+
 Cuts are never changed. The replicas of one process that have come to the same set share one object,
 as `Cuts` finds it by the sum of its entries' hashes; a replica alone makes each cut by itself.
 """
@@ -7,18 +10,24 @@ as `Cuts` finds it by the sum of its entries' hashes; a replica alone makes each
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Final
 from weakref import WeakValueDictionary
 
+import msgpack
+
 from peer.accumulator import Accumulator
 from peer.entry import CUT_BYTES, HASH_BYTES, Entry
+from peer.log import Run
 
 _MODULUS: Final = 2 ** (8 * HASH_BYTES)
 
-Add = Callable[[Accumulator, Entry, int], None]
-"""Adds a history to an accumulator, or with -1 takes it out."""
+Add = Callable[[Accumulator, Entry], None]
+"""Adds a history to an accumulator."""
+
+Ends = Mapping[int, tuple[int, int]]
+"""Origin -> how many of its entries there are, and the round of the last, which is a history."""
 
 
 class Cut:
@@ -26,18 +35,21 @@ class Cut:
 
     Attributes:
         accumulator: their sums; not to be changed.
-        sum: of the histories' hashes, mod 2**128.
+        sum: of the hashes of the logs' entries up to these, mod 2**128.
+        ends: of the logs; see `Ends`.
     """
 
-    def __init__(self, accumulator: Accumulator, sum_: int) -> None:
+    def __init__(self, accumulator: Accumulator, sum_: int, ends: Ends) -> None:
         self.accumulator = accumulator
         self.sum = sum_
+        self.ends = ends
 
     @cached_property
     def digest(self) -> bytes:
-        """8 bytes for the set and its sums: what an entry acknowledges as its `cut`."""
+        """8 bytes for the set, its logs and its sums: what an entry acknowledges as its `cut`."""
         hasher = hashlib.blake2b(self.sum.to_bytes(HASH_BYTES, "little"), digest_size=CUT_BYTES)
         hasher.update(bytes.fromhex(self.accumulator.digest()))
+        hasher.update(msgpack.packb(sorted(self.ends.items())))
         return hasher.digest()
 
 
@@ -56,23 +68,23 @@ class Cuts:
 
     def empty(self) -> Cut:
         """Return the cut before the first round."""
-        return self._find(0, self._empty)
-
-    def extended(self, cut: Cut, histories: Iterable[Entry], times: int = 1) -> Cut:
-        """Return a cut with some histories more, or with times = -1 without these."""
-        histories = list(histories)
-        total = (cut.sum + times * sum(entry.hash for entry in histories)) % _MODULUS
-
-        def make() -> Accumulator:
-            accumulator = cut.accumulator.copy()
-            for entry in histories:
-                self._add(accumulator, entry, times)
-            return accumulator
-
-        return self._find(total, make) if histories else cut
-
-    def _find(self, total: int, make: Callable[[], Accumulator]) -> Cut:
-        cut = self._known.get(total)
+        cut = self._known.get(0)
         if cut is None:
-            cut = self._known[total] = Cut(make(), total)
+            cut = self._known[0] = Cut(self._empty(), 0, {})
         return cut
+
+    def extended(self, cut: Cut, histories: Iterable[Run]) -> Cut:
+        """Return a cut with some histories more, each given as the chain that it ends."""
+        histories = list(histories)
+        if not histories:
+            return cut
+        total = (cut.sum + sum(run.sum for run in histories)) % _MODULUS
+        known = self._known.get(total)
+        if known is None:
+            accumulator, ends = cut.accumulator.copy(), dict(cut.ends)
+            for run in histories:
+                self._add(accumulator, run.entry)
+                end = run.length, run.entry.round
+                ends[run.entry.origin] = max(ends.get(run.entry.origin, end), end)
+            known = self._known[total] = Cut(accumulator, total, ends)
+        return known

@@ -13,7 +13,6 @@ from typing import Final
 from peer.base import Base
 from peer.cut import Cut
 from peer.entry import HISTORY, Entry
-from peer.log import HASH_MODULUS, EntryLog
 from peer.protocol import Protocol
 from peer.wire import FRAME_LIMIT
 
@@ -23,10 +22,13 @@ IDLE_ROUNDS: Final = 32
 _SUM_BYTES: Final = 24
 """Of sum, magnitude and count of a candidate seed, at most."""
 
+_END_BYTES: Final = 16
+"""Of an origin, the length of its log and its last round, at most."""
+
 
 def fits(protocol: Protocol) -> bool:
     """Tell whether a base of this run fits into a frame, so that it can be sent as a snapshot."""
-    room = FRAME_LIMIT // 2 - 12 * len(protocol.roster.rows)
+    room = FRAME_LIMIT // 2 - _END_BYTES * len(protocol.roster.rows)
     return protocol.candidate_seeds * _SUM_BYTES <= room
 
 
@@ -48,6 +50,7 @@ class Folding:
         self._newest = -1
         self._target: Cut | None = None
         self._target_round = 0
+        self._witnesses = 0
         # A bit for each peer, as sets would be the largest part of a replica.
         self._acknowledged = self._nobody()
         self._excused = 0
@@ -56,19 +59,25 @@ class Folding:
         """Take note of what a history or an ACK acknowledges."""
         if entry.round > self._newest:
             self._early[entry.round].append(entry)
-        elif self._digests.get(entry.round) == entry.cut:
+            return
+        if entry.round < self._target_round and entry.kind is HISTORY:
+            # Some have the target without it, so a later cut will do.
+            self._target = None
+        if self._digests.get(entry.round) == entry.cut:
+            self._witnesses += entry.round == self._target_round and entry.kind is HISTORY
             self._acknowledged[entry.origin >> 3] |= 1 << (entry.origin & 7)
 
     def excuse(self, origin: int) -> None:
-        """Wait for no word of an origin any more."""
+        """Wait for no word of an origin any more; what it said before counts no more either."""
         self._excused |= 1 << origin
+        self._target = None
 
-    def entered(self, round_: int, cut: Cut, log: EntryLog) -> Base | None:
+    def entered(self, round_: int, cut: Cut) -> Base | None:
         """Take note of the cut that this peer has for a round; return a base if one is ready."""
-        base = self._ready(round_, log) if self._target is not None else None
-        if base is not None or self._target is None:
+        base = self._ready(round_) if self._target is not None else None
+        if self._target is None:
             self.base = base or self.base
-            self._target, self._target_round = cut, round_
+            self._target, self._target_round, self._witnesses = cut, round_, 0
             self._digests.clear()
             self._acknowledged = self._nobody()
         self._digests[round_] = cut.digest
@@ -80,35 +89,18 @@ class Folding:
     def _nobody(self) -> bytearray:
         return bytearray(len(self._protocol.roster.rows) // 8 + 1)
 
-    def _ready(self, round_: int, log: EntryLog) -> Base | None:
+    def _ready(self, round_: int) -> Base | None:
         """Return the base at the target, if every member that is still one has acknowledged it.
 
-        None too where late entries have come to its rounds since, or where too few of its round's
-        entries bear witness to it to convince somebody who comes late; a later cut will do.
+        None too where too few of its round's entries bear witness to it to convince somebody who
+        comes late; a later cut will do.
         """
         acknowledged = int.from_bytes(self._acknowledged, "little")
         present = acknowledged | self._excused | 1 << self._me
         members = self._protocol.roster.staying(self._target_round, round_)
         if present.bit_count() < len(members) or any(not present >> peer & 1 for peer in members):
             return None
-        assert self._target is not None
-        versions = {o: length for o in log.versions() if (length := log.base_length(o))}
-        total = self.base.sum if self.base else 0
-        histories = self.base.histories if self.base else 0
-        waiting: dict[int, int] = {}
-        witnesses = 0
-        for entry in log:
-            witnesses += self._protocol.is_witness(entry, self._target_round, self._target.digest)
-            # What stands before a history in its log goes with it; what stands after it stays.
-            hashes = waiting.pop(entry.origin, 0) + entry.hash
-            if entry.kind is HISTORY and entry.round < self._target_round:
-                versions[entry.origin] = entry.sequence + 1
-                histories += entry.hash
-                total += hashes
-            else:
-                waiting[entry.origin] = hashes
-        convincing = self._protocol.convinces(witnesses, self._target_round)
-        if histories % HASH_MODULUS != self._target.sum or not convincing:
-            self._target = None
-            return None
-        return Base.of(self._target_round, versions, total % HASH_MODULUS, self._target)
+        target, self._target = self._target, None
+        assert target is not None
+        convincing = self._protocol.convinces(self._witnesses, self._target_round)
+        return Base.of(self._target_round, target) if convincing else None

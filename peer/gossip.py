@@ -320,9 +320,7 @@ class Gossip:
             if log.convictions and log.convicted(entry.origin, entry.sequence):
                 return
             if entry.sequence == next_ > 0:
-                previous = log.last(entry.origin)
-                if previous is not None:
-                    self.protocol.check_order(entry, previous)
+                self.protocol.check_order(entry, log.last(entry.origin), self.base)
             self._add(entry, neighbour, now)
         except Gap:
             # What stands before it is under way, or was lost.

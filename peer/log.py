@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from weakref import WeakValueDictionary, ref
 
-from peer.entry import HASH_BYTES, Entry
+from peer.entry import HASH_BYTES, HISTORY, Entry
 from peer.errors import Equivocation, Gap
 
 DIGEST_BYTES: Final = 8
@@ -33,14 +33,24 @@ class Run:
 
     Chains are never changed, so the replicas of one process share them: `after` returns one object
     for one content.
+
+    Attributes:
+        entry: the last one.
+        previous: the chain without it, None if that is nothing, or lies in a base.
+        length: how many entries its origin's log has with it.
+        sum: of the hashes of the entries after the last history before it, mod 2**128.
     """
 
-    __slots__ = ("__weakref__", "_next", "entry", "length", "previous")
+    __slots__ = ("__weakref__", "_next", "entry", "length", "previous", "sum")
 
     def __init__(self, entry: Entry, previous: Run | None) -> None:
         self.entry = entry
         self.previous = previous
         self.length = entry.sequence + 1
+        self.sum: int = entry.hash
+        # A base ends each log with a history.
+        if previous is not None and previous.entry.kind is not HISTORY:
+            self.sum = entry.hash + previous.sum & _HASH_MASK
         self._next: ref[Run] | None = None
 
     @staticmethod
@@ -57,17 +67,31 @@ class Run:
             previous._next = ref(known)
         return known
 
-    def entries(self, start: int) -> list[Entry]:
-        """Return the chain's entries from a sequence number on."""
-        found: list[Entry] = []
+    def since(self, start: int) -> list[Run]:
+        """Return the chains that this one has grown from, from a sequence number on, and itself."""
+        found: list[Run] = []
         run: Run | None = self
         while run is not None and run.entry.sequence >= start:
-            found.append(run.entry)
+            found.append(run)
             run = run.previous
         return found[::-1]
 
+    def entries(self, start: int) -> list[Entry]:
+        """Return the chain's entries from a sequence number on."""
+        return [run.entry for run in self.since(start)]
+
 
 _FIRST: WeakValueDictionary[bytes, Run] = WeakValueDictionary()
+
+
+def runs_of(entries: Iterable[Entry]) -> list[Run]:
+    """Return the chain that ends with each of these entries, each origin's coming in order."""
+    last: dict[int, Run] = {}
+    found = []
+    for entry in entries:
+        run = last[entry.origin] = Run.after(last.get(entry.origin), entry)
+        found.append(run)
+    return found
 
 
 class EntryLog:
@@ -129,6 +153,15 @@ class EntryLog:
         """Return the last entry held of an origin above the base."""
         run = self._runs.get(origin)
         return None if run is None else run.entry
+
+    def run(self, origin: int) -> Run:
+        """Return the chain of an origin's entries above the base, of which there are some."""
+        return self._runs[origin]
+
+    def runs(self) -> Iterator[Run]:
+        """Walk the chains that end with each entry above the base, in the order of `__iter__`."""
+        for origin in sorted(self._runs):
+            yield from self._runs[origin].since(0)
 
     def holds(self, entry: Entry) -> bool:
         """Tell whether this very entry is held, or one below the base that had its number."""
@@ -250,8 +283,7 @@ class EntryLog:
 
     def __iter__(self) -> Iterator[Entry]:
         """Walk the entries above the base, by origin and then by sequence number."""
-        for origin in sorted(self._runs):
-            yield from self._runs[origin].entries(0)
+        return (run.entry for run in self.runs())
 
     def __len__(self) -> int:
         """Return how many entries have been taken in all, those in the base included."""

@@ -184,20 +184,30 @@ class Protocol:
         """Return the message that an origin signs for an entry with this body."""
         return b"kseed entry" + self.context + body
 
-    def check_order(self, entry: Entry, previous: Entry) -> None:
+    def check_order(self, entry: Entry, previous: Entry | None, base: Base | None = None) -> None:
         """Hold an entry against the one before it in its origin's log.
 
         Rounds ascend, so a peer adds to each round once; the choice of units relies on it (C2).
 
+        Args:
+            entry: the one that comes.
+            previous: the one before it; None: there is none, or it lies in the base.
+            base: that of the log, if it has one.
+
         Raises:
             RefusedEntry: its round is over in this log.
         """
-        if previous.is_end and previous.round == self.roster.last_of(entry.origin, self.rounds):
+        ended = previous is not None and previous.is_end
+        if previous is not None:
+            last = previous.round
+        elif base is not None and entry.origin in base.ends:
+            _, last = base.ends[entry.origin]
+        else:
+            return
+        if ended and last == self.roster.last_of(entry.origin, self.rounds):
             raise RefusedEntry(f"an entry after the end of the log of peer {entry.origin}")
-        continues = previous.is_end and not entry.is_end
-        least = previous.round if continues else previous.round + 1
-        if entry.round < least:
-            raise RefusedEntry(f"round {entry.round} after round {previous.round}")
+        if entry.round < (last if ended and not entry.is_end else last + 1):
+            raise RefusedEntry(f"round {entry.round} after round {last}")
 
     def check_versions(self, versions: Mapping[int, int]) -> None:
         """Hold a version vector against the roster.
@@ -267,14 +277,13 @@ class Protocol:
         packed = np.frombuffer(entry.indices, index_type(self.candidate_seeds))
         return packed.astype(np.int64)
 
-    def add(self, accumulator: Accumulator, history: Entry, times: int = 1) -> None:
-        """Add a checked history's steps to an accumulator, or with times = -1 take them out."""
+    def add(self, accumulator: Accumulator, history: Entry) -> None:
+        """Add a checked history's steps to an accumulator."""
         accumulator.add(
             self.indices(history),
             self.gradients(history),
             history.weight,
             importance=self.weighted_draws,
-            times=times,
         )
 
 

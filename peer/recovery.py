@@ -54,9 +54,7 @@ def recall(store: EntryStore, protocol: Protocol) -> Memory:
     try:
         for entry in store.load():
             protocol.check(entry)
-            previous = log.last(entry.origin)
-            if previous is not None:
-                protocol.check_order(entry, previous)
+            protocol.check_order(entry, log.last(entry.origin), base)
             log.add(entry)
     except NeighbourError as error:
         raise _foreign(store, error) from None

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from peer.base import Base
 from peer.entry import END, HISTORY, Entry
 from peer.folding import Folding, fits
-from peer.log import EntryLog
+from peer.log import EntryLog, Run
 from peer.protocol import Protocol
 from peer.rounds import SCHEDULES, Rounds
 
@@ -54,8 +54,8 @@ class Replica:
         if base is not None:
             self.go_on_from(base)
         else:
-            for entry in log:
-                self._note(entry)
+            for run in log.runs():
+                self._note(run)
 
     @property
     def base(self) -> Base | None:
@@ -104,13 +104,13 @@ class Replica:
         """
         self.log.add(entry)
         self.taken += 1
-        self._note(entry)
+        self._note(self.log.run(entry.origin))
 
     def entered(self) -> None:
         """Take note of the round that this peer has entered; fold what everybody has."""
         if self._folding is None:
             return
-        base = self._folding.entered(self.rounds.current, self.rounds.cut, self.log)
+        base = self._folding.entered(self.rounds.current, self.rounds.cut)
         if base is not None:
             self.log.rebase(base.versions, base.sum)
 
@@ -136,28 +136,42 @@ class Replica:
         self._folding = Folding(self.protocol, self.me, base)
         for origin in self.log.convictions:
             self._folding.excuse(origin)
-        self.rounds.restart(base.round, base.cut(self.protocol.units))
-        self.over = self.rounds.current >= self._last_round
+        self._restart_rounds()
         for entry in self.log:
-            self._note(entry)
+            self._know(entry)
 
     def convict(self, origin: int, sequence: int) -> None:
         """Drop what an origin has published from a number on, and wait for it no more."""
-        dropped = self.log.convict(origin, sequence)
-        self.rounds.remove(entry for entry in dropped if entry.kind is HISTORY)
+        if self.log.convict(origin, sequence):
+            self._restart_rounds()
         self.rounds.give_up(origin)
         self._open &= ~(1 << origin)
         if self._folding is not None:
             self._folding.excuse(origin)
 
-    def _note(self, entry: Entry) -> None:
+    def _restart_rounds(self) -> None:
+        """Have the rounds follow from the base and the log anew."""
+        protocol, base = self.protocol, self.base
+        cut = protocol.cuts.empty() if base is None else base.cut(protocol.units)
+        histories = (run for run in self.log.runs() if run.entry.kind is HISTORY)
+        self.rounds.restart(0 if base is None else base.round, cut, histories)
+        for origin in self.log.convictions:
+            self.rounds.give_up(origin)
+        self.over = self.rounds.current >= self._last_round
+
+    def _note(self, run: Run) -> None:
         """Let every part know of an entry that has come into the log."""
+        entry = run.entry
         if entry.kind is HISTORY:
-            self.rounds.add(entry)
+            self.rounds.add(run)
             if self.log.convictions and entry.origin in self.log.convictions:
                 # What it wrote before its lie may come late, and is no sign of life.
                 self.rounds.give_up(entry.origin)
-        elif entry.kind is END:
+        self._know(entry)
+
+    def _know(self, entry: Entry) -> None:
+        """Let every part know of an entry but the rounds."""
+        if entry.kind is END:
             protocol = self.protocol
             if entry.round == protocol.roster.last_of(entry.origin, protocol.rounds):
                 self._open &= ~(1 << entry.origin)

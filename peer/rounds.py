@@ -14,7 +14,7 @@ from typing import Protocol as Interface
 
 from peer.accumulator import Accumulator
 from peer.cut import Cut
-from peer.entry import Entry
+from peer.log import Run
 from peer.protocol import Protocol
 
 
@@ -37,14 +37,11 @@ class Rounds(Interface):
     def over(self) -> bool:
         """Whether all rounds of the run have been closed."""
 
-    def add(self, entry: Entry) -> None:
-        """Take a new history from the log."""
+    def add(self, history: Run) -> None:
+        """Take a new history from the log, as the chain that it ends."""
 
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Take histories back that have been dropped from the log."""
-
-    def restart(self, round_: int, cut: Cut) -> None:
-        """Go on from another cut, in a round not before `round_`; the histories are added anew."""
+    def restart(self, round_: int, cut: Cut, histories: Iterable[Run]) -> None:
+        """Go on from another cut, with these histories above it, in a round not before `round_`."""
 
     def has(self, origin: int) -> bool:
         """Tell whether an active origin's entry of the current round is held."""
@@ -70,7 +67,7 @@ class SyncRounds:
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._early: defaultdict[int, dict[int, Entry]] = defaultdict(dict)
+        self._early: defaultdict[int, dict[int, Run]] = defaultdict(dict)
         self._silent: set[int] = set()
         self.current = 0
         self.cut = protocol.cuts.empty()
@@ -86,29 +83,28 @@ class SyncRounds:
         """Whether all rounds of the run have been closed."""
         return self.current >= self._protocol.rounds
 
-    def add(self, entry: Entry) -> None:
+    def add(self, history: Run) -> None:
         """Take a new history from the log: into the cut, or aside if it is early."""
+        entry = history.entry
         # A peer that is heard again is waited for again.
         if self._silent:
             self._silent.discard(entry.origin)
         if entry.round < self.current:
-            self.cut = self._protocol.cuts.extended(self.cut, (entry,))
+            self.cut = self._protocol.cuts.extended(self.cut, (history,))
         else:
-            self._early[entry.round][entry.origin] = entry
+            self._early[entry.round][entry.origin] = history
 
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Take histories back that have been dropped from the log."""
-        for entry in entries:
-            if entry.round < self.current:
-                self.cut = self._protocol.cuts.extended(self.cut, (entry,), -1)
-            else:
-                del self._early[entry.round][entry.origin]
-
-    def restart(self, round_: int, cut: Cut) -> None:
-        """Go on from another cut, in a round not before `round_`; the histories are added anew."""
+    def restart(self, round_: int, cut: Cut, histories: Iterable[Run]) -> None:
+        """Go on from another cut, with these histories above it, in a round not before `round_`."""
         self.current = max(self.current, round_)
-        self.cut = cut
         self._early.clear()
+        closed = []
+        for history in histories:
+            if history.entry.round < self.current:
+                closed.append(history)
+            else:
+                self.add(history)
+        self.cut = self._protocol.cuts.extended(cut, closed)
         self._enter()
 
     def has(self, origin: int) -> bool:
@@ -172,19 +168,17 @@ class AsyncRounds:
         """Whether this peer has been through all rounds of the run."""
         return self.current >= self._protocol.rounds
 
-    def add(self, entry: Entry) -> None:
+    def add(self, history: Run) -> None:
         """Add a new history at once."""
-        self._latest[entry.origin] = entry.round
-        self.cut = self._protocol.cuts.extended(self.cut, (entry,))
+        self._latest[history.entry.origin] = history.entry.round
+        self.cut = self._protocol.cuts.extended(self.cut, (history,))
 
-    def remove(self, entries: Iterable[Entry]) -> None:
-        """Take histories back that have been dropped from the log."""
-        self.cut = self._protocol.cuts.extended(self.cut, entries, -1)
-
-    def restart(self, round_: int, cut: Cut) -> None:
-        """Go on from another cut; the histories are added anew."""
+    def restart(self, round_: int, cut: Cut, histories: Iterable[Run]) -> None:
+        """Go on from another cut, with these histories above it, in a round not before `round_`."""
+        histories = list(histories)
         self.current = max(self.current, round_)
-        self.cut = cut
+        self._latest = {history.entry.origin: history.entry.round for history in histories}
+        self.cut = self._protocol.cuts.extended(cut, histories)
 
     def has(self, origin: int) -> bool:
         """Tell whether an active origin's entry of the current round is held."""

@@ -15,6 +15,7 @@ from peer.entry import Kind, Sign
 from peer.errors import RunFailed
 from peer.event_log import log_event
 from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
+from peer.log import runs_of
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
@@ -128,9 +129,9 @@ class _Run:
     def _catch_up(self) -> None:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
         rounds = SyncRounds(self._prepared.protocol)
-        for entry in self._known:
-            if entry.kind is Kind.HISTORY:
-                rounds.add(entry)
+        for run in runs_of(self._known):
+            if run.entry.kind is Kind.HISTORY:
+                rounds.add(run)
         while not rounds.over and not rounds.missing():
             self._close(rounds.current, rounds.accumulator)
             rounds.close()

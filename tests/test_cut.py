@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from mesh import Mesh, agreement, history, over
 
 from peer.cut import Cuts
-from peer.entry import Entry
+from peer.entry import HISTORY, make_ack
+from peer.log import HASH_MODULUS, Run, runs_of
 from peer.protocol import Protocol
 
 PROTOCOL = agreement(5, rounds=4, weighted_draws=True)
 POOL = [
-    history(PROTOCOL, peer, round_, round_, fill=(1 + peer + 5 * round_) / 32)
+    Run(history(PROTOCOL, peer, round_, round_, fill=(1 + peer + 5 * round_) / 32), None)
     for round_ in range(4)
     for peer in range(5)
 ]
@@ -31,7 +32,7 @@ def separate(protocol: Protocol) -> Cuts:
 
 
 @given(subsets, st.randoms(use_true_random=False))
-def test_a_cut_depends_on_its_set_alone(entries: list[Entry], source: random.Random) -> None:
+def test_a_cut_depends_on_its_set_alone(entries: list[Run], source: random.Random) -> None:
     """Whatever the order, and however many are added at once, shared or not."""
     shuffled = list(entries)
     source.shuffle(shuffled)
@@ -42,21 +43,37 @@ def test_a_cut_depends_on_its_set_alone(entries: list[Entry], source: random.Ran
         taken = source.randint(1, len(shuffled))
         one_by_one = alone.extended(one_by_one, shuffled[:taken])
         del shuffled[:taken]
-    assert one_by_one.sum == at_once.sum
+    assert (one_by_one.sum, one_by_one.ends) == (at_once.sum, at_once.ends)
     assert one_by_one.digest == at_once.digest
     assert one_by_one.accumulator.digest() == at_once.accumulator.digest()
 
 
 @given(subsets, subsets)
-def test_what_is_taken_out_again_leaves_nothing(one: list[Entry], other: list[Entry]) -> None:
-    more = [entry for entry in other if entry not in one]
+def test_other_sets_have_other_digests(one: list[Run], other: list[Run]) -> None:
     cuts = separate(PROTOCOL)
-    before = cuts.extended(cuts.empty(), one)
-    both = cuts.extended(before, more)
-    again = separate(PROTOCOL).extended(both, more, -1)
-    assert again.digest == before.digest
-    assert again.accumulator.digest() == before.accumulator.digest()
-    assert (both.digest == before.digest) == (not more)
+    digests = [cuts.extended(cuts.empty(), histories).digest for histories in (one, other)]
+    assert (digests[0] == digests[1]) == (set(one) == set(other))
+
+
+def test_what_stands_before_a_history_belongs_to_the_cut_and_what_stands_after_does_not() -> None:
+    """Who acknowledges the cut acknowledges where each log ends, and with which contents."""
+    protocol = agreement(3, rounds=40, participation=0.5)
+    first, last = history(protocol, 1, 0, 0), history(protocol, 1, 2, 36)
+    acks = [make_ack(1, 1, 34, bytes([fill]) * 8) for fill in (1, 2)]
+    with_one, with_other, without = (
+        runs_of([first, *between, last]) for between in (acks[:1], acks[1:], [])
+    )
+    cuts = separate(protocol)
+    digests = set()
+    for runs in (with_one, with_other, without):
+        histories = [run for run in runs if run.entry.kind is HISTORY]
+        cut = cuts.extended(cuts.empty(), histories)
+        assert cut.ends == {1: (3, 36)}
+        assert cut.sum == sum(run.entry.hash for run in runs) % HASH_MODULUS
+        digests.add(cut.digest)
+    assert len(digests) == 3
+    ended = runs_of([first, make_ack(1, 1, 34, bytes(8))])
+    assert cuts.extended(cuts.empty(), ended[:1]).ends == {1: (1, 0)}
 
 
 def test_replicas_with_the_same_set_share_one_object() -> None:
@@ -105,7 +122,7 @@ def test_sharing_gives_the_bits_of_replicas_that_share_nothing(seed: int, pro: b
 @pytest.mark.parametrize("pro", [False, True])
 def test_magnitudes_and_counts_are_kept_for_pro_alone(pro: bool) -> None:
     protocol = agreement(3, weighted_draws=pro)
-    cut = protocol.cuts.extended(protocol.cuts.empty(), [history(protocol, 1, 0, 0)])
+    cut = protocol.cuts.extended(protocol.cuts.empty(), runs_of([history(protocol, 1, 0, 0)]))
     assert cut.accumulator.sums.any()
     assert cut.accumulator.counts.any() == pro
     assert cut.accumulator.magnitudes.any() == pro

@@ -28,8 +28,8 @@ def base_of(entries: list[Entry], rounds_done: int, protocol: Protocol = PROTOCO
     for entry in entries:
         protocol.add(accumulator, entry)
     total = sum(entry.hash for entry in entries) % HASH_MODULUS
-    versions = {entry.origin: rounds_done for entry in entries}
-    return Base.of(rounds_done, versions, total, Cut(accumulator, total))
+    ends = {entry.origin: (rounds_done, rounds_done - 1) for entry in entries}
+    return Base.of(rounds_done, Cut(accumulator, total, ends))
 
 
 def entry(origin: int, round_: int) -> Entry:

@@ -61,7 +61,7 @@ def test_a_base_convinces_whoever_comes_late(odd: list[set[int]]) -> None:
     protocol = SYNC.protocol
     folding, log, cut = Folding(protocol, 1), EntryLog(), protocol.cuts.empty()
     for round_, others in enumerate(odd):
-        base = folding.entered(round_, cut, log)
+        base = folding.entered(round_, cut)
         if base is not None:
             log.rebase(base.versions, base.sum)
         if base is not None and base.round:
@@ -72,7 +72,7 @@ def test_a_base_convinces_whoever_comes_late(odd: list[set[int]]) -> None:
         for entry in histories:
             log.add(entry)
             folding.heard(entry)
-        cut = protocol.cuts.extended(cut, histories)
+        cut = protocol.cuts.extended(cut, [log.run(entry.origin) for entry in histories])
 
 
 def in_round_nine() -> Network:
@@ -143,18 +143,18 @@ def test_equal_bases_are_equal_bytes() -> None:
     for heard in ([], [make_end(LATE, 0, SYNC.rounds)]):
         folding, log, cut = Folding(protocol, 1), EntryLog(heard), protocol.cuts.empty()
         for round_ in range(6):
-            base = folding.entered(round_, cut, log)
+            base = folding.entered(round_, cut)
             if base is not None:
                 log.rebase(base.versions, base.sum)
             histories = [history(protocol, peer, round_, cut.digest) for peer in range(LATE)]
             for entry in histories:
                 log.add(entry)
                 folding.heard(entry)
-            cut = protocol.cuts.extended(cut, histories)
+            cut = protocol.cuts.extended(cut, [log.run(entry.origin) for entry in histories])
         assert folding.base is not None
         assert folding.base.round
         packed.append(folding.base.pack())
     assert packed[0] == packed[1]
     base = Base.unpack(packed[0])
-    other = replace(base, versions=dict(reversed(base.versions.items())))
+    other = replace(base, ends=dict(reversed(base.ends.items())))
     assert other.pack() == packed[0]

@@ -210,8 +210,8 @@ def begin_with_base(folder: Path) -> Base:
     rollback(folder, 2, back)
     below = entries(back / LOG)
     total = sum(entry.hash for entry in below) % HASH_MODULUS
-    cut_ = Cut(RunFolder(back).read_accumulator(), total)
-    base = Base.of(2, dict.fromkeys(range(5), 2), total, cut_)
+    ends = dict.fromkeys(range(5), (2, 1))
+    base = Base.of(2, Cut(RunFolder(back).read_accumulator(), total, ends))
     with EntryStore(folder / LOG) as store:
         store.save_base(base.pack(), base.versions)
     return base
