@@ -24,8 +24,8 @@ from peer.errors import MalformedMessage
 from peer.units import Units
 
 _INTEGER: Final = np.dtype("<i8")
-_LARGEST: Final = 2**20
-"""Bytes of sums that a base may unpack to; a run with more does not fold (`peer.folding.fits`)."""
+MOST_BYTES: Final = 2**20
+"""Bytes of sums that a base may unpack to; a run with more does not fold."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Base:
 def _inflated(packed: bytes, candidates: int) -> bytes:
     """Return 3 * candidates numbers of 8 bytes, and never make more of a short message."""
     size: Any = 3 * candidates * _INTEGER.itemsize
-    if size > _LARGEST:
+    if size > MOST_BYTES:
         raise MalformedMessage("a base of more sums than any run has")
     inflater = zlib.decompressobj()
     try:

@@ -14,22 +14,9 @@ from peer.base import Base
 from peer.cut import Cut
 from peer.entry import HISTORY, Entry
 from peer.protocol import Protocol
-from peer.wire import FRAME_LIMIT
 
 IDLE_ROUNDS: Final = 32
 """A peer that has published nothing in so many rounds says with an ACK that it is up to date."""
-
-_SUM_BYTES: Final = 24
-"""Of sum, magnitude and count of a candidate seed, at most."""
-
-_END_BYTES: Final = 16
-"""Of an origin, the length of its log and its last round, at most."""
-
-
-def fits(protocol: Protocol) -> bool:
-    """Tell whether a base of this run fits into a frame, so that it can be sent as a snapshot."""
-    room = FRAME_LIMIT // 2 - _END_BYTES * len(protocol.roster.rows)
-    return protocol.candidate_seeds * _SUM_BYTES <= room
 
 
 class Folding:
@@ -75,7 +62,8 @@ class Folding:
     def entered(self, round_: int, cut: Cut) -> Base | None:
         """Take note of the cut that this peer has for a round; return a base if one is ready."""
         base = self._ready(round_) if self._target is not None else None
-        if self._target is None:
+        # Nothing lies before round 0.
+        if self._target is None and round_:
             self.base = base or self.base
             self._target, self._target_round, self._witnesses = cut, round_, 0
             self._digests.clear()

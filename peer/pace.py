@@ -149,7 +149,5 @@ class Pace:
     def _patience(self) -> float:
         """Return how long to wait for the others' entries from when this peer has nothing to do."""
         # Who is idle has no steps of its own to tell how long steps take; the first entry does.
-        rounds = self._replica.rounds
-        active = self._protocol.roster.active(rounds.current)
-        knows = self._replica.trains() or len(rounds.missing()) < len(active)
+        knows = self._replica.trains() or self._replica.rounds.under_way()
         return self._protocol.round_timeout * (1 if knows else IDLE_PATIENCE)

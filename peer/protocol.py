@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,8 @@ WEIGHT_TOLERANCE = 1e-6
 """Relative difference that a received weight may have from one computed here from the roster."""
 
 _CHECKED_KEPT: Final = 2**14
+_ENTRY_OVERHEAD: Final = 128
+_STEP_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ class Protocol:
     def longest_log(self) -> int:
         """A history in every round, and an END after each, if the run was continued so often."""
         return 2 * self.rounds
+
+    @property
+    def entry_bytes(self) -> int:
+        """What an entry takes at most: scalar gradients and seed indices of four bytes each."""
+        return _ENTRY_OVERHEAD + _STEP_BYTES * self.local_steps
+
+    @property
+    def most_witnesses(self) -> int:
+        """How many entries have to bear witness to a base, in any round, at most."""
+        return math.ceil(self.roster.participation * len(self.roster.rows)) // 2 + 1
 
     def empty_accumulator(self) -> Accumulator:
         """Return the accumulator before round 0."""

@@ -18,10 +18,6 @@ BYTES_PER_TICK: Final = 2**16
 BYTES_PER_PEER: Final = 16
 """What a version vector takes for one peer, and once more."""
 
-ENTRY_OVERHEAD: Final = 128
-ENTRY_STEP: Final = 8
-"""Bytes of an entry, and of each of its steps, at most."""
-
 MOST_MESSAGES: Final = 512
 MOST_BYTES: Final = 2**23
 OFFENCE: Final = 64
@@ -60,9 +56,8 @@ class Quota:
         new = entries - self._entries
         self._since, self._entries = now, entries
         per_tick = BYTES_PER_TICK + BYTES_PER_PEER * MESSAGES_PER_TICK * peers
-        entry = ENTRY_OVERHEAD + protocol.local_steps * ENTRY_STEP
         self._messages += ticks * MESSAGES_PER_TICK + new * MESSAGES_PER_ENTRY
-        self._bytes += ticks * per_tick + new * MESSAGES_PER_ENTRY * entry
+        self._bytes += ticks * per_tick + new * MESSAGES_PER_ENTRY * protocol.entry_bytes
         most = MOST_MESSAGES + MESSAGES_PER_ENTRY * peers
         self._messages = min(self._messages, most) - messages
         self._bytes = min(self._bytes, MOST_BYTES) - size

@@ -8,9 +8,9 @@ missing is asked for, and what lies below a base comes with the base.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from peer import wire
-from peer.entry import Kind
 from peer.links import HEARTBEAT_TICKS, Link
 from peer.meeting import versions_of
 from peer.outbox import Outbox
@@ -178,9 +178,8 @@ class Reconciliation:
         if base is None or now < link.base_sent_at + self._tick:
             return
         link.base_sent_at = now
-        witnesses = tuple(
-            entry
-            for entry in self._replica.log
-            if entry.kind is Kind.HISTORY and entry.round == base.round
-        )
-        self._outbox.send(neighbour, wire.Snapshot(base, witnesses))
+        protocol = self._replica.protocol
+        cut = base.cut(protocol.units).digest
+        witnesses = (e for e in self._replica.log if protocol.is_witness(e, base.round, cut))
+        enough = tuple(islice(witnesses, protocol.most_witnesses))
+        self._outbox.send(neighbour, wire.Snapshot(base, enough))

@@ -46,6 +46,9 @@ class Rounds(Interface):
     def has(self, origin: int) -> bool:
         """Tell whether an active origin's entry of the current round is held."""
 
+    def under_way(self) -> bool:
+        """Tell whether any entry of the current round, or of a later one, is held."""
+
     def missing(self) -> tuple[int, ...]:
         """Return the active peers whose entry of the current round is not held."""
 
@@ -110,6 +113,10 @@ class SyncRounds:
     def has(self, origin: int) -> bool:
         """Tell whether an active origin's entry of the current round is held."""
         return origin in self._arrived or origin not in self._active
+
+    def under_way(self) -> bool:
+        """Tell whether any entry of the current round, or of a later one, is held."""
+        return any(self._early.values())
 
     def missing(self) -> tuple[int, ...]:
         """Return the active peers whose entry of the current round is not held."""
@@ -183,6 +190,10 @@ class AsyncRounds:
     def has(self, origin: int) -> bool:
         """Tell whether an active origin's entry of the current round is held."""
         return self._latest.get(origin, -1) >= self.current
+
+    def under_way(self) -> bool:
+        """Return True: no one is awaited."""
+        return True
 
     def missing(self) -> tuple[int, ...]:
         """Return nobody: no one is awaited."""

@@ -260,6 +260,13 @@ def is_payload(frame: bytes) -> bool:
     return frame.startswith(PAYLOAD)
 
 
+def kind_of(frame: bytes) -> str:
+    """Return the name of the message that a frame seems to be; empty: of none."""
+    code = frame[1] if len(frame) > 1 else 0
+    name, length, _ = _READERS.get(code, ("", 0, None))
+    return name if frame[:1] == bytes([0x91 + length]) else ""
+
+
 def decode(frame: bytes) -> Message:
     """Return the message that a frame carries.
 

@@ -14,10 +14,11 @@ from mesh import Faults, Mesh, agreement, history, met, publish, receive
 from peer.dissemination import MODES
 from peer.entry import Entry, Kind
 from peer.events import EntryAdded, Finished
-from peer.folding import IDLE_ROUNDS, fits
+from peer.folding import IDLE_ROUNDS
 from peer.gossip import Gossip
 from peer.log import EntryLog
 from peer.protocol import Protocol
+from peer.sizes import can_be_sent
 from peer.wire import Entries
 
 RING = nx.cycle_graph(5)
@@ -263,8 +264,8 @@ def test_asynchronous_peers_do_not_fold() -> None:
 
 def test_what_no_frame_could_carry_is_not_folded() -> None:
     small, large = agreement(3, candidate_seeds=4096), agreement(3, candidate_seeds=2**17)
-    assert fits(small)
-    assert not fits(large)
+    assert can_be_sent(small)
+    assert not can_be_sent(large)
     mesh = run(nx.path_graph(3), agreement(3, candidate_seeds=2**17, rounds=6))
     assert all(life.gossip.base is None for life in mesh.lives.values())
     assert len(mesh.accumulators()) == 1

@@ -125,6 +125,19 @@ def test_what_came_early_closes_the_rounds_after_a_time_out_too() -> None:
     assert gossip.rounds.current == 3
 
 
+def test_an_entry_of_a_later_round_sets_an_idle_peers_clock() -> None:
+    """Others have gone on without whom it waits for, and will not stay for ten time-outs."""
+    roster = agreement(4, participation=0.5).roster
+    idle = next(p for p in range(4) if p not in roster.active(0))
+    protocol = agreement(4, participation=0.5, rounds=4, round_timeout=5.0)
+    gossip, _ = met(idle, [p for p in range(4) if p != idle], protocol)
+    peer = next(p for p in roster.active(1) if p not in (idle, *roster.active(0)))
+    assert gossip.advance(7.0).events == []
+    receive(gossip, Entries((history(protocol, peer, 0, 1),)), peer, 7.0)
+    assert gossip.advance(11.9).events == []
+    assert RoundTimedOut(0, roster.active(0)) in gossip.advance(12.0).events
+
+
 def test_the_clock_of_a_round_starts_when_the_own_entry_is_out() -> None:
     gossip, _ = met(0, [1], agreement(2, round_timeout=5.0))
     for now in range(1, 100):

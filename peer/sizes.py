@@ -1,0 +1,63 @@
+"""How large the messages of a run can be: a larger one is refused before it is parsed.
+
+A megabyte of small numbers takes a hundred times as long to parse as to send.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peer.base import MOST_BYTES
+from peer.errors import MalformedMessage
+from peer.protocol import Protocol
+from peer.wire import BATCH_BYTES, FRAME_LIMIT, kind_of
+
+SMALL: Final = 2**12
+"""Bytes that a message of any kind may have."""
+
+_NUMBER: Final = 5
+_HEADER: Final = 64
+_SUM: Final = 24
+"""Bytes of sum, magnitude and count of a candidate seed."""
+
+
+class Sizes:
+    """The bytes that each kind of message takes at most in a run.
+
+    Args:
+        protocol: the agreement of the run.
+    """
+
+    def __init__(self, protocol: Protocol) -> None:
+        peers, entry = len(protocol.roster.rows), protocol.entry_bytes
+        versions = 2 * _NUMBER * peers
+        base = _SUM * protocol.candidate_seeds + (3 * _NUMBER + 1) * peers
+        self.snapshot = _HEADER + base + entry * protocol.most_witnesses
+        self._most = {
+            "ENTRIES": _HEADER + 2 * BATCH_BYTES + entry,
+            "VERSIONS": _HEADER + versions,
+            "WANT": _HEADER + (3 * _NUMBER + 1) * peers,
+            "ANNOUNCE": _HEADER + versions,
+            "PRUNE": _HEADER + _NUMBER * peers,
+            "PROOF": _HEADER + 2 * entry,
+            "SNAPSHOT": self.snapshot,
+            "HEADS": _HEADER + (4 * _NUMBER + 1) * peers,
+        }
+
+    def check(self, frame: bytes) -> None:
+        """Hold a frame's length against its kind.
+
+        Raises:
+            MalformedMessage: no honest peer of this run sends such a frame.
+        """
+        if len(frame) > SMALL:
+            kind = kind_of(frame)
+            most = max(SMALL, min(FRAME_LIMIT, self._most.get(kind, 0)))
+            if len(frame) > most:
+                raise MalformedMessage(f"{len(frame)} bytes in {kind}, at most {most} are read")
+
+
+def can_be_sent(protocol: Protocol) -> bool:
+    """Tell whether a base of a run and its witnesses fit into a frame."""
+    sums = _SUM * protocol.candidate_seeds
+    return sums <= MOST_BYTES and Sizes(protocol).snapshot <= FRAME_LIMIT

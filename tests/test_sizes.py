@@ -1,0 +1,118 @@
+"""No message of an honest peer is too large for its run, and larger ones are not parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mesh import Mesh, agreement, history, secret
+
+from peer.base import Base
+from peer.errors import MalformedMessage
+from peer.protocol import Protocol
+from peer.signatures import signer
+from peer.sizes import SMALL, Sizes, can_be_sent
+from peer.wire import (
+    FRAME_LIMIT,
+    Announce,
+    Entries,
+    Heads,
+    Message,
+    Proof,
+    Prune,
+    Snapshot,
+    Versions,
+    Want,
+    batches,
+    encode,
+    kind_of,
+)
+
+FAR = 2**32 - 1
+"""The largest number, which takes the most bytes."""
+
+
+def largest(protocol: Protocol) -> list[Message]:
+    """The largest messages that any peer of a run could have a reason to send."""
+    peers = range(FAR - len(protocol.roster.rows), FAR)
+    versions = dict.fromkeys(peers, FAR)
+    sign = signer(secret(0))
+    entry = history(protocol, 0, 0, 0, sign=sign)
+    other = history(protocol, 0, 0, 0, fill=0.25, sign=sign)
+    sums = np.random.default_rng(0).integers(-(2**50), 2**50, (3, protocol.candidate_seeds))
+    base = Base(FAR, dict.fromkeys(peers, (FAR, FAR)), 2**128 - 1, sums)
+    return [
+        max(batches([entry] * 5000), key=lambda batch: len(encode(batch))),
+        Versions(versions, FAR),
+        Announce(versions),
+        Want(tuple((peer, FAR - 1, FAR) for peer in peers), graft=True),
+        Prune(tuple(peers)),
+        Heads(tuple((peer, FAR, bytes(8)) for peer in peers)),
+        Proof(entry, other),
+        Snapshot(base, (entry,) * protocol.most_witnesses),
+    ]
+
+
+@given(
+    peers=st.integers(2, 3000),
+    steps=st.integers(1, 3000),
+    seeds=st.integers(1, 5000),
+    gradient_bytes=st.sampled_from([1, 2, 4]),
+    pro=st.booleans(),
+    participation=st.floats(0.01, 1.0),
+)
+def test_every_honest_message_is_let_through(
+    peers: int, steps: int, seeds: int, gradient_bytes: int, pro: bool, participation: float
+) -> None:
+    protocol = agreement(
+        peers,
+        rows=(1,) * peers,
+        local_steps=steps,
+        candidate_seeds=seeds,
+        gradient_bytes=gradient_bytes,
+        weighted_draws=pro,
+        participation=participation,
+    )
+    for message in largest(protocol):
+        if isinstance(message, Snapshot) and not can_be_sent(protocol):
+            continue
+        frame = encode(message)
+        assert kind_of(frame) == type(message).__name__.upper()
+        Sizes(protocol).check(frame)
+
+
+LARGE = agreement(2000, rows=(1,) * 2000, candidate_seeds=2000)
+WITHOUT_ENTRIES = [m for m in largest(LARGE) if not isinstance(m, Entries | Proof)]
+
+
+@pytest.mark.parametrize("message", WITHOUT_ENTRIES, ids=lambda m: type(m).__name__)
+def test_what_no_peer_of_a_run_would_send_is_refused(message: Message) -> None:
+    frame = encode(message)
+    assert len(frame) > SMALL
+    with pytest.raises(MalformedMessage, match=f"^{len(frame)} bytes in {kind_of(frame)}, at most"):
+        Sizes(agreement(3)).check(frame)
+
+
+@pytest.mark.parametrize("code", range(256))
+def test_no_message_is_read_past_the_limit_of_its_kind(code: int) -> None:
+    sizes = Sizes(agreement(3))
+    for first in (0x90, 0x91, 0x92, 0x93, 0x96, 0xDC, 0xC1):
+        frame = bytes([first, code]) + bytes(FRAME_LIMIT - 2)
+        with pytest.raises(MalformedMessage, match="at most"):
+            sizes.check(frame)
+        sizes.check(frame[:SMALL])
+
+
+def test_a_run_whose_bases_could_not_be_sent_does_not_fold() -> None:
+    """The sums, the logs' ends and the witnesses share one frame."""
+    fits = agreement(3, candidate_seeds=4096)
+    assert can_be_sent(fits)
+    assert not can_be_sent(agreement(3, candidate_seeds=2**17))
+    assert not can_be_sent(agreement(2**17, rows=(1,) * 2**17, participation=0.01))
+    assert not can_be_sent(agreement(3, local_steps=2**17))
+    mesh = Mesh(nx.path_graph(3), dataclasses.replace(fits, local_steps=2**17))
+    assert not any(life.gossip._replica.folds for life in mesh.lives.values())
