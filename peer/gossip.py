@@ -44,7 +44,6 @@ from peer.reconciliation import Reconciliation
 from peer.repair import Repair
 from peer.replica import Replica
 from peer.rounds import Rounds
-from peer.sizes import Sizes
 
 
 class Gossip:
@@ -82,7 +81,6 @@ class Gossip:
         self.finished: Finished | None = None
         self._back = bool(self.log.versions()) or base is not None
         self._sign = None if sign is None else lambda body: sign(protocol.signed(body))
-        self._sizes = Sizes(protocol)
         self._replica = Replica(me, protocol, self.log, base)
         self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
         self._outbox = Outbox(self._links)
@@ -177,7 +175,7 @@ class Gossip:
         elif not link.banned:
             taken = replica.taken
             try:
-                self._sizes.check(frame)
+                self.protocol.sizes.check(frame)
                 message = wire.decode(frame)
                 link.last_heard = now
                 if link.open or isinstance(message, wire.Hello | wire.Refusal):

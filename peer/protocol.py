@@ -23,6 +23,7 @@ from peer.log import DIGEST_BYTES
 from peer.roster import Roster
 from peer.seeds import draw_uniform, draw_weighted
 from peer.signatures import verify
+from peer.sizes import Sizes
 from peer.trees import Trees
 from peer.units import SUM_LIMIT, Units
 
@@ -110,6 +111,12 @@ class Protocol:
     def entry_bytes(self) -> int:
         """What an entry takes at most: scalar gradients and seed indices of four bytes each."""
         return _ENTRY_OVERHEAD + _STEP_BYTES * self.local_steps
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """How large the messages of this run can be."""
+        seeds, witnesses = self.candidate_seeds, self.most_witnesses
+        return Sizes(len(self.roster.rows), seeds, self.entry_bytes, witnesses)
 
     @property
     def most_witnesses(self) -> int:

@@ -17,7 +17,6 @@ from peer.folding import Folding
 from peer.log import EntryLog, Run
 from peer.protocol import Protocol
 from peer.rounds import SCHEDULES, Rounds
-from peer.sizes import can_be_sent
 
 
 class Replica:
@@ -50,7 +49,7 @@ class Replica:
         self.over = self.rounds.current >= self._last_round
         # A bit for each peer whose END is awaited, as sets would be the largest part of a replica.
         self._open = roster.lasting
-        folds = protocol.folding and protocol.schedule == "sync" and can_be_sent(protocol)
+        folds = protocol.folding and protocol.schedule == "sync" and protocol.sizes.base_fits
         self._folding = Folding(protocol, me) if folds else None
         if base is not None:
             self.go_on_from(base)

@@ -9,7 +9,6 @@ from typing import Final
 
 from peer.base import MOST_BYTES
 from peer.errors import MalformedMessage
-from peer.protocol import Protocol
 from peer.wire import BATCH_BYTES, FRAME_LIMIT, kind_of
 
 SMALL: Final = 2**12
@@ -25,14 +24,20 @@ class Sizes:
     """The bytes that each kind of message takes at most in a run.
 
     Args:
-        protocol: the agreement of the run.
+        peers: on the roster.
+        seeds: K.
+        entry: bytes of one, at most.
+        witnesses: how many entries come with a base, at most.
+
+    Attributes:
+        base_fits: whether a base and its witnesses fit into a frame.
     """
 
-    def __init__(self, protocol: Protocol) -> None:
-        peers, entry = len(protocol.roster.rows), protocol.entry_bytes
+    def __init__(self, peers: int, seeds: int, entry: int, witnesses: int) -> None:
         versions = 2 * _NUMBER * peers
-        base = _SUM * protocol.candidate_seeds + (3 * _NUMBER + 1) * peers
-        self.snapshot = _HEADER + base + entry * protocol.most_witnesses
+        base = _SUM * seeds + (3 * _NUMBER + 1) * peers
+        snapshot = _HEADER + base + entry * witnesses
+        self.base_fits = snapshot <= FRAME_LIMIT and _SUM * seeds <= MOST_BYTES
         self._most = {
             "ENTRIES": _HEADER + 2 * BATCH_BYTES + entry,
             "VERSIONS": _HEADER + versions,
@@ -40,7 +45,7 @@ class Sizes:
             "ANNOUNCE": _HEADER + versions,
             "PRUNE": _HEADER + _NUMBER * peers,
             "PROOF": _HEADER + 2 * entry,
-            "SNAPSHOT": self.snapshot,
+            "SNAPSHOT": snapshot,
             "HEADS": _HEADER + (4 * _NUMBER + 1) * peers,
         }
 
@@ -50,14 +55,9 @@ class Sizes:
         Raises:
             MalformedMessage: no honest peer of this run sends such a frame.
         """
-        if len(frame) > SMALL:
-            kind = kind_of(frame)
-            most = max(SMALL, min(FRAME_LIMIT, self._most.get(kind, 0)))
-            if len(frame) > most:
-                raise MalformedMessage(f"{len(frame)} bytes in {kind}, at most {most} are read")
-
-
-def can_be_sent(protocol: Protocol) -> bool:
-    """Tell whether a base of a run and its witnesses fit into a frame."""
-    sums = _SUM * protocol.candidate_seeds
-    return sums <= MOST_BYTES and Sizes(protocol).snapshot <= FRAME_LIMIT
+        if len(frame) <= SMALL:
+            return
+        kind = kind_of(frame)
+        most = max(SMALL, min(FRAME_LIMIT, self._most.get(kind, 0)))
+        if len(frame) > most:
+            raise MalformedMessage(f"{len(frame)} bytes in {kind}, at most {most} are read")

@@ -18,7 +18,6 @@ from peer.base import Base
 from peer.entry import NUMBER_LIMIT
 from peer.errors import MalformedMessage
 from peer.log import runs_of
-from peer.sizes import can_be_sent
 
 numbers = st.integers(0, NUMBER_LIMIT - 1)
 sums = st.integers(0, 2**128 - 1)
@@ -150,7 +149,9 @@ def test_a_short_message_does_not_become_a_large_one(candidates: int) -> None:
 
 
 def test_every_run_that_folds_has_bases_that_can_be_read() -> None:
-    largest = next(k for k in range(2**16, 0, -1) if can_be_sent(agreement(2, candidate_seeds=k)))
+    largest = next(
+        k for k in range(2**16, 0, -1) if agreement(2, candidate_seeds=k).sizes.base_fits
+    )
     base = Base(1, {}, 0, np.full((3, largest), -1))
     assert same(Base.unpack(base.pack()), base)
 

@@ -18,7 +18,6 @@ from peer.folding import IDLE_ROUNDS
 from peer.gossip import Gossip
 from peer.log import EntryLog
 from peer.protocol import Protocol
-from peer.sizes import can_be_sent
 from peer.wire import Entries
 
 RING = nx.cycle_graph(5)
@@ -264,8 +263,8 @@ def test_asynchronous_peers_do_not_fold() -> None:
 
 def test_what_no_frame_could_carry_is_not_folded() -> None:
     small, large = agreement(3, candidate_seeds=4096), agreement(3, candidate_seeds=2**17)
-    assert can_be_sent(small)
-    assert not can_be_sent(large)
+    assert small.sizes.base_fits
+    assert not large.sizes.base_fits
     mesh = run(nx.path_graph(3), agreement(3, candidate_seeds=2**17, rounds=6))
     assert all(life.gossip.base is None for life in mesh.lives.values())
     assert len(mesh.accumulators()) == 1

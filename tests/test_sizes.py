@@ -15,7 +15,7 @@ from peer.base import Base
 from peer.errors import MalformedMessage
 from peer.protocol import Protocol
 from peer.signatures import signer
-from peer.sizes import SMALL, Sizes, can_be_sent
+from peer.sizes import SMALL
 from peer.wire import (
     FRAME_LIMIT,
     Announce,
@@ -78,11 +78,11 @@ def test_every_honest_message_is_let_through(
         participation=participation,
     )
     for message in largest(protocol):
-        if isinstance(message, Snapshot) and not can_be_sent(protocol):
+        if isinstance(message, Snapshot) and not protocol.sizes.base_fits:
             continue
         frame = encode(message)
         assert kind_of(frame) == type(message).__name__.upper()
-        Sizes(protocol).check(frame)
+        protocol.sizes.check(frame)
 
 
 LARGE = agreement(2000, rows=(1,) * 2000, candidate_seeds=2000)
@@ -94,12 +94,12 @@ def test_what_no_peer_of_a_run_would_send_is_refused(message: Message) -> None:
     frame = encode(message)
     assert len(frame) > SMALL
     with pytest.raises(MalformedMessage, match=f"^{len(frame)} bytes in {kind_of(frame)}, at most"):
-        Sizes(agreement(3)).check(frame)
+        agreement(3).sizes.check(frame)
 
 
 @pytest.mark.parametrize("code", range(256))
 def test_no_message_is_read_past_the_limit_of_its_kind(code: int) -> None:
-    sizes = Sizes(agreement(3))
+    sizes = agreement(3).sizes
     for first in (0x90, 0x91, 0x92, 0x93, 0x96, 0xDC, 0xC1):
         frame = bytes([first, code]) + bytes(FRAME_LIMIT - 2)
         with pytest.raises(MalformedMessage, match="at most"):
@@ -110,9 +110,9 @@ def test_no_message_is_read_past_the_limit_of_its_kind(code: int) -> None:
 def test_a_run_whose_bases_could_not_be_sent_does_not_fold() -> None:
     """The sums, the logs' ends and the witnesses share one frame."""
     fits = agreement(3, candidate_seeds=4096)
-    assert can_be_sent(fits)
-    assert not can_be_sent(agreement(3, candidate_seeds=2**17))
-    assert not can_be_sent(agreement(2**17, rows=(1,) * 2**17, participation=0.01))
-    assert not can_be_sent(agreement(3, local_steps=2**17))
+    assert fits.sizes.base_fits
+    assert not agreement(3, candidate_seeds=2**17).sizes.base_fits
+    assert not agreement(2**17, rows=(1,) * 2**17, participation=0.01).sizes.base_fits
+    assert not agreement(3, local_steps=2**17).sizes.base_fits
     mesh = Mesh(nx.path_graph(3), dataclasses.replace(fits, local_steps=2**17))
     assert not any(life.gossip._replica.folds for life in mesh.lives.values())
