@@ -149,7 +149,7 @@ def run_peer(
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
 
     async def take_part() -> tuple[Gossip, Transport]:
-        transport = Transport(settings.id, settings.bind, security)
+        transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
             near = {neighbour: addresses[neighbour] for neighbour in neighbours}

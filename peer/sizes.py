@@ -31,6 +31,7 @@ class Sizes:
 
     Attributes:
         base_fits: whether a base and its witnesses fit into a frame.
+        largest: bytes of the largest message of any kind.
     """
 
     def __init__(self, peers: int, seeds: int, entry: int, witnesses: int) -> None:
@@ -48,6 +49,7 @@ class Sizes:
             "SNAPSHOT": snapshot,
             "HEADS": _HEADER + (4 * _NUMBER + 1) * peers,
         }
+        self.largest = max(self._limit(kind) for kind in self._most)
 
     def check(self, frame: bytes) -> None:
         """Hold a frame's length against its kind.
@@ -58,6 +60,9 @@ class Sizes:
         if len(frame) <= SMALL:
             return
         kind = kind_of(frame)
-        most = max(SMALL, min(FRAME_LIMIT, self._most.get(kind, 0)))
+        most = self._limit(kind)
         if len(frame) > most:
             raise MalformedMessage(f"{len(frame)} bytes in {kind}, at most {most} are read")
+
+    def _limit(self, kind: str) -> int:
+        return max(SMALL, min(FRAME_LIMIT, self._most.get(kind, 0)))

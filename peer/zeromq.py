@@ -94,6 +94,7 @@ class Transport:
         address: where to listen: `tcp://interface:port`, where a port `*` takes a free one, or
             `ipc://path`.
         security: speak CURVE with these keys; None: speak NULL.
+        largest: the bytes of a frame past which its connection is ended, unread.
 
     Attributes:
         endpoint: where it listens in fact.
@@ -106,7 +107,14 @@ class Transport:
         UserError: it cannot listen there, or there are too few file descriptors.
     """
 
-    def __init__(self, me: int, address: str = LOOPBACK, security: Security | None = None) -> None:
+    def __init__(
+        self,
+        me: int,
+        address: str = LOOPBACK,
+        security: Security | None = None,
+        largest: int = FRAME_LIMIT,
+    ) -> None:
+        self._largest = largest
         self.garbage = 0
         self.guilty: Counter[int] = Counter()
         self.dropped: Counter[int] = Counter()
@@ -334,12 +342,12 @@ class Transport:
         """Set what both kinds of socket share."""
         shortest, longest = RECONNECT
         idle, interval, probes = KEEPALIVE
-        sealed = framing_bytes(FRAME_LIMIT, curve=True) - framing_bytes(FRAME_LIMIT, curve=False)
+        plain, sealed = (framing_bytes(self._largest, curve=curve) for curve in (False, True))
         options = {
             zmq.LINGER: round(1000 * LINGER),
             zmq.SNDHWM: SEND_QUEUE,
             zmq.RCVHWM: RECEIVE_QUEUE,
-            zmq.MAXMSGSIZE: FRAME_LIMIT + (sealed if self._security is not None else 0),
+            zmq.MAXMSGSIZE: self._largest + (sealed - plain if self._security is not None else 0),
             zmq.HANDSHAKE_IVL: round(1000 * HANDSHAKE),
             zmq.RECONNECT_IVL: round(1000 * shortest),
             zmq.RECONNECT_IVL_MAX: round(1000 * longest),

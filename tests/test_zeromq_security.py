@@ -60,8 +60,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def opened(me: int, security: Security | None = None) -> AsyncIterator[Transport]:
-    transport = Transport(me, LOOPBACK, security)
+async def opened(
+    me: int, security: Security | None = None, largest: int = FRAME_LIMIT
+) -> AsyncIterator[Transport]:
+    transport = Transport(me, LOOPBACK, security, largest)
     try:
         yield transport
     finally:
@@ -70,11 +72,17 @@ async def opened(me: int, security: Security | None = None) -> AsyncIterator[Tra
 
 @asynccontextmanager
 async def a_pair(
-    roster: list[Security] | None, *others: int
+    roster: list[Security] | None, *others: int, largest: int = FRAME_LIMIT
 ) -> AsyncIterator[tuple[Transport, Transport]]:
-    """Peers 0 and 2, linked; peer 0 knows of the others too, where nobody listens."""
+    """Peers 0 and 2, linked; peer 0 knows of the others too, where nobody listens.
+
+    Peer 0 reads frames up to `largest`.
+    """
     securities = roster or [None] * PEERS
-    async with opened(0, securities[0]) as zero, opened(2, securities[2]) as two:
+    async with (
+        opened(0, securities[0], largest=largest) as zero,
+        opened(2, securities[2]) as two,
+    ):
         zero.connect({2: two.endpoint, **dict.fromkeys(others, LOOPBACK.replace("*", "1"))})
         two.connect({0: zero.endpoint})
         two.send(0, b"hello")
@@ -213,14 +221,19 @@ def test_many_frames_are_garbage(roster: list[Security], curve: bool) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("largest", [300, 10_000, FRAME_LIMIT])
 @pytest.mark.parametrize("curve", [False, True])
-def test_a_frame_past_the_limit_ends_its_connection(roster: list[Security], curve: bool) -> None:
+def test_a_frame_past_the_limit_ends_its_connection(
+    roster: list[Security], curve: bool, largest: int
+) -> None:
+    keys = roster if curve else None
+
     async def main() -> None:
-        async with a_pair(roster if curve else None, 1) as (zero, two):
-            with await apart(partial(bad, zero, roster if curve else None, b"000001/x")) as client:
-                await apart(partial(client.send, bytes(FRAME_LIMIT)))
-                assert await soon(zero.receive()) == (1, bytes(FRAME_LIMIT))
-                client.socket.sendall(client.frame(bytes(FRAME_LIMIT + 1))[:100])
+        async with a_pair(keys, 1, largest=largest) as (zero, two):
+            with await apart(partial(bad, zero, keys, b"000001/x")) as client:
+                await apart(partial(client.send, bytes(largest)))
+                assert await soon(zero.receive()) == (1, bytes(largest))
+                client.socket.sendall(client.frame(bytes(largest + 1))[:100])
                 assert await apart(client.ended)
             await still_heard(zero, two)
 

@@ -21,19 +21,17 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from threading import Thread
 
 import numpy as np
-from attacks import ATTACKS, Heard
+from attacks import ATTACKS, Means
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -67,16 +65,19 @@ ENDLESS = {"endless-small": 0, "endless-large": FRAME_LIMIT}
 BEYOND = "beyond-limit"
 """A frame past the limit on each of ever new connections."""
 
+BAD_ROUND = 10
+"""The one round in which the attacker is a member. It is waited for in vain, before the attack."""
+
 MEMORY = 50e6
 SPEED = 0.5
 PATIENCE = 60.0
+ROUND_TIMEOUT = 5.0
 
 
 def agreement(rounds: int, public: tuple[bytes, ...], defence: bool) -> Protocol:
-    """Two peers train; the third is on the roster, has a key, and was evicted before the start."""
-    roster = Roster(
-        (5, 7, 9), 1.0, 7, first=(0, 0, 0), last=(None, None, 0), evicted=frozenset({BAD})
-    )
+    """Two peers train; the third has a key, and was evicted after a round."""
+    first, last = (0, 0, BAD_ROUND), (None, None, BAD_ROUND + 1)
+    roster = Roster((5, 7, 9), 1.0, 7, first=first, last=last, evicted=frozenset({BAD}))
     steps, bound = 50, 1024.0
     return Protocol(
         roster,
@@ -90,7 +91,7 @@ def agreement(rounds: int, public: tuple[bytes, ...], defence: bool) -> Protocol
         units=choose_units(1e-4, rounds, steps, bound, len(roster.rows)),
         fields={"scenario": field_digest("hostile")},
         public_keys=public,
-        round_timeout=PATIENCE,
+        round_timeout=ROUND_TIMEOUT,
         settle_timeout=PATIENCE,
         tick=0.2,
         disconnects=defence,
@@ -120,7 +121,7 @@ def be_peer(me: int, folder: Path, channel: Connection, rounds: int, defence: bo
             channel.send(("round", event.round, time.monotonic()))
 
     async def main() -> None:
-        transport = Transport(me, security=security)
+        transport = Transport(me, security=security, largest=protocol.sizes.largest)
         channel.send(("listens", transport.endpoint))
         addresses: dict[int, str] = await asyncio.to_thread(channel.recv)
         transport.connect({other: addresses[other] for other in NEIGHBOURS[me]})
@@ -196,26 +197,28 @@ class Attacker:
         await asyncio.to_thread(self._addressed.wait)
         transport.connect({VICTIM: self._victim})
         transport.send(VICTIM, self._greeting)
-        heard: Heard = []
-        hearing = asyncio.ensure_future(self._hear(transport, heard))
+        public, secret = self._security.public, self._security.secret
+        protocol, sign = agreement(1000, public.ed25519, True), signer(secret.ed25519)
+        means = Means(BAD, protocol, lambda body: sign(protocol.signed(body)), BAD_ROUND)
+        hearing = asyncio.ensure_future(self._hear(transport, means.heard))
         await asyncio.to_thread(self.began.wait)
         try:
             if self._name in ATTACKS:
-                await self._flood(transport, heard)
+                await self._flood(transport, means)
             else:
                 await asyncio.to_thread(self._insist)
         finally:
             hearing.cancel()
             await transport.close()
 
-    async def _hear(self, transport: Transport, heard: Heard) -> None:
+    async def _hear(self, transport: Transport, heard: list[bytes]) -> None:
         while True:
             _, frame = await transport.receive()
             if len(heard) < 1000:
                 heard.append(frame)
 
-    async def _flood(self, transport: Transport, heard: Heard) -> None:
-        frames: Iterator[bytes] = ATTACKS[self._name](Random(1), heard)
+    async def _flood(self, transport: Transport, means: Means) -> None:
+        frames = ATTACKS[self._name](means)
         began = time.monotonic()
         while not self._over.is_set():
             due = (time.monotonic() - began) * self._rate if self._rate else self.sent + 100
