@@ -343,7 +343,7 @@ def main(arguments: list[str]) -> int:
         # An attack at full speed shows what breaks; only one at a rate has a speed to keep.
         if options.rate and story.speed < SPEED * alone.speed:
             faults.append("too slow")
-        if story.sent < options.messages and not story.banned:
+        if not defence and story.sent < options.messages:
             faults.append("too few messages: more --rounds are wanted")
         passed &= not faults
         print(
