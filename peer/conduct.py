@@ -34,9 +34,7 @@ class Conduct:
         self.rejections: Counter[int] = Counter()
         self.accused: dict[int, str] = {}
 
-    def reject(
-        self, neighbour: int, error: NeighbourError, now: float = 0.0, entries: int = 0
-    ) -> None:
+    def reject(self, neighbour: int, error: NeighbourError, now: float, entries: int) -> None:
         """Count and report what cannot be taken.
 
         Args:

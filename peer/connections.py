@@ -75,7 +75,6 @@ class Connection:
         since: admissions before it was accepted.
         delivered: bytes on the wire of what was heard, the handshake included.
         neighbour: who was heard, if anybody.
-        admission: under which number that neighbour was let in, with CURVE.
     """
 
     descriptor: int
@@ -83,7 +82,6 @@ class Connection:
     since: int
     delivered: int
     neighbour: int | None = None
-    admission: int | None = None
 
 
 class Connections:
@@ -178,7 +176,7 @@ class Connections:
         connection.delivered += size
         if neighbour is None or connection.neighbour == neighbour:
             return False
-        connection.neighbour, connection.admission = neighbour, admission
+        connection.neighbour = neighbour
         self._silent.pop(descriptor, None)
         if admission is not None:
             self._admitted[neighbour].hear()

@@ -12,16 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Final
 from weakref import WeakValueDictionary
 
 import msgpack
 
 from peer.accumulator import Accumulator
 from peer.entry import CUT_BYTES, HASH_BYTES, Entry
-from peer.log import Run
-
-_MODULUS: Final = 2 ** (8 * HASH_BYTES)
+from peer.log import HASH_MODULUS, Run
 
 Add = Callable[[Accumulator, Entry], None]
 """Adds a history to an accumulator."""
@@ -78,7 +75,7 @@ class Cuts:
         histories = list(histories)
         if not histories:
             return cut
-        total = (cut.sum + sum(run.sum for run in histories)) % _MODULUS
+        total = (cut.sum + sum(run.sum for run in histories)) % HASH_MODULUS
         known = self._known.get(total)
         if known is None:
             accumulator, ends = cut.accumulator.copy(), dict(cut.ends)

@@ -8,11 +8,11 @@ so a burst of entries costs one commit and nothing is sent before it is on disk 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import monotonic as clock
 from typing import Final
 
 from peer.events import Banned, Event, Finished, Output, RoundStarted
@@ -39,7 +39,6 @@ async def drive(
     report: Callable[[Event], None],
     *,
     cut_off_from: Callable[[int], bool] = lambda _neighbour: False,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Finished:
     """Let a peer take part in its run from its first HELLO to its last BYE.
 
@@ -54,7 +53,6 @@ async def drive(
         report: called with each event, in the event loop's thread.
         cut_off_from: tells whether a partition lies between this peer and a neighbour, so that
             nothing comes through in either direction.
-        clock: the time in seconds, never going back.
 
     Raises:
         Exception: what the trainer, the store or `report` raised. The neighbours see silence.

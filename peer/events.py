@@ -55,7 +55,7 @@ class Rejected:
 
     neighbour: int
     reason: str
-    count: int = 1
+    count: int
 
     @property
     def notable(self) -> bool:

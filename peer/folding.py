@@ -1,8 +1,9 @@
 """When entries may be folded into a base: as soon as the whole roster has acknowledged a cut.
 
 Every history says, by the digest of the cut that it started from, that its origin holds exactly the
-histories of all rounds before; a peer that has not trained for long says the same in an ACK. Where
-the digest is the one that this peer had for that round, the origin has acknowledged it.
+histories of all rounds before, in logs that end alike; a peer that has not trained for long says
+the same in an ACK. Where the digest is the one that this peer had for that round, the origin has
+acknowledged it.
 """
 
 from __future__ import annotations

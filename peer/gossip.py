@@ -290,7 +290,7 @@ class Gossip:
                 self._pace.claimed = max(self._pace.claimed, versions.get(self.me, 0))
                 # Those who have met before a new peer are pushing their first entries, to it too.
                 patience = self._dissemination.patience * self.protocol.tick
-                wait = 0.0 if self._back else link.since + patience - now
+                wait = 0.0 if self._back else link.opened_at + patience - now
                 self._reconciliation.compare(message, neighbour, link, now, wait)
                 self._pace.meet(now)
             case wire.Hello():

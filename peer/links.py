@@ -29,8 +29,8 @@ class Link:
         banned: it has lied, and is disconnected.
         up: there is a connection; false while the graph of a time slot leaves the link out.
         last_heard: when its last readable message came.
-        since: when it has last greeted.
-        greeted: when it was last greeted.
+        opened_at: when it has last greeted, and so opened the link.
+        greeted_at: when it was last greeted.
         retry: after so long without an answer it is greeted again.
         digest: of its log, as it has last told; empty if it has not.
         complete: whether it held every log to its end then.
@@ -54,8 +54,8 @@ class Link:
     banned: bool = False
     up: bool = True
     last_heard: float = -math.inf
-    since: float = -math.inf
-    greeted: float = -math.inf
+    opened_at: float = -math.inf
+    greeted_at: float = -math.inf
     retry: float = 0.0
     digest: bytes = b""
     complete: bool = False

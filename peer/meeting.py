@@ -34,7 +34,7 @@ class Meeting:
     def greet(self, neighbour: int, now: float) -> None:
         """Say HELLO to a neighbour, and expect it to answer."""
         link = self._links[neighbour]
-        link.greeted = now
+        link.greeted_at = now
         link.retry = min(2 * link.retry or self._protocol.tick, LONGEST_RETRY * self._protocol.tick)
         self._hello(neighbour, answer=False)
 
@@ -44,12 +44,12 @@ class Meeting:
         Ever more seldom, as each waits in the queue of a neighbour that is not there yet.
         """
         for neighbour, link in self._links.items():
-            if not link.met and not link.deaf and now >= link.greeted + link.retry:
+            if not link.met and not link.deaf and now >= link.greeted_at + link.retry:
                 self.greet(neighbour, now)
 
     def stray(self, neighbour: int, link: Link, now: float) -> None:
         """Answer a neighbour that takes this peer for an acquaintance from before a restart."""
-        if not link.refused and now >= link.greeted + self._protocol.tick:
+        if not link.refused and now >= link.greeted_at + self._protocol.tick:
             self.greet(neighbour, now)
 
     def greeted(self, hello: wire.Hello, neighbour: int, link: Link, now: float) -> None:
@@ -67,7 +67,7 @@ class Meeting:
             return
         link.open, link.refused, link.left, link.up = True, False, False, True
         link.digest, link.complete, link.told = hello.digest, False, None
-        link.since = now
+        link.opened_at = now
         link.behind, link.versions = hello.digest != self._replica.log.digest(), {}
         if not hello.answer:
             self._hello(neighbour, answer=True)

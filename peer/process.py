@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peer.accumulator import Accumulator
-from peer.addresses import LOOPBACK
 from peer.config import Experiment
 from peer.data.encode import Encoded
 from peer.driver import drive
@@ -59,7 +58,7 @@ class PeerSettings:
 
     id: int
     folder: Path
-    bind: str = LOOPBACK
+    bind: str
     encoded: tuple[Path, int] | None = None
     kernel_threads: int | None = None
     keys: Path | None = None

@@ -104,7 +104,7 @@ class Protocol:
 
     @property
     def longest_log(self) -> int:
-        """A history in every round, and an END after each, if the run was continued so often."""
+        """A history or an ACK in every round, and an END after each, if so often continued."""
         return 2 * self.rounds
 
     @property

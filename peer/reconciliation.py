@@ -91,7 +91,7 @@ class Reconciliation:
                 self._outbox.send(neighbour, proof)
 
     def compare(
-        self, message: wire.Versions, neighbour: int, link: Link, now: float, wait: float = 0.0
+        self, message: wire.Versions, neighbour: int, link: Link, now: float, wait: float
     ) -> None:
         """Ask for what a neighbour has and this peer lacks, or for the base that it is in.
 

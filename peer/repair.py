@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
 from peer.entry import Entry
 from peer.log import EntryLog
@@ -28,6 +29,20 @@ class _Awaited:
     asked: int = 0
 
 
+class _Asked(NamedTuple):
+    """What was last asked for of an origin's log."""
+
+    stop: int
+    """Up to this number, which is not among it."""
+    source: int
+    """The neighbour that was asked."""
+    until: float
+    """Before this time nobody else is asked for the same."""
+
+
+_NOTHING_ASKED: Final = _Asked(0, -1, -inf)
+
+
 class Repair:
     """What is new here, what is awaited, and what has been asked for.
 
@@ -42,7 +57,7 @@ class Repair:
         self._fresh: dict[int, int] = {}
         self._older: dict[int, int] = {}
         self._awaited: dict[int, _Awaited] = {}
-        self._asked: dict[int, tuple[int, int, float]] = {}
+        self._asked: dict[int, _Asked] = {}
 
     @property
     def due(self) -> float | None:
@@ -89,10 +104,10 @@ class Repair:
         for origin, awaited in sorted(self._awaited.items()):
             if awaited.due > now:
                 continue
-            stop, _, until = self._asked.get(origin, (0, -1, now))
-            if stop >= awaited.stop and until > now:
+            asked = self._asked.get(origin, _NOTHING_ASKED)
+            if asked.stop >= awaited.stop and asked.until > now:
                 # Whoever has told its versions has been asked for the same.
-                awaited.due = until
+                awaited.due = asked.until
                 continue
             sources = [source for source in awaited.sources if not deaf(source)]
             start = self._log.length(origin)
@@ -103,26 +118,27 @@ class Repair:
             awaited.asked += 1
             awaited.due = now + self._retry
             ranges[source].append((origin, start, awaited.stop))
-            self._asked[origin] = (awaited.stop, source, awaited.due)
+            self._asked[origin] = _Asked(awaited.stop, source, awaited.due)
         return {source: Want(tuple(found), graft=True) for source, found in ranges.items()}
 
     def want(self, neighbour: int, versions: Mapping[int, int], now: float) -> Want | None:
         """Return what to ask of a neighbour that holds `versions`, or None."""
         ranges = []
         for origin, start, stop in self._log.missing(versions):
-            asked, _, until = self._asked.get(origin, (0, 0, now))
-            start = max(start, asked) if now < until else start
+            asked = self._asked.get(origin, _NOTHING_ASKED)
+            if now < asked.until:
+                start = max(start, asked.stop)
             if start < stop:
                 ranges.append((origin, start, stop))
-                self._asked[origin] = (stop, neighbour, now + self._retry)
+                self._asked[origin] = _Asked(stop, neighbour, now + self._retry)
                 if origin in self._awaited:
                     self._awaited[origin].due = now + self._retry
         return Want(tuple(ranges)) if ranges else None
 
     def was_asked(self, entry: Entry, neighbour: int | None = None) -> bool:
         """Tell whether an entry was asked for, and of a neighbour, if one is given, last."""
-        stop, source, _ = self._asked.get(entry.origin, (0, -1, 0.0))
-        return entry.sequence < stop and neighbour in (None, source)
+        asked = self._asked.get(entry.origin, _NOTHING_ASKED)
+        return entry.sequence < asked.stop and neighbour in (None, asked.source)
 
     def answer(self, want: Want) -> list[Entries]:
         """Return what is held of the ranges above the base, in messages of moderate size."""

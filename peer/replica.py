@@ -35,9 +35,7 @@ class Replica:
         over: whether this peer has been through all rounds that it is a member in.
     """
 
-    def __init__(
-        self, me: int, protocol: Protocol, log: EntryLog, base: Base | None = None
-    ) -> None:
+    def __init__(self, me: int, protocol: Protocol, log: EntryLog, base: Base | None) -> None:
         self.me = me
         self.protocol = protocol
         self.log = log

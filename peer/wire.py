@@ -329,9 +329,9 @@ def _name(value: Any) -> str:
     return value
 
 
-def _list(value: Any, limit: int = _ITEMS_LIMIT) -> list[Any]:
-    if type(value) is not list or len(value) > limit:
-        raise MalformedMessage(f"an array of at most {limit} was expected")
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list or len(value) > _ITEMS_LIMIT:
+        raise MalformedMessage(f"an array of at most {_ITEMS_LIMIT} was expected")
     return value
 
 

@@ -111,10 +111,6 @@ class Network:
             self._duplicated += 1
             self._transmit(link, sender, receiver, frame, framing)
 
-    def expected_latency(self, sender: int, receiver: int) -> float:
-        """Return the seconds that a frame is expected to take, without queueing or reordering."""
-        return self._model.expected_latency(sender, receiver)
-
     def cut(self, group: frozenset[int]) -> None:
         """Lose all frames that are sent between a group and all others, until `mend`.
 

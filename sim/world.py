@@ -53,6 +53,12 @@ class World:
         observe_frame: called with "delivered", "lost" or "held", sender, receiver and frame.
 
     Attributes:
+        schedule: the virtual clock.
+        traffic: what was sent, with the earlier counts.
+        network: all links.
+        seats: one for each peer, by its number.
+        befallen: by verb, how many peers it has befallen, or how many cuts there were.
+        ended_at: when the last peer has left, in virtual seconds.
         protocol_events: frames that peers have taken, and timers of theirs that have rung.
     """
 
@@ -168,8 +174,6 @@ class World:
             self.traffic.count_handshake(sender, receiver, dialled=True)
             self.traffic.count_handshake(sender, receiver, dialled=False)
 
-    # What the network and the clock bring
-
     def _turn(self, slots: Slots) -> None:
         """Begin the next slot, and go on doing so while anybody is there or may still come."""
         up, down = slots.turn()
@@ -271,8 +275,6 @@ class World:
         made = self._trainer.train(peer, start.round, start.cut, start.indices)
         output = gossip.publish(start.round, start.indices, made.gradients, now)
         self._follow(peer, gossip, output)
-
-    # What the scenario brings
 
     def _await_incident(self) -> None:
         time = self._script.next_time

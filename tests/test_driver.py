@@ -213,7 +213,7 @@ class CheckingTransport(Transport):
             case wire.Entries(entries):
                 assert all(stored.holds(entry) for entry in entries)
                 CheckingTransport.checked += 1
-            case wire.Hello(versions=versions) | wire.Versions(versions):
+            case wire.Versions(versions):
                 assert not stored.missing(versions)
             case wire.Digest(digest):
                 assert digest == stored.digest()

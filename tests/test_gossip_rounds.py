@@ -301,7 +301,8 @@ def test_after_the_end_nothing_happens() -> None:
     assert gossip.timer is None
     assert gossip.advance(1e9) == Output([], [])
     before = gossip.log.digest()
-    for message in (Digest(bytes(8), False), Hello(1, gossip.protocol.fields, {}, True), Bye()):
+    hello = Hello(1, gossip.protocol.digest, bytes(8), True)
+    for message in (Digest(bytes(8), False), hello, Bye()):
         receive(gossip, message, 1, 1e9)
         assert gossip.timer is None
     assert gossip.log.digest() == before

@@ -179,8 +179,8 @@ def test_a_link_s_latency_is_the_one_expected_of_it() -> None:
     watched = Watched(model).run([(0.0, *link, 9) for edge in edges for link in (edge, edge[::-1])])
     assert len({time for time, *_ in watched.arrived}) == 4
     for time, sender, receiver, _ in watched.arrived:
-        assert time == watched.network.expected_latency(sender, receiver)
-        assert time == watched.network.expected_latency(receiver, sender)
+        assert time == model.expected_latency(sender, receiver)
+        assert time == model.expected_latency(receiver, sender)
         assert 0.02 <= time <= 0.08
 
 

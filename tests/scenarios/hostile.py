@@ -224,6 +224,7 @@ class Attacker:
             due = (time.monotonic() - began) * self._rate if self._rate else self.sent + 100
             while self.sent < due and transport.send(VICTIM, next(frames)):
                 self.sent += 1
+            # Not to wait for anything: this is the attack's pace.
             await asyncio.sleep(0.001)
 
     def _insist(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -20,6 +19,7 @@ from pathlib import Path
 from random import Random
 from signal import SIGKILL
 from tempfile import TemporaryDirectory
+from threading import Timer
 
 from peer.entry import Entry, make_history
 from peer.store import EntryStore
@@ -147,10 +147,8 @@ def kill_again_and_again(folder: Path, kills: int, seed: int) -> int:
             lines = [process.stdout.readline() for _ in range(chance.randint(1, 60))]
             while chance.random() < 0.95 and lines[-1] != "checkpoint\n":
                 lines.append(process.stdout.readline())
-            # Not to wait for anything: this is the moment of the kill.
-            time.sleep(chance.random() ** 3 * LONGEST_DELAY)
-            process.kill()
-            # What it still said between the last line read and its death counts as well.
+            Timer(chance.random() ** 3 * LONGEST_DELAY, process.kill).start()
+            # What it still says between the last line read and its death counts as well.
             lines += process.stdout.read().splitlines(keepends=True)
         assert process.returncode == -SIGKILL, "it has ended by itself"
         whole = [line for line in lines if line.endswith("\n")]
