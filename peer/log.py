@@ -1,10 +1,9 @@
 """The replicated logs of all origins: a grow-only CRDT whose merge is a join (C3).
 
 Each origin writes one log. A replica holds a contiguous run of each, from sequence number 0 or from
-where its base ends; adding another's entries in order takes the longer run. Lengths form the
-version vector; the digest covers the contents, so equal digests mean equal entries and not only
-equal lengths. Where an origin has been convicted of two contents under one number, its log ends
-before that number, for good.
+where its base ends, and merging takes the longer run. Lengths form the version vector; the digest
+covers the contents, so equal digests mean equal entries and not only equal lengths. Where an origin
+has been convicted of two contents under one number, its log ends before that number, for good.
 
 >>> from peer.entry import make_end
 >>> log = EntryLog()
@@ -173,6 +172,18 @@ class EntryLog:
             return False
         held = self.get(entry.origin, entry.sequence)
         return held is None or held.content == entry.content
+
+    def merge(self, other: EntryLog) -> list[Entry]:
+        """Take the longer run of each origin; return what was new here.
+
+        Raises:
+            Equivocation: the two hold different contents under one number. State unchanged.
+        """
+        for entry in other:
+            held = self.get(entry.origin, entry.sequence)
+            if held is not None and held.content != entry.content:
+                raise Equivocation(held, entry)
+        return [entry for entry in other if self.add(entry)]
 
     def length(self, origin: int) -> int:
         """Return the number of entries held of an origin, which is its next sequence number."""

@@ -48,14 +48,9 @@ def state(log: EntryLog) -> tuple[Any, ...]:
     return log.versions(), log.digest(), [e.content for e in log], len(log)
 
 
-def merge(one: EntryLog, other: EntryLog) -> list[Entry]:
-    """Give one replica what another holds, as gossip does; return what was new to it."""
-    return [entry for entry in other if one.add(entry)]
-
-
 def joined(one: EntryLog, other: EntryLog) -> EntryLog:
     result = copy(one)
-    merge(result, other)
+    result.merge(other)
     return result
 
 
@@ -79,8 +74,8 @@ def test_merge_is_associative(a: EntryLog, b: EntryLog, c: EntryLog) -> None:
 @given(logs)
 def test_merge_is_idempotent(log: EntryLog) -> None:
     before = state(log)
-    assert merge(log, copy(log)) == []
-    assert merge(log, log) == []
+    assert log.merge(copy(log)) == []
+    assert log.merge(log) == []
     assert state(log) == before
 
 
@@ -105,7 +100,7 @@ def test_merge_returns_what_was_new_and_leaves_the_other_alone(
     one: EntryLog, other: EntryLog
 ) -> None:
     held, untouched = {e.content for e in one}, state(other)
-    new = merge(one, other)
+    new = one.merge(other)
     assert [e.content for e in new] == [e.content for e in other if e.content not in held]
     assert state(other) == untouched
     assert [e.content for e in one if e.content not in held] == [e.content for e in new]
@@ -117,9 +112,9 @@ def test_replicas_that_have_merged_the_same_agree(parts: list[EntryLog], random:
     random.shuffle(shuffled)
     one, other = EntryLog(), EntryLog()
     for part in parts:
-        merge(one, part)
+        one.merge(part)
     for part in shuffled:
-        merge(other, part)
+        other.merge(part)
     assert state(one) == state(other)
 
 
@@ -198,6 +193,22 @@ def test_a_second_content_is_an_equivocation(
     assert log.holds(entry(origin, sequence)) == held
 
 
+@given(lengths, lengths, st.integers(0, ORIGINS - 1), st.integers(0, LONGEST - 1))
+def test_a_merge_with_an_equivocation_changes_nothing(
+    mine: dict[int, int], theirs: dict[int, int], origin: int, sequence: int
+) -> None:
+    """Even where other origins, or the place before, would have had something new."""
+    mine[origin] = max(mine.get(origin, 0), sequence + 1)
+    theirs[origin] = max(theirs.get(origin, 0), sequence + 1)
+    one = log_of(mine)
+    other = log_of(theirs, lambda o, s: int((o, s) >= (origin, sequence) and o == origin))
+    before, untouched = state(one), state(other)
+    with pytest.raises(Equivocation, match=f"entry {sequence} of peer {origin}"):
+        one.merge(other)
+    assert state(one) == before
+    assert state(other) == untouched
+
+
 # Digests
 
 
@@ -240,7 +251,7 @@ def test_what_is_missing_is_what_a_merge_would_bring(mine: EntryLog, theirs: Ent
     brought = [e for o, start, stop in ranges for e in theirs.entries(o, start, stop)]
     assert all(start < stop for _, start, stop in ranges)
     assert [o for o, _, _ in ranges] == sorted({o for o, _, _ in ranges})
-    assert [e.content for e in brought] == [e.content for e in merge(mine, theirs)]
+    assert [e.content for e in brought] == [e.content for e in mine.merge(theirs)]
 
 
 @given(logs, st.integers(0, ORIGINS), st.integers(0, 9), st.integers(0, 9) | st.none())
