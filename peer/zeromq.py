@@ -52,6 +52,9 @@ RECONNECT: Final = (0.1, 3.0)
 KEEPALIVE: Final = (30, 10, 3)
 """TCP's own probes: after so many seconds of silence, so many seconds apart, so many of them."""
 
+GARBAGE: Final = 64
+"""Messages that a neighbour may send, as its key tells, which are not one frame from itself."""
+
 HANDSHAKE: Final = 10.0
 """Seconds in which a connection has to introduce itself."""
 
@@ -254,6 +257,8 @@ class Transport:
         self.garbage += 1
         if curve and speaker is not None:
             self.guilty[speaker] += 1
+            if self.guilty[speaker] > GARBAGE:
+                self.ban(speaker, "sent what is not one frame under its own number")
         return None
 
     def _happened(self, event: int, value: int) -> None:

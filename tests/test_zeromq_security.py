@@ -22,7 +22,7 @@ from peer.addresses import LOOPBACK
 from peer.connections import OUTSTANDING, STRANGERS, Connections
 from peer.keys import Security, make_keys
 from peer.wire import FRAME_LIMIT
-from peer.zeromq import Transport
+from peer.zeromq import GARBAGE, Transport
 
 PATIENCE = 30.0
 PEERS = 5
@@ -217,6 +217,25 @@ def test_many_frames_are_garbage(roster: list[Security], curve: bool) -> None:
                 assert await soon(zero.receive()) == (1, b"one")
             assert zero.garbage == 1
             assert zero.guilty == ({1: 1} if curve else {})
+
+    asyncio.run(main())
+
+
+def test_a_neighbour_that_goes_on_with_garbage_is_banned(roster: list[Security]) -> None:
+    async def main() -> None:
+        async with a_pair(roster, 1) as (zero, two):
+            with await apart(partial(bad, zero, roster, b"000001/x")) as client:
+                for number in range(GARBAGE + 1):
+                    client.send(b"two", more=True)
+                    client.send(b"frames")
+                    if number == GARBAGE - 1:
+                        client.send(b"one")
+                        assert await soon(zero.receive()) == (1, b"one")
+                        assert zero.banned == {}
+                await still_heard(zero, two)
+                assert await apart(client.ended)
+            assert zero.guilty == {1: GARBAGE + 1}
+            assert zero.banned == {1: "sent what is not one frame under its own number"}
 
     asyncio.run(main())
 
