@@ -27,18 +27,31 @@ class Folding:
         protocol: the agreement of the run.
         me: this peer, which acknowledges its own cuts.
         base: the present one, if any.
+        witnesses: the entries that bear it out.
+
+    Attributes:
+        base: the present one.
+        witnesses: enough histories to convince others of it. They are kept with it, since what an
+            origin has signed stays true when it has been convicted and its entries dropped.
     """
 
-    def __init__(self, protocol: Protocol, me: int, base: Base | None = None) -> None:
+    def __init__(
+        self,
+        protocol: Protocol,
+        me: int,
+        base: Base | None = None,
+        witnesses: tuple[Entry, ...] = (),
+    ) -> None:
         self._protocol = protocol
         self._me = me
         self.base = base
+        self.witnesses = witnesses
         self._digests: dict[int, bytes] = {}
         self._early: defaultdict[int, list[Entry]] = defaultdict(list)
         self._newest = -1
         self._target: Cut | None = None
         self._target_round = 0
-        self._witnesses = 0
+        self._witnesses: list[Entry] = []
         # A bit for each peer, as sets would be the largest part of a replica.
         self._acknowledged = self._nobody()
         self._excused = 0
@@ -52,7 +65,8 @@ class Folding:
             # Some have the target without it, so a later cut will do.
             self._target = None
         if self._digests.get(entry.round) == entry.cut:
-            self._witnesses += entry.round == self._target_round and entry.kind is HISTORY
+            if entry.round == self._target_round and entry.kind is HISTORY:
+                self._witnesses.append(entry)
             self._acknowledged[entry.origin >> 3] |= 1 << (entry.origin & 7)
 
     def excuse(self, origin: int) -> None:
@@ -66,7 +80,7 @@ class Folding:
         # Nothing lies before round 0.
         if self._target is None and round_:
             self.base = base or self.base
-            self._target, self._target_round, self._witnesses = cut, round_, 0
+            self._target, self._target_round, self._witnesses = cut, round_, []
             self._digests.clear()
             self._acknowledged = self._nobody()
         self._digests[round_] = cut.digest
@@ -91,5 +105,7 @@ class Folding:
             return None
         target, self._target = self._target, None
         assert target is not None
-        convincing = self._protocol.convinces(self._witnesses, self._target_round)
-        return Base.of(self._target_round, target) if convincing else None
+        if not self._protocol.convinces(len(self._witnesses), self._target_round):
+            return None
+        self.witnesses = tuple(self._witnesses[: self._protocol.most_witnesses])
+        return Base.of(self._target_round, target)

@@ -113,9 +113,9 @@ class Gossip:
         asking = self._repair.due
         if asking is not None and asking < due:
             due = asking
-        settled = self._ending.settled_since
-        if settled is not None and settled + self.protocol.linger < due:
-            due = settled + self.protocol.linger
+        settled = self._ending.due
+        if settled is not None and settled < due:
+            due = settled
         return due
 
     @property
@@ -390,7 +390,7 @@ class Gossip:
             self._reconciliation.pull(neighbour, link.versions, now)
             return
         left = self.rounds.current
-        self._replica.take(message.base)
+        self._replica.take(message.base, message.witnesses)
         self._outbox.emit(SnapshotTaken(message.base))
         if self._pace.started and self.rounds.current > left:
             self._pace.enter(now)
@@ -412,11 +412,17 @@ class Gossip:
         origin = proof.first.origin
         if self.log.convicted(origin, proof.first.sequence):
             return
+        known = origin in self.log.convictions
         self._apply(proof)
         self._outbox.emit(Convicted(proof.first, proof.second))
-        for neighbour in self._links:
-            if neighbour != sender:
-                self._outbox.send(neighbour, proof)
+        if known:
+            # A liar could make many, each for an earlier number: one a tick is passed on.
+            self._reconciliation.proved.add(origin)
+            self._reconciliation.wake(now)
+        else:
+            for neighbour in self._links:
+                if neighbour != sender:
+                    self._outbox.send(neighbour, proof)
         # The round may have waited for nobody else.
         self._pace.close(now)
         self._pace.heard(now)

@@ -43,6 +43,8 @@ class Link:
         base_sent_at: when it was last sent a base.
         versions_at: when it was last sent VERSIONS.
         heads_at: when it was last sent HEADS.
+        answers: how far each origin's log has been sent, as it asked, since `answers_at`.
+        answers_at: when its questions of a tick began to be counted.
         announced: our digest when it was last sent ANNOUNCE.
         asked: it has been asked for entries, which may lie in its base, or for the base.
         versions: what it has last said to hold, until the digests are equal.
@@ -68,6 +70,8 @@ class Link:
     base_sent_at: float = -math.inf
     versions_at: float = -math.inf
     heads_at: float = -math.inf
+    answers: dict[int, int] | None = None
+    answers_at: float = -math.inf
     announced: bytes = b""
     asked: bool = False
     versions: Mapping[int, int] = field(default_factory=dict)

@@ -116,6 +116,8 @@ class EntryLog:
         self._lengths: Mapping[int, int] = lengths or {}
         self._sum = below
         self.convictions: dict[int, int] = {}
+        # What the proofs say, whatever lies in the base.
+        self._proven: dict[int, int] = {}
         self._digest: bytes | None = None
         for entry in entries:
             self.add(entry)
@@ -233,16 +235,19 @@ class EntryLog:
         return [(origin, start, self.head(origin, start)) for origin, start in starts]
 
     def rebase(self, lengths: Mapping[int, int], below: int) -> None:
-        """Put a greater base under the log; raw entries above it stay, those in it go.
+        """Put a later base under the log; raw entries above it stay, those in it go.
 
         Args:
-            lengths: of the base, no origin's below that of the present one.
+            lengths: of the base; where one is below that of the present base, its origin has been
+                convicted, and what stood above it goes, too.
             below: the sum of the hashes of the base's entries.
         """
         runs = {}
         total = below
         for origin, run in self._runs.items():
             start = lengths.get(origin, 0)
+            if start < self.base_length(origin):
+                continue
             # Where the base reaches past this run, nothing of it is left.
             above: Run | None = None
             for entry in run.entries(start):
@@ -254,7 +259,7 @@ class EntryLog:
         self._sum = total % HASH_MODULUS
         self.convictions = {
             origin: max(sequence, lengths.get(origin, 0))
-            for origin, sequence in self.convictions.items()
+            for origin, sequence in self._proven.items()
         }
         self._digest = None
 
@@ -263,6 +268,7 @@ class EntryLog:
 
         What lies in the base stays: everybody has acknowledged it.
         """
+        self._proven[origin] = min(sequence, self._proven.get(origin, sequence))
         sequence = max(sequence, self.base_length(origin))
         if self.convicted(origin, sequence):
             return []

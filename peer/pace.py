@@ -82,10 +82,7 @@ class Pace:
         """Start the current round, or after the last one close this peer's log."""
         replica, rounds, protocol = self._replica, self._replica.rounds, self._protocol
         if replica.over:
-            self.deadline = now + protocol.settle_timeout
-            if replica.awaits_end(replica.me):
-                sequence = replica.log.length(replica.me)
-                self._publish(make_end(replica.me, sequence, self._last_round, self._sign), now)
+            self._end(now)
             return
         replica.entered()
         train = replica.trains() and rounds.current > replica.last_word
@@ -109,6 +106,8 @@ class Pace:
         while not replica.rounds.awaited() and self.started and replica.may_close():
             replica.close_round()
             self.enter(now)
+        if replica.over and self.started and self.deadline is None:
+            self._end(now)
 
     def heard(self, now: float) -> None:
         """Close what an entry that has come has completed, and set the clock anew."""
@@ -116,7 +115,7 @@ class Pace:
             self.close(now)
         if self._replica.over:
             # Whoever is still heard of is waited for; only silence counts against the time.
-            self.deadline = now + self._protocol.settle_timeout
+            self.deadline = None if self._started_from else now + self._protocol.settle_timeout
         elif self._long_patience and self._patience() == self._protocol.round_timeout:
             self._long_patience = False
             self.deadline = now + self._protocol.round_timeout
@@ -132,6 +131,14 @@ class Pace:
         self._replica.close_round()
         self.enter(now)
         self.close(now)
+
+    def _end(self, now: float) -> None:
+        """Close this peer's log, once the steps that are under way have been published."""
+        replica = self._replica
+        self.deadline = None if self._started_from else now + self._protocol.settle_timeout
+        if replica.awaits_end(replica.me) and not self._started_from:
+            sequence = replica.log.length(replica.me)
+            self._publish(make_end(replica.me, sequence, self._last_round, self._sign), now)
 
     def _begin(self, now: float) -> None:
         self.started = True

@@ -8,7 +8,6 @@ missing is asked for, and what lies below a base comes with the base.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 
 from peer import wire
 from peer.links import HEARTBEAT_TICKS, Link
@@ -30,6 +29,7 @@ class Reconciliation:
     Attributes:
         next_tick: when the neighbours are to be told something again.
         proofs: of origins' equivocations, by origin.
+        proved: origins whose proof the neighbours are to be told at the next tick.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Reconciliation:
         self._digest_at_tick = b""
         self.next_tick = 0.0
         self.proofs: dict[int, wire.Proof] = {}
+        self.proved: set[int] = set()
 
     @property
     def changed(self) -> bool:
@@ -70,6 +71,9 @@ class Reconciliation:
             if link.open and link.digest_is_due(digest, complete, now, self._tick):
                 self._outbox.send(neighbour, wire.Digest(digest, complete))
             last_told = min(last_told, link.told_at)
+            for origin in sorted(self.proved):
+                self._outbox.send(neighbour, self.proofs[origin])
+        self.proved.clear()
         self._repair.turn()
         quiet = last_told + HEARTBEAT_TICKS * self._tick
         self.next_tick = now + self._tick if restless else max(now + self._tick, quiet)
@@ -110,7 +114,7 @@ class Reconciliation:
         # Who has yet to begin is in round 0, whatever it holds.
         whole = replica.rounds.whole_before(message.round)
         lost = not whole and bool(replica.log.missing(theirs))
-        if replica.folds and message.round > mine and (lost or replica.cut_short(theirs)):
+        if replica.folds and message.round > mine and (lost or replica.disputed(theirs)):
             link.asked = True
             self._outbox.send(neighbour, wire.Behind(message.round))
         elif wait > 0.0:
@@ -165,11 +169,22 @@ class Reconciliation:
             self._outbox.send(neighbour, want)
 
     def answer(self, want: wire.Want, neighbour: int, link: Link, now: float) -> None:
-        """Send what a neighbour asks for; the base, too, where that begins below it."""
+        """Send what a neighbour asks for; the base, too, where that begins below it.
+
+        The same entries are sent to it once a tick, or a short question could cost a whole log.
+        """
         log = self._replica.log
         if any(start < log.base_length(origin) for origin, start, _ in want.ranges):
             self.send_base(neighbour, link, now)
-        for batch in self._repair.answer(want):
+        if link.answers is None or now >= link.answers_at + self._tick:
+            link.answers, link.answers_at = {}, now
+        ranges = []
+        for origin, start, stop in want.ranges:
+            sent, stop = link.answers.get(origin, 0), min(stop, log.length(origin))
+            if max(start, sent) < stop:
+                ranges.append((origin, max(start, sent), stop))
+                link.answers[origin] = stop
+        for batch in self._repair.answer(ranges):
             self._outbox.send(neighbour, batch)
 
     def send_base(self, neighbour: int, link: Link, now: float) -> None:
@@ -178,8 +193,4 @@ class Reconciliation:
         if base is None or now < link.base_sent_at + self._tick:
             return
         link.base_sent_at = now
-        protocol = self._replica.protocol
-        cut = base.cut(protocol.units).digest
-        witnesses = (e for e in self._replica.log if protocol.is_witness(e, base.round, cut))
-        enough = tuple(islice(witnesses, protocol.most_witnesses))
-        self._outbox.send(neighbour, wire.Snapshot(base, enough))
+        self._outbox.send(neighbour, wire.Snapshot(base, self._replica.witnesses))

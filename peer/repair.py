@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Final, NamedTuple
@@ -140,6 +140,6 @@ class Repair:
         asked = self._asked.get(entry.origin, _NOTHING_ASKED)
         return entry.sequence < asked.stop and neighbour in (None, asked.source)
 
-    def answer(self, want: Want) -> list[Entries]:
+    def answer(self, ranges: Iterable[tuple[int, int, int]]) -> list[Entries]:
         """Return what is held of the ranges above the base, in messages of moderate size."""
-        return batches(entry for range_ in want.ranges for entry in self._log.entries(*range_))
+        return batches(entry for range_ in ranges for entry in self._log.entries(*range_))

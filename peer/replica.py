@@ -9,7 +9,7 @@ rebuilt from its disk is the one that was lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from peer.base import Base
 from peer.entry import END, HISTORY, Entry
@@ -30,7 +30,7 @@ class Replica:
 
     Attributes:
         rounds: which round it is in, and the cut that it trains from.
-        last_word: the round of its own last history or ACK; -1: none.
+        last_word: the last round of which it has spoken itself, and may not speak again; -1: none.
         taken: how many entries and bases have been taken in this life.
         over: whether this peer has been through all rounds that it is a member in.
     """
@@ -50,7 +50,8 @@ class Replica:
         folds = protocol.folding and protocol.schedule == "sync" and protocol.sizes.base_fits
         self._folding = Folding(protocol, me) if folds else None
         if base is not None:
-            self.go_on_from(base)
+            digest = base.cut(protocol.units).digest
+            self.go_on_from(base, [e for e in log if protocol.is_witness(e, base.round, digest)])
         else:
             for run in log.runs():
                 self._note(run)
@@ -59,6 +60,11 @@ class Replica:
     def base(self) -> Base | None:
         """What it keeps of the entries that everybody has, if it has folded any."""
         return self._folding.base if self._folding is not None else None
+
+    @property
+    def witnesses(self) -> tuple[Entry, ...]:
+        """Entries that bear the base out."""
+        return self._folding.witnesses if self._folding is not None else ()
 
     @property
     def folds(self) -> bool:
@@ -113,25 +119,37 @@ class Replica:
             self.log.rebase(base.versions, base.sum)
 
     def needs(self, base: Base) -> bool:
-        """Tell whether another base, with the present one within it, has what is missing here."""
-        mine = self.base.versions if self.base is not None else {}
-        within = all(base.versions.get(origin, 0) >= length for origin, length in mine.items())
-        return within and (bool(self.log.missing(base.versions)) or self.cut_short(base.versions))
+        """Tell whether another base has what is missing here, or settles what is not agreed on.
 
-    def cut_short(self, versions: Mapping[int, int]) -> bool:
-        """Tell whether others hold what an origin has published past its conviction here."""
-        convictions = self.log.convictions.items()
-        return any(versions.get(origin, 0) > number for origin, number in convictions)
+        The present one lies within it, but for those who have been convicted: the later base is
+        what all others have acknowledged since.
+        """
+        mine = self.base.versions.items() if self.base is not None else ()
+        present = 0 if self.base is None else self.base.round
+        honest = [(origin, n) for origin, n in mine if origin not in self.log.convictions]
+        within = all(base.versions.get(origin, 0) >= length for origin, length in honest)
+        missing = bool(self.log.missing(base.versions)) or self.disputed(base.versions)
+        return base.round > present and within and missing
 
-    def take(self, base: Base) -> None:
+    def disputed(self, versions: Mapping[int, int]) -> bool:
+        """Tell whether others hold more of a convicted origin than is allowed here, or less.
+
+        Less than lies in the base, that is, of which nothing can be dropped any more.
+        """
+        return any(
+            not self.log.base_length(origin) <= versions.get(origin, 0) <= number
+            for origin, number in self.log.convictions.items()
+        )
+
+    def take(self, base: Base, witnesses: Iterable[Entry]) -> None:
         """Put a checked base of a neighbour's under what is held above it."""
         self.taken += 1
         self.log.rebase(base.versions, base.sum)
-        self.go_on_from(base)
+        self.go_on_from(base, witnesses)
 
-    def go_on_from(self, base: Base) -> None:
+    def go_on_from(self, base: Base, witnesses: Iterable[Entry]) -> None:
         """Build all that follows from the log anew, above a base."""
-        self._folding = Folding(self.protocol, self.me, base)
+        self._folding = Folding(self.protocol, self.me, base, tuple(witnesses))
         for origin in self.log.convictions:
             self._folding.excuse(origin)
         self._restart_rounds()
@@ -140,6 +158,7 @@ class Replica:
 
     def convict(self, origin: int, sequence: int) -> None:
         """Drop what an origin has published from a number on, and wait for it no more."""
+        self.taken += 1
         if self.log.convict(origin, sequence):
             self._restart_rounds()
         self.rounds.give_up(origin)
@@ -169,12 +188,14 @@ class Replica:
 
     def _know(self, entry: Entry) -> None:
         """Let every part know of an entry but the rounds."""
-        if entry.kind is END:
+        end = entry.kind is END
+        if entry.origin == self.me:
+            # An END says that no history of an earlier round will follow.
+            self.last_word = entry.round - end
+        if end:
             protocol = self.protocol
             if entry.round == protocol.roster.last_of(entry.origin, protocol.rounds):
                 self._open &= ~(1 << entry.origin)
             return
-        if entry.origin == self.me:
-            self.last_word = entry.round
         if self._folding is not None:
             self._folding.heard(entry)

@@ -109,7 +109,7 @@ class Checks:
             held_below = (base.round, base.sum)
             assert self._bases.setdefault(held_below, packed) == packed, "equal bases, other bytes"
         twins = {at for at, twin in self.forged.items() if gossip.log.get(*at) == twin}
-        held = (*versions.items(), *sorted(convictions.items()), *sorted(twins))
+        held = (*versions.items(),), (*sorted(convictions.items()),), (*sorted(twins),)
         # Which of two contents lies in a base does not show here.
         if not any(at[1] < gossip.log.base_length(at[0]) for at in self.forged):
             digest = gossip.log.digest()
