@@ -27,7 +27,6 @@ from peer.ending import Ending
 from peer.entry import Entry, Sign, make_history, pack_indices
 from peer.errors import Equivocation, Gap, MalformedMessage, NeighbourError, RefusedEntry
 from peer.events import (
-    Convicted,
     EntryAdded,
     Finished,
     Output,
@@ -39,6 +38,7 @@ from peer.log import EntryLog
 from peer.meeting import Meeting
 from peer.outbox import Outbox
 from peer.pace import Pace
+from peer.proofs import Proofs
 from peer.protocol import Protocol
 from peer.reconciliation import Reconciliation
 from peer.repair import Repair
@@ -88,8 +88,9 @@ class Gossip:
         self._conduct = Conduct(protocol, self._links, self._outbox)
         self._dissemination = MODES[protocol.gossip](me, tuple(self._links), protocol)
         self._repair = Repair(self.log, protocol.tick)
+        self._proofs = Proofs(self._replica, self._conduct, self._links, self._outbox)
         self._reconciliation = Reconciliation(
-            self._replica, self._repair, self._links, self._outbox
+            self._replica, self._repair, self._proofs, self._links, self._outbox
         )
         self._pace = Pace(
             self._replica,
@@ -100,7 +101,7 @@ class Gossip:
         )
         self._ending = Ending(self._replica, self._links)
         for proof in proofs:
-            self._apply(proof)
+            self._proofs.recall(proof)
 
     @property
     def timer(self) -> float | None:
@@ -302,7 +303,8 @@ class Gossip:
             case wire.Bye():
                 link.left = True
             case wire.Proof():
-                self._take_proof(message, neighbour, now)
+                self._proofs.check(message)
+                self._convict(message, neighbour, now)
             case wire.Behind():
                 self._reconciliation.send_base(neighbour, link, now)
             case wire.Heads():
@@ -400,37 +402,13 @@ class Gossip:
         self._pace.close(now)
         self._pace.meet(now)
 
-    def _take_proof(self, proof: wire.Proof, neighbour: int, now: float) -> None:
-        if not self.protocol.public_keys:
-            raise RefusedEntry("entries are not signed in this run")
-        for entry in (proof.first, proof.second):
-            self.protocol.check(entry)
-        self._convict(proof, neighbour, now)
-
     def _convict(self, proof: wire.Proof, sender: int | None, now: float) -> None:
-        """Drop what an origin has published from a number on, and spread the proof."""
-        origin = proof.first.origin
-        if self.log.convicted(origin, proof.first.sequence):
-            return
-        known = origin in self.log.convictions
-        self._apply(proof)
-        self._outbox.emit(Convicted(proof.first, proof.second))
-        if known:
-            # A liar could make many, each for an earlier number: one a tick is passed on.
-            self._reconciliation.proved.add(origin)
-            self._reconciliation.wake(now)
-        else:
-            for neighbour in self._links:
-                if neighbour != sender:
-                    self._outbox.send(neighbour, proof)
-        # The round may have waited for nobody else.
-        self._pace.close(now)
-        self._pace.heard(now)
-
-    def _apply(self, proof: wire.Proof) -> None:
-        self._replica.convict(proof.first.origin, proof.first.sequence)
-        self._reconciliation.proofs[proof.first.origin] = proof
-        self._conduct.convict(proof.first.origin)
+        """Drop what an origin has published from a number on; go on where it was waited for."""
+        if self._proofs.take(proof, sender):
+            if self._proofs.waiting:
+                self._reconciliation.wake(now)
+            self._pace.close(now)
+            self._pace.heard(now)
 
     def _settle(self, now: float) -> None:
         """Leave when this peer's log is closed and nobody needs it any more."""

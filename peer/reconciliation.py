@@ -13,6 +13,7 @@ from peer import wire
 from peer.links import HEARTBEAT_TICKS, Link
 from peer.meeting import versions_of
 from peer.outbox import Outbox
+from peer.proofs import Proofs
 from peer.repair import Repair
 from peer.replica import Replica
 
@@ -23,27 +24,30 @@ class Reconciliation:
     Args:
         replica: this peer's.
         repair: what is new, awaited and asked for.
+        proofs: of origins' equivocations.
         links: to all neighbours.
         outbox: takes the messages.
 
     Attributes:
         next_tick: when the neighbours are to be told something again.
-        proofs: of origins' equivocations, by origin.
-        proved: origins whose proof the neighbours are to be told at the next tick.
     """
 
     def __init__(
-        self, replica: Replica, repair: Repair, links: Mapping[int, Link], outbox: Outbox
+        self,
+        replica: Replica,
+        repair: Repair,
+        proofs: Proofs,
+        links: Mapping[int, Link],
+        outbox: Outbox,
     ) -> None:
         self._replica = replica
         self._repair = repair
+        self._proofs = proofs
         self._links = links
         self._outbox = outbox
         self._tick = replica.protocol.tick
         self._digest_at_tick = b""
         self.next_tick = 0.0
-        self.proofs: dict[int, wire.Proof] = {}
-        self.proved: set[int] = set()
 
     @property
     def changed(self) -> bool:
@@ -71,9 +75,7 @@ class Reconciliation:
             if link.open and link.digest_is_due(digest, complete, now, self._tick):
                 self._outbox.send(neighbour, wire.Digest(digest, complete))
             last_told = min(last_told, link.told_at)
-            for origin in sorted(self.proved):
-                self._outbox.send(neighbour, self.proofs[origin])
-        self.proved.clear()
+        self._proofs.tell_waiting()
         self._repair.turn()
         quiet = last_told + HEARTBEAT_TICKS * self._tick
         self.next_tick = now + self._tick if restless else max(now + self._tick, quiet)
@@ -91,8 +93,7 @@ class Reconciliation:
         elif not self.changed:
             link.answered_at = now
             self._tell_all(neighbour, link, now)
-            for proof in self.proofs.values():
-                self._outbox.send(neighbour, proof)
+            self._proofs.tell_all(neighbour)
 
     def compare(
         self, message: wire.Versions, neighbour: int, link: Link, now: float, wait: float
