@@ -296,6 +296,11 @@ class Gossip:
                 self._pace.meet(now)
             case wire.Hello():
                 self._meeting.greeted(message, neighbour, link, now)
+                if self._replica.over and not link.returned:
+                    # What it has yet to publish in a new life is waited for; once, or it could
+                    # hold this peer for ever.
+                    link.returned = True
+                    self._pace.heard(now)
                 self._pace.meet(now)
             case wire.Refusal():
                 self._meeting.refused(message, neighbour, link)

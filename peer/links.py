@@ -26,6 +26,7 @@ class Link:
         open: it has greeted, and runs the same experiment.
         refused: one of the two runs another experiment.
         left: it has said BYE.
+        returned: it has greeted since this peer's rounds are over, and was given time for it.
         banned: it has lied, and is disconnected.
         up: there is a connection; false while the graph of a time slot leaves the link out.
         last_heard: when its last readable message came.
@@ -53,6 +54,7 @@ class Link:
     open: bool = False
     refused: bool = False
     left: bool = False
+    returned: bool = False
     banned: bool = False
     up: bool = True
     last_heard: float = -math.inf

@@ -7,7 +7,7 @@ import math
 
 import networkx as nx
 import pytest
-from mesh import Mesh, agreement, history, kinds, met, publish, receive, whole_run
+from mesh import Mesh, agreement, hello, history, kinds, met, publish, receive, whole_run
 
 from peer.entry import make_end
 from peer.events import EntryAdded, Finished, Output, RoundStarted, RoundTimedOut
@@ -264,6 +264,23 @@ def complete_pair() -> Gossip:
     receive(gossip, Entries((history(protocol, 1, 0, 0), make_end(1, 1, 1))), 1, 1.0)
     assert gossip.complete
     return gossip
+
+
+def test_a_neighbour_that_comes_back_at_the_end_is_waited_for_once() -> None:
+    protocol = agreement(3, rounds=1, settle_timeout=5.0, round_timeout=100.0)
+    gossip, _ = met(0, [1, 2], protocol)
+    publish(gossip, 0, 1.0)
+    for peer in (1, 2):
+        receive(gossip, Entries((history(protocol, peer, 0, 0),)), peer, 1.0)
+    assert gossip.rounds.over
+    # One of the two has died, and comes back as long after the last entry as may be.
+    back = hello(1, protocol, answer=False)
+    receive(gossip, back, 1, 5.9)
+    gossip.advance(10.8)
+    assert gossip.finished is None
+    receive(gossip, back, 1, 10.8)
+    gossip.advance(10.9)
+    assert gossip.finished == Finished((1, 2))
 
 
 @pytest.mark.parametrize("way", ["reports", "leaves", "is silent", "differs", "is incomplete"])
