@@ -110,11 +110,10 @@ def test_processes_and_simulator_agree(tmp_path: Path, options: dict[str, Any]) 
 @pytest.mark.parametrize(
     "options",
     [
-        {"peers": 4, "method": "fedkseed"},
         {"peers": 4, "method": "fedkseed-pro", "dtype": "bfloat16", "perturbation": "rademacher"},
         {"peers": 8, "topology": "complete", "partition": "iid", "batch_size": 2},
     ],
-    ids=["fedkseed", "pro", "eight"],
+    ids=["pro", "eight"],
 )
 def test_processes_and_simulator_train_the_same_model(
     tmp_path: Path, tiny_model: Path, tiny_data: Path, options: dict[str, Any]
