@@ -115,7 +115,7 @@ class Pace:
             self.close(now)
         if self._replica.over:
             # Whoever is still heard of is waited for; only silence counts against the time.
-            self.deadline = None if self._started_from else now + self._protocol.settle_timeout
+            self._settle_by(now)
         elif self._long_patience and self._patience() == self._protocol.round_timeout:
             self._long_patience = False
             self.deadline = now + self._protocol.round_timeout
@@ -135,10 +135,14 @@ class Pace:
     def _end(self, now: float) -> None:
         """Close this peer's log, once the steps that are under way have been published."""
         replica = self._replica
-        self.deadline = None if self._started_from else now + self._protocol.settle_timeout
+        self._settle_by(now)
         if replica.awaits_end(replica.me) and not self._started_from:
             sequence = replica.log.length(replica.me)
             self._publish(make_end(replica.me, sequence, self._last_round, self._sign), now)
+
+    def _settle_by(self, now: float) -> None:
+        """Wait for what is missing at the end, but while own steps are under way without limit."""
+        self.deadline = None if self._started_from else now + self._protocol.settle_timeout
 
     def _begin(self, now: float) -> None:
         self.started = True

@@ -20,6 +20,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+from hypothesis import strategies as st
 
 from peer.base import Base
 from peer.entry import Entry, Sign, make_history, pack_indices
@@ -145,6 +146,20 @@ class Faults:
     jitter: float = 0.0
     until: float = math.inf
     seed: int = 0
+
+
+def bad_links(
+    until: float, loss: float = 0.3, duplication: float = 0.3, jitter: float = 1.0
+) -> st.SearchStrategy[Faults]:
+    """Draw any faults, each up to a share of the frames, or to so many seconds."""
+    return st.builds(
+        Faults,
+        loss=st.floats(0.0, loss),
+        duplication=st.floats(0.0, duplication),
+        jitter=st.floats(0.0, jitter),
+        until=st.just(until),
+        seed=st.integers(0, 2**32),
+    )
 
 
 @dataclass

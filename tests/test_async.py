@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Mesh, agreement, history, met, publish, receive
+from mesh import Faults, Mesh, agreement, bad_links, history, met, publish, receive
 
 from peer.dissemination import MODES
 from peer.entry import Kind
@@ -95,14 +95,7 @@ def test_the_end_waits_for_the_last_straggler() -> None:
 @given(
     st.lists(st.floats(0.02, 1.0), min_size=5, max_size=5),
     st.sampled_from(sorted(MODES)),
-    st.builds(
-        Faults,
-        loss=st.floats(0.0, 0.3),
-        duplication=st.floats(0.0, 0.3),
-        jitter=st.floats(0.0, 1.0),
-        until=st.just(20.0),
-        seed=st.integers(0, 2**32),
-    ),
+    bad_links(until=20.0),
     st.floats(0.1, 4.0),
 )
 def test_any_paces_crashes_and_losses(

@@ -9,7 +9,19 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Mesh, agreement, hello, history, met, publish, receive, refused, state
+from mesh import (
+    Faults,
+    Mesh,
+    agreement,
+    bad_links,
+    hello,
+    history,
+    met,
+    publish,
+    receive,
+    refused,
+    state,
+)
 
 from peer.dissemination import MODES
 from peer.entry import Entry, make_end
@@ -103,14 +115,7 @@ def test_what_was_published_before_the_lie_stays(honest: int, pro: bool) -> None
     st.integers(0, 5),
     st.integers(0, 2),
     st.sampled_from(sorted(MODES)),
-    st.builds(
-        Faults,
-        loss=st.floats(0.0, 0.3),
-        duplication=st.floats(0.0, 0.3),
-        jitter=st.floats(0.0, 1.0),
-        until=st.just(15.0),
-        seed=st.integers(0, 2**32),
-    ),
+    bad_links(until=15.0),
 )
 def test_the_honest_agree_on_bad_links_too(
     name: str, liar: int, honest: int, gossip: str, faults: Faults

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Life, Mesh, agreement, entries_in
+from mesh import Faults, Life, Mesh, agreement, bad_links, entries_in
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
@@ -76,20 +76,13 @@ def assert_all_hold_the_same(mesh: Mesh) -> None:
 
 # Faults of links
 
-bad_links = st.builds(
-    Faults,
-    loss=st.floats(0.0, 0.35),
-    duplication=st.floats(0.0, 0.5),
-    jitter=st.floats(0.0, 1.5),
-    # Who leaves must have been heard by those who stay, so losses end, if later than most runs.
-    until=st.just(20.0),
-    seed=st.integers(0, 2**32),
-)
+# Who leaves must have been heard by those who stay, so losses end, if later than most runs.
+faults = bad_links(until=20.0, loss=0.35, duplication=0.5, jitter=1.5)
 runs = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(KINDS),
         "peers": st.integers(3, 7),
-        "faults": bad_links,
+        "faults": faults,
         "pro": st.booleans(),
         "participation": st.sampled_from([1.0, 0.5]),
         "width": st.sampled_from([1, 2, 4]),
@@ -309,7 +302,7 @@ crashes = st.lists(
 @settings(max_examples=50, deadline=None)
 @given(
     crashes,
-    bad_links,
+    faults,
     st.booleans(),
     st.sampled_from(["ring", "complete", "star"]),
     st.sampled_from(sorted(MODES)),

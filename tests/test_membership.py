@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Mesh, agreement
+from mesh import Faults, Mesh, agreement, bad_links
 
 from peer.dissemination import MODES
 from peer.entry import Kind
@@ -167,14 +167,7 @@ def test_a_latecomer_that_loses_its_disk_comes_again() -> None:
     st.integers(1, PEERS - 1),
     st.integers(1, ROUNDS - 1),
     st.sampled_from(sorted(MODES)),
-    st.builds(
-        Faults,
-        loss=st.floats(0.0, 0.25),
-        duplication=st.floats(0.0, 0.3),
-        jitter=st.floats(0.0, 0.8),
-        until=st.just(30.0),
-        seed=st.integers(0, 2**32),
-    ),
+    bad_links(until=30.0, loss=0.25, jitter=0.8),
     st.booleans(),
 )
 def test_any_join_and_leave_on_bad_links(
