@@ -91,7 +91,7 @@ def test_an_experiment_without_any_option_is_allowed() -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path: Path) -> None:
-    from sim.cli import _experiment
+    from sim.commands.parsing import experiment
 
     item = OPTIONS[name]
     flag = "--" + name.replace("_", "-")
@@ -114,9 +114,9 @@ def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path:
         given_ = [flag, str(wanted)]
     path = tmp_path / "experiment.toml"
     path.write_text(write_toml({name: in_file} | ({"out": "o"} if name == "resume" else {})))
-    from_file = _experiment(_parser().parse_args(["sim", str(path)]))
+    from_file = experiment(_parser().parse_args(["sim", str(path)]))
     assert getattr(from_file, name) == in_file
-    both = _experiment(_parser().parse_args(["sim", str(path), *given_]))
+    both = experiment(_parser().parse_args(["sim", str(path), *given_]))
     assert getattr(both, name) == wanted
     assert dataclasses.replace(both, **{name: in_file}) == from_file
 

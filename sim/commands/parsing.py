@@ -1,0 +1,108 @@
+"""What commands share: flags from declared options, and experiments from files and flags."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from peer.config import PRESETS, Experiment, experiment_from, groups, options
+from peer.errors import UserError
+from peer.experiment_file import read_toml
+from peer.options import allowed, kind
+from peer.unused_options import unused_options
+
+LOG = logging.getLogger("kseed")
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""What a command adds its parser to."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviated flags, and tells a mistake by raising UserError."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(message)
+
+
+def log_to_stderr() -> None:
+    """Show what is logged, a line each."""
+    logging.basicConfig(format="kseed: %(message)s", stream=sys.stderr, force=True)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Let a command take an experiment: a file, a preset, and a flag for each option."""
+    # Dozens of flags in a row would say nothing.
+    parser.usage = f"{parser.prog} [-h] [file] [--preset PRESET] [--OPTION VALUE ...]"
+    parser.add_argument("file", type=Path, nargs="?", help="an experiment in TOML")
+    parser.add_argument(
+        "--preset", help=f"options to start from, under the file's: {', '.join(PRESETS)}"
+    )
+    for title, items in groups().items():
+        add_flags(parser.add_argument_group(title), items)
+
+
+def add_flags(parser: argparse._ActionsContainer, items: Iterable[Any]) -> None:
+    """Add a flag for each declared option."""
+    for item in items:
+        flag = "--" + item.name.replace("_", "-")
+        default = "none" if item.default == "" else item.default
+        about = f"{item.metadata['help']} (default: {default})".replace("%", "%%")
+        if kind(item) is bool:
+            action: Any = argparse.BooleanOptionalAction
+            parser.add_argument(flag, action=action, default=None, help=about)
+        else:
+            parser.add_argument(
+                flag, dest=item.name, metavar=kind(item).__name__.upper(), help=about
+            )
+
+
+def experiment(parsed: argparse.Namespace) -> Experiment:
+    """Return the experiment of a file and of the flags, which win."""
+    values = read_toml(parsed.file) if parsed.file else {}
+    if parsed.preset is not None:
+        values["preset"] = parsed.preset
+    values |= given(parsed, options())
+    wanted = experiment_from(values)
+    log_to_stderr()
+    LOG.setLevel(wanted.log_level.upper())
+    idle = unused_options(wanted, values, parsed.engine)
+    if idle:
+        LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
+    return wanted
+
+
+def given(parsed: argparse.Namespace, items: Iterable[Any]) -> dict[str, Any]:
+    """Return the values of the flags that were given."""
+    values = {}
+    for item in items:
+        text = getattr(parsed, item.name)
+        if text is not None:
+            values[item.name] = text if kind(item) in (bool, str) else number(item, text)
+    return values
+
+
+def option(name: str) -> Any:
+    """Return the declaration of an option of experiments."""
+    return next(item for item in options() if item.name == name)
+
+
+def number(item: Any, text: str) -> int | float:
+    """Return the number that an option's text is.
+
+    Raises:
+        UserError: it is none of the option's type.
+    """
+    try:
+        # Python would also read 1_0 and the digits of other scripts.
+        value: int | float = kind(item)(text if text.isascii() and "_" not in text else "")
+    except ValueError:
+        raise UserError(f"{item.name} = {text!r} is not allowed: must be {allowed(item)}") from None
+    return value

@@ -1,0 +1,61 @@
+"""`kseed sim` and `kseed launch`: an experiment, run in one process or with one a peer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import sim
+from peer.config import Experiment
+from sim.commands.parsing import Commands, add_experiment, experiment
+from sim.exit_status import INCOMPLETE
+
+
+def add(commands: Commands) -> None:
+    """Add both commands."""
+    simulate = commands.add_parser("sim", help="run an experiment in one process, in virtual time")
+    add_experiment(simulate)
+    simulate.set_defaults(run=_sim, engine="sim")
+    launch = commands.add_parser("launch", help="run an experiment with one process a peer")
+    add_experiment(launch)
+    launch.set_defaults(run=_launch, engine="launch")
+
+
+def _sim(parsed: argparse.Namespace) -> int:
+    wanted = experiment(parsed)
+    if wanted.dry_run:
+        return _dry_run(wanted, parsed.engine)
+    return _conclude(wanted, sim.run(wanted))
+
+
+def _launch(parsed: argparse.Namespace) -> int:
+    from peer.launcher import launch
+    from sim.plots import draw_run
+
+    wanted = experiment(parsed)
+    if wanted.dry_run:
+        return _dry_run(wanted, parsed.engine)
+    summary = launch(wanted)
+    draw_run(Path(summary["folder"]))
+    return _conclude(wanted, summary)
+
+
+def _conclude(wanted: Experiment, summary: dict[str, Any]) -> int:
+    from sim.closing import closing_words
+
+    if wanted.json:
+        print(json.dumps(summary))
+    else:
+        print(closing_words(summary))
+    whole = summary["digests"]["all_equal"] and not summary["missing_peers"]
+    return 0 if whole else INCOMPLETE
+
+
+def _dry_run(wanted: Experiment, engine: str) -> int:
+    from sim.estimate import estimate, in_words
+
+    cost = estimate(wanted, engine)
+    print(json.dumps(cost) if wanted.json else in_words(cost))
+    return 0
