@@ -12,7 +12,10 @@ from peer.setup import build_trees, prepare, simulated_secret
 from peer.signatures import signer
 from peer.trainer import SyntheticTrainer
 from sim.link_model import link_model
+from sim.slots import Slots
+from sim.speeds import slowness
 from sim.world import FrameObserver, Observer, World
+from topology import Varying
 
 
 def experiment(**values: Any) -> Experiment:
@@ -49,6 +52,9 @@ def build_world(
         protocol,
         SyntheticTrainer(wanted.seed),
         step_seconds=wanted.step_seconds,
+        slowness=slowness(wanted),
+        scenario=wanted.scenario,
+        slots=Slots(graph, wanted.slot_seconds) if isinstance(graph, Varying) else None,
         observe=observe,
         links=link_model(prepared.experiment, graph),
         signer=sign_for if wanted.sign else None,
