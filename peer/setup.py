@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from peer.entry import Entry
 from peer.errors import UserError
 from peer.latency import Edge
 from peer.link_latencies import link_latencies
+from peer.options import refuse
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.recovery import recall
@@ -36,6 +37,9 @@ from peer.units import choose_units
 
 if TYPE_CHECKING:
     from peer.global_model import GlobalModel
+
+MOST_PEERS: Final = 2**18
+"""In a run; what a larger one would cost can be said all the same."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
 
     Raises:
         TopologyError: no such graph.
-        UserError: the scenario does not go with so many peers.
+        UserError: these are more than a run can have, or the scenario does not go with so many.
     """
     name = experiment.topology
     peers = experiment.peers if name in topology.FAMILIES else None
@@ -324,6 +328,10 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
     Raises:
         UserError, TopologyError: the mistake, in one line.
     """
+    if experiment.peers > MOST_PEERS:
+        refuse(
+            "peers", experiment.peers, f"a run has at most {MOST_PEERS}; `kseed volume` has more"
+        )
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
