@@ -75,10 +75,17 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
     """
     name = experiment.topology
     peers = experiment.peers if name in topology.FAMILIES else None
+    _check_peers(peers)
     graph = topology.resolve(name, peers, degree=experiment.degree, seed=experiment.seed)
     experiment = replace(experiment, peers=len(graph.nodes))
+    _check_peers(experiment.peers)
     check_scenario(experiment.scenario, experiment.peers, experiment.rounds)
     return experiment, graph
+
+
+def _check_peers(peers: int | None) -> None:
+    if peers is not None and peers > MOST_PEERS:
+        refuse("peers", peers, f"a run has at most {MOST_PEERS}; `kseed volume` counts for more")
 
 
 def refuse_varying(graph: topology.Topology, engine: str) -> None:
@@ -328,10 +335,6 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
     Raises:
         UserError, TopologyError: the mistake, in one line.
     """
-    if experiment.peers > MOST_PEERS:
-        refuse(
-            "peers", experiment.peers, f"a run has at most {MOST_PEERS}; `kseed volume` has more"
-        )
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
