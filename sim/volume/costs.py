@@ -103,7 +103,7 @@ def entries(
     how = {
         "flood": "entries flooded",
         "tree": "entries along trees",
-        "antientropy": "entries on request, at best",
+        "antientropy": "entries on request, least",
     }[mode]
     return Gossip(how, sends * message_bytes, sends, latest)
 
@@ -133,15 +133,11 @@ def averaging(setting: Setting, numbers: int | None) -> Gossip:
         numbers: that are averaged; None: not known.
     """
     sends = 2 * setting.edges
+    how = "D-PSGD: averaged by links"
     if numbers is None:
-        return Gossip("D-PSGD: averaging with neighbours", None, sends, None)
+        return Gossip(how, None, sends, None)
     degree = sends / setting.peers
-    return Gossip(
-        "D-PSGD: averaging with neighbours",
-        sends * numbers * setting.weight_bytes,
-        sends,
-        (degree + 1) * numbers,
-    )
+    return Gossip(how, sends * numbers * setting.weight_bytes, sends, (degree + 1) * numbers)
 
 
 def inference(setting: Setting, models: int = 1) -> Memory:

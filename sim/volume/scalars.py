@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -27,9 +28,11 @@ _HALF: Final = 2
 _WIDE: Final = 8
 """Bytes of an integer seed and of a Python float in FATE-LLM."""
 
+_OURS: Final = "without a server it is this project: histories alone, no control traffic"
+
 _SUM_BYTES: Final = 8
 _INDEX_BYTES: Final = 2
-"""Of a sum in fixed point, and of the place of one where not all are sent, in a sum along a tree."""
+"""Of a sum along a tree, in fixed point, and of its place where not all sums are sent."""
 
 
 def fedkseed(setting: Setting) -> Costs:
@@ -44,6 +47,7 @@ def fedkseed(setting: Setting) -> Costs:
         Server(PAIR * tau, SCALAR * k + SCALAR, k * d),
         entries(setting, setting.history_bytes, k * d),
         inference(setting),
+        _OURS,
     )
 
 
@@ -58,6 +62,7 @@ def fedkseed_pro(setting: Setting) -> Costs:
         Server(PAIR * tau, 2 * SCALAR * k + SCALAR, k * d),
         entries(setting, setting.pro_history_bytes, k * d),
         inference(setting),
+        _OURS,
     )
 
 
@@ -73,7 +78,7 @@ def infinite(setting: Setting) -> Costs:
         Server(PAIR * tau, PAIR * tau * m * setting.gap, latest),
         replace(entries(setting, setting.history_bytes, latest), how="log of entries, replayed"),
         inference(setting),
-        "multiply-adds from w0 at the end of the run; a peer that keeps its model does tau m a round",
+        "steps from w0 at the end of the run; who keeps its model makes tau m of them a round",
     )
 
 
@@ -81,9 +86,9 @@ def ferret(setting: Setting) -> Costs:
     """Return sum K_l coordinates up and their mean down, 16 bits each (Ferret, C.2).
 
     C.2: projected gradients "are first aggregated through averaging, then reconstructed", so one
-    vector of coordinates comes down for each round. A round's reconstruction is sum K_l d_l, K d / L
-    with L equal blocks (Proposition 1 and the text after it). Who comes back after N / m rounds gets
-    and reconstructs all of them. Local steps are of first order.
+    vector of coordinates comes down for each round. A round's reconstruction is sum K_l d_l, which
+    is K d / L with L equal blocks (Proposition 1 and the text after it). Who comes back after N / m
+    rounds gets and reconstructs all of them. Local steps are of first order.
     """
     k, d = setting.coordinates, setting.model.parameters
     sent = _HALF * k
@@ -93,8 +98,8 @@ def ferret(setting: Setting) -> Costs:
         Server(sent, sent * setting.gap, reconstruction * setting.gap),
         spread,
         full_backpropagation(setting),
-        f"sum K_l = {k:,} and L = {setting.blocks:,} are taken; where each client has a seed of its "
-        "own (Algorithm 1) coordinates cannot be averaged, and m times as many come down",
+        f"sum K_l = {k:,} and L = {setting.blocks:,} taken; where each client has its own seed "
+        "(Algorithm 1) coordinates cannot be averaged, and m times as many come down",
     )
 
 
@@ -170,8 +175,8 @@ def decomfl(setting: Setting) -> Costs:
     """Return tau scalars up; seeds and mean scalars of all rounds since the last time down.
 
     Li et al. (2025), algorithm 3: all active clients of a round draw the same tau seeds, so their
-    scalars are averaged, tau numbers a round. A client replays the rounds that it has missed, all of
-    them, so catching up is not bounded: N / m rounds on average. One perturbation a step.
+    scalars are averaged, tau numbers a round. A client replays all rounds
+    that it has missed, N / m on average, so catching up is not bounded. One perturbation a step.
     """
     tau, d = setting.local_steps, setting.model.parameters
     return Costs(
@@ -192,7 +197,7 @@ def seedflood(setting: Setting) -> Costs:
     spread = entries(setting, PAIR, tau * d, each=tau, mode="flood")
     return Costs(
         None,
-        replace(spread, how="pairs flooded, step by step"),
+        replace(spread, how="pairs flooded each step"),
         inference(setting),
         "8 bytes a pair and no framing taken; each of its many messages would have its own",
     )
@@ -220,8 +225,8 @@ def tree_sum(setting: Setting) -> Costs:
     """Return K sums added up along one spanning tree and handed down: a cost model only.
 
     Up, a link carries the sums of the seeds drawn below it: of n steps K (1 - (1 - 1/K)^n) are
-    expected to be different. Down, the others carry those drawn by anybody. A message has 10 bytes a
-    sum with its index, or 8 K for all, whichever is less. 2 (N - 1) sends, whatever m is.
+    expected to be different. Down, the others carry those drawn by anybody. A message has
+    10 bytes a sum with its index, or 8 K for all, whichever is less. Always 2 (N - 1) sends.
 
     It is no join: a sum that is taken twice, or half, is wrong.
     """
@@ -248,7 +253,7 @@ def tree_sum(setting: Setting) -> Costs:
 
 def _sums_bytes(seeds: int, steps: float) -> float:
     """Return the bytes of the sums of the seeds that so many draws are expected to hit."""
-    drawn = seeds * (1 - (1 - 1 / seeds) ** steps)
+    drawn = seeds * (1 - math.pow(1 - 1 / seeds, steps))
     return min(drawn * (_SUM_BYTES + _INDEX_BYTES), seeds * _SUM_BYTES)
 
 

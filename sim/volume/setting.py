@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from peer.config import Experiment
+from peer.errors import UserError
 from sim.volume.sizes import ModelSize, model_size
-from topology import Topology
+from topology import Topology, Varying
 
 WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 ENTRY_HEAD: Final = 32
@@ -70,7 +71,7 @@ class Setting:
 
     @property
     def pro_history_bytes(self) -> int:
-        """Of a frame with one history of ours whose seed indices travel: 2 bytes each up to 2^16."""
+        """Of a frame with one history of ours whose seed indices travel, 2 bytes each or 4."""
         if self.pro_entry_bytes is not None:
             return self.pro_entry_bytes
         index = 2 if self.candidate_seeds <= 2**16 else 4
@@ -88,13 +89,15 @@ def setting_of(
 
     Args:
         experiment: whose `model` may also be a name or a count that `model_size` takes.
-        graph: its topology, one that does not vary; says how many peers there are.
+        graph: its topology; says how many peers there are.
         size: of the model, where it is known already.
         entry_bytes: of a frame with one history of the experiment's own method, where known.
 
     Raises:
-        UserError: the model's size is not known.
+        UserError: the model's size is not known, or the graph varies over time.
     """
+    if isinstance(graph, Varying):
+        raise UserError(f"topology = {graph.name!r} varies over time: cost models need one graph")
     peers = len(graph.nodes)
     is_pro = experiment.is_pro
     return Setting(

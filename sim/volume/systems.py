@@ -55,6 +55,18 @@ _ORDER: Final = (
 )
 _BY_NAME: Final = {each.name: each for each in (*SCALARS, *WEIGHTS)}
 
+_TOTALS: Final = (
+    "up_bytes",
+    "down_bytes",
+    "peer_round_bytes",
+    "edge_round_bytes",
+    "round_bytes",
+    "run_bytes",
+    "round_sends",
+    "run_sends",
+    "latest_multiply_adds",
+)
+
 SYSTEMS: Final = {name: _BY_NAME[name] for name in _ORDER}
 """All of them by name, in the order of the papers."""
 
@@ -74,7 +86,7 @@ def find_system(name: str) -> System:
     Raises:
         UserError: there is none; names the nearest ones.
     """
-    plain = name.strip().casefold()
+    plain = name.strip().casefold().replace(" ", "-")
     plain = ALIASES.get(plain, plain)
     if plain in SYSTEMS:
         return SYSTEMS[plain]
@@ -107,7 +119,7 @@ def _by_server(setting: Setting, server: Server) -> dict[str, Any]:
     clients = setting.active if server.clients is None else server.clients
     both = None if server.up is None or server.down is None else server.up + server.down
     total = _times(both, clients)
-    each = _times(total, 1 / setting.peers)
+    each = _over(total, setting.peers)
     return {
         "via": "server",
         "how": f"{clients:,} of {setting.peers:,} clients a round",
@@ -125,22 +137,22 @@ def _by_server(setting: Setting, server: Server) -> dict[str, Any]:
 
 def _by_gossip(setting: Setting, gossip: Gossip | str) -> dict[str, Any]:
     """Return the totals without a server: what one peer sends, another one receives."""
-    possible = not isinstance(gossip, str)
-    total = gossip.round_bytes if possible else None
-    sends = gossip.sends if possible else None
-    each = _times(total, 1 / setting.peers)
+    if isinstance(gossip, str):
+        return {"via": "gossip", "how": gossip} | dict.fromkeys(_TOTALS)
+    total = gossip.round_bytes
+    each = _over(total, setting.peers)
     return {
         "via": "gossip",
-        "how": gossip.how if possible else gossip,
+        "how": gossip.how,
         "up_bytes": each,
         "down_bytes": each,
         "peer_round_bytes": _times(each, 2),
-        "edge_round_bytes": _times(total, 1 / setting.edges),
+        "edge_round_bytes": _over(total, setting.edges),
         "round_bytes": total,
         "run_bytes": _times(total, setting.rounds),
-        "round_sends": sends,
-        "run_sends": _times(sends, setting.rounds),
-        "latest_multiply_adds": gossip.latest if possible else None,
+        "round_sends": gossip.sends,
+        "run_sends": gossip.sends * setting.rounds,
+        "latest_multiply_adds": gossip.latest,
     }
 
 
@@ -152,7 +164,7 @@ def _row(system: System, setting: Setting, costs: Costs, totals: dict[str, Any])
         "title": system.title,
         "sent": system.sent,
         **totals,
-        "latest_per_weight": _times(latest, 1 / setting.model.parameters),
+        "latest_per_weight": _over(latest, setting.model.parameters),
         "memory": costs.memory.name if possible else None,
         "memory_bytes": costs.memory.bytes if possible else None,
         "source": system.source,
@@ -163,6 +175,10 @@ def _row(system: System, setting: Setting, costs: Costs, totals: dict[str, Any])
 
 def _times(number: Number | None, factor: Number) -> Number | None:
     return None if number is None else number * factor
+
+
+def _over(number: Number | None, by: int) -> Number | None:
+    return None if number is None else number / by
 
 
 def _plain(value: Any) -> Any:

@@ -93,7 +93,7 @@ def blockddl(setting: Setting) -> Costs:
     """
     d = setting.model.parameters
     spread = entries(setting, d * setting.weight_bytes, setting.active * d, mode="tree")
-    gossip = replace(spread, how="weights through a chain, at least")
+    gossip = replace(spread, how="through a chain, at least")
     note = "the chain's own blocks and votes are not counted: no paper here says how many bytes"
     return Costs(None, gossip, full_backpropagation(setting), note)
 
