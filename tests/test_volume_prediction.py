@@ -19,7 +19,7 @@ from peer.events import EntryAdded, Event
 from sim.bench.worlds import world_of
 from sim.volume.frames import history_frame_bytes, published
 from sim.volume.measured import measure
-from sim.volume.prediction import predict, sends_of_an_entry, without_model
+from sim.volume.prediction import predict, without_model
 from sim.volume.timers import TimerModel
 
 STATIC = [family for family in topology.FAMILIES if family not in topology.VARYING]
@@ -170,12 +170,6 @@ def test_lengths_follow_from_numbers(
     for sample, entry in zip(frames._samples(protocol), (history, ack, end), strict=True):
         assert frames._frame_lengths(sample, *numbers).tolist() == [len(wire.encode_entry(entry))]
     assert history_frame_bytes(protocol) <= len(wire.encode_entry(history))
-
-
-def test_sends_of_an_entry_by_hand() -> None:
-    # A line of three: from the middle 2, from an end 2. A triangle: 2 by the tree, 4 flooded.
-    assert [sends_of_an_entry(mode, 3, 2) for mode in ("flood", "tree")] == [2, 2]
-    assert [sends_of_an_entry(mode, 3, 3) for mode in ("flood", "tree")] == [4, 2]
 
 
 def test_kinds_of_control_are_those_that_are_sent() -> None:

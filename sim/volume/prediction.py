@@ -23,6 +23,7 @@ from peer.setup import Prepared, prepare
 from peer.traffic import LinkCount
 from peer.zmtp import framing_bytes, handshake_bytes
 from sim.speeds import slowness
+from sim.volume.costs import sends_of_an_update
 from sim.volume.frames import Published, published
 from sim.volume.timeline import timeline
 from sim.volume.timers import TimerModel
@@ -75,17 +76,6 @@ class Bytes:
         )
 
 
-def sends_of_an_entry(gossip: str, peers: int, links: int) -> int:
-    """Return how often a mode sends each entry over a static graph that loses nothing.
-
-    Args:
-        gossip: flood, tree or antientropy.
-        peers: N.
-        links: E, undirected.
-    """
-    return 2 * links - peers + 1 if gossip == "flood" else peers - 1
-
-
 def without_model(experiment: Experiment) -> Prepared:
     """Return what the run of an experiment is made of, but for model, data and folder.
 
@@ -113,7 +103,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
     curve = experiment.curve == "on"
     entries = published(protocol)
     peers, links = len(graph.nodes), len(graph.edges)
-    sends = sends_of_an_entry(protocol.gossip, peers, links)
+    sends = sends_of_an_update(protocol.gossip, peers, links)
     shakes = sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
     payload = (
         len(entries.origins) * sends,

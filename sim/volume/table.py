@@ -90,6 +90,11 @@ def paper_json(table: PaperTable) -> dict[str, Any]:
     }
 
 
+def comparison_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of `sim.volume.comparison` as text, without a newline at the end."""
+    return "\n".join([*_aligned(_COMPARISON, rows), "", *_wrapped(_MODELS)])
+
+
 def rows_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return rows that have the same keys as CSV, a header first; what is None is left empty."""
     listed = list(rows)
@@ -114,6 +119,10 @@ def _bytes(number: float | None) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number < _EXACT_BELOW else f"{number:.2e}"
+
+
+def _number(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.3f} s"
 
 
 def _work(number: float | None) -> str:
@@ -143,6 +152,19 @@ _GOSSIP: Final[_Columns] = (
     ("sends a round", lambda row: _count(row["round_sends"])),
     ("latest", lambda row: _work(row["latest_multiply_adds"])),
     ("memory", lambda row: _bytes(row["memory_bytes"])),
+)
+_COMPARISON: Final[_Columns] = (
+    ("gossip", lambda row: row["gossip"]),
+    ("what", lambda row: row["what"].replace("_", " ")),
+    ("predicted", lambda row: _number(row["predicted"])),
+    ("measured", lambda row: _number(row["measured"])),
+    ("error", lambda row: f"{100 * row['error']:.2f} %" if row["error"] else "0"),
+    ("model", lambda row: row["model"]),
+)
+_MODELS: Final = (
+    "exact: has to be equal. times: follows from when entries come, and differs where two events "
+    "fall on one instant. rough: greetings, digests and farewells alone; and anti-entropy's "
+    "messages, which carry several entries each, as if each entry came alone."
 )
 _PLACE: Final[_Columns] = (
     ("approach", lambda row: row["approach"]),
