@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -232,8 +233,9 @@ def tree_sum(setting: Setting) -> Costs:
     """
     k, tau, n = setting.candidate_seeds, setting.local_steps, setting.peers
     share = setting.active / n
-    sizes = setting.subtrees or (n,) * (n - 1)
-    up = sum(_sums_bytes(k, tau * share * size) for size in sizes)
+    # Most subtrees are small, so few sizes stand for all links.
+    sizes = Counter(setting.subtrees) or {n: n - 1}
+    up = sum(links * _sums_bytes(k, tau * share * size) for size, links in sizes.items())
     down = (n - 1) * _sums_bytes(k, tau * setting.active)
     note = "a cost model: a sum along a tree does not survive a loss or a repeat"
     if not setting.subtrees:
