@@ -194,6 +194,16 @@ def test_entries_are_sent_as_often_as_their_mode_says(gossip, copies):
     assert found["up_bytes"] == found["down_bytes"]
 
 
+def test_our_entries_hold_the_indices_of_seeds_only_where_they_do_not_follow():
+    plain, pro = (row(name, PAPER, "gossip") for name in ("fedkseed", "fedkseed-pro"))
+    assert pro["round_bytes"] - plain["round_bytes"] == 37 * 737 * 200 * 2
+
+
+def test_all_clients_of_fate_take_part_in_each_round():
+    assert row("fate-fedkseed") == row("fate-fedkseed", WHOLE)
+    assert row("fate-fedkseed")["round_sends"] == 2 * 738
+
+
 def test_flooding_sends_as_often_as_a_flood_on_the_graph_does():
     graph = topology.build("watts-strogatz", 30, degree=4, seed=3)
     sends, seen, waiting = 0, {7}, [(7, None)]
@@ -337,7 +347,9 @@ def test_adapters_without_a_shape_are_not_guessed():
 def test_what_needs_a_server_says_why():
     for name in ("fwdllm", "baffle", "fedzen", "fate-fedkseed"):
         found = row(name, via="gossip")
-        assert found["how"].startswith("no: ")
+        assert f"not without a server: {found['how']}" in " ".join(
+            systems_in_words(PAPER, [found]).split()
+        )
         assert found["round_bytes"] is found["round_sends"] is found["memory"] is None
     without = {each["system"] for each in systems_rows(PAPER)} - {
         each["system"] for each in systems_rows(PAPER) if each["via"] == "server"

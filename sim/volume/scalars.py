@@ -115,7 +115,7 @@ def fwdllm(setting: Setting) -> Costs:
     held = None if trained is None else setting.model.parameters + trained
     return Costs(
         Server(PAIR * setting.local_steps, down, DOWNLOAD),
-        "no: its server makes the weights from the scalars of a round and sends them out",
+        "its server makes the weights from the scalars of a round and sends them out",
         Memory("M_infer", None if held is None else held * setting.weight_bytes),
         "O(1) up in the paper: one seed and scalar a local step taken"
         + (f"; {NO_SHAPE}" if trained is None else ""),
@@ -133,7 +133,7 @@ def baffle(setting: Setting) -> Costs:
             setting.model.parameters * setting.weight_bytes,
             DOWNLOAD,
         ),
-        "no: its server makes the weights from the differences of a round and sends them out",
+        "its server makes the weights from the differences of a round and sends them out",
         inference(setting),
         "K perturbations a round, as many as FedKSeed's candidate seeds here",
     )
@@ -150,7 +150,7 @@ def fedzen(setting: Setting) -> Costs:
             setting.model.parameters * setting.weight_bytes,
             DOWNLOAD,
         ),
-        "no: an incremental estimate of the Hessian is no sum of what the peers send",
+        "an incremental estimate of the Hessian is no sum of what the peers send",
         inference(setting),
         "O(1) up: tau directions a round taken, a slope and a curvature along each",
     )
@@ -216,7 +216,7 @@ def fate(setting: Setting) -> Costs:
     down = (_WIDE + SCALAR + 2 * _WIDE) * k
     return Costs(
         Server(2 * _WIDE * tau, down, k * d, clients=setting.peers),
-        "no: its arbiter holds the sums",
+        "its arbiter holds the sums",
         inference(setting, models=2),
         "numbers without pickle's bytes; no share of clients is drawn: all take part in each round",
     )

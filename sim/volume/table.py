@@ -153,7 +153,7 @@ _PLACE: Final[_Columns] = (
 
 
 def _aligned(columns: _Columns, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the lines of a table: texts to the left, numbers to the right, empty columns left out."""
+    """Yield a table's lines: texts to the left, numbers to the right, empty columns left out."""
     made = [(title, [cell(row) for row in rows]) for title, cell in columns]
     titles = [title for title, cells in made if any(cells)]
     cells = [cells for _, cells in made if any(cells)]
@@ -182,7 +182,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for system in dict.fromkeys(row["system"] for row in rows):
         mine = [row for row in rows if row["system"] == system]
         parts = [mine[0]["title"], f"sends {mine[0]['sent']} ({mine[0]['source']})"]
-        parts += [f"without a server {row['how']}" for row in mine if row["round_sends"] is None]
+        reasons = [row["how"] for row in mine if row["round_sends"] is None]
+        parts += [f"not without a server: {reason}" for reason in reasons]
         if mine[0]["note"]:
             parts.append(mine[0]["note"])
         yield from _wrapped("; ".join(parts) + ".")
