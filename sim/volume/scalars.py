@@ -125,7 +125,7 @@ def fwdllm(setting: Setting) -> Costs:
 def baffle(setting: Setting) -> Costs:
     """Return K differences of losses up and the weights down (FedKSeed, appendix A).
 
-    Feng et al. (2023), algorithm 1: K perturbations, of which each gives one difference.
+    Feng et al. (2023): K perturbations, of which each gives one difference.
     """
     return Costs(
         Server(
@@ -175,7 +175,7 @@ def evofed(setting: Setting) -> Costs:
 def decomfl(setting: Setting) -> Costs:
     """Return tau scalars up; seeds and mean scalars of all rounds since the last time down.
 
-    Li et al. (2025), algorithm 3: all active clients of a round draw the same tau seeds, so their
+    Li et al. (2025): all active clients of a round draw the same tau seeds, so their
     scalars are averaged, tau numbers a round. A client replays all rounds
     that it has missed, N / m on average, so catching up is not bounded. One perturbation a step.
     """
@@ -218,7 +218,8 @@ def fate(setting: Setting) -> Costs:
         Server(2 * _WIDE * tau, down, k * d, clients=setting.peers),
         "its arbiter holds the sums",
         inference(setting, models=2),
-        "numbers without pickle's bytes; no share of clients is drawn: all take part in each round",
+        "numbers without pickle's bytes, the first round counted like the others; no share of "
+        "clients is drawn: all take part in each round",
     )
 
 
@@ -282,7 +283,7 @@ SCALARS: Final = (
     System("baffle", "BAFFLE", "K loss differences up, weights down", _APPENDIX, baffle),
     System("fedzen", "FedZeN", "scalars up, weights down", _APPENDIX, fedzen),
     System("evofed", "EvoFed", "K fitnesses", "FedKSeed appendix A, EvoFed (12)", evofed),
-    System("decomfl", "DeComFL", "tau scalars", "DeComFL algorithm 3", decomfl),
+    System("decomfl", "DeComFL", "tau scalars", "DeComFL 2025", decomfl),
     System("seedflood", "SeedFlood", "a pair for each peer and step", "SeedFlood 2026", seedflood),
     System("fate-fedkseed", "FATE-LLM's FedKSeed", "K sums and more", "its program", fate),
     System("tree-sum", "sum along a tree", "K sums up and down", "here", tree_sum),
