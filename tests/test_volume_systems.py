@@ -24,6 +24,7 @@ from sim.volume.sizes import SHAPES, ModelSize, model_size
 from sim.volume.systems import ALIASES, SYSTEMS, find_system, systems_rows
 from sim.volume.table import WIDTH, rows_csv, systems_in_words, systems_json
 from sim.volume.weights import WEIGHTS
+from topology.arrays import links_of
 
 PAPER = Setting(
     model=model_size("llama-3b"),
@@ -265,7 +266,7 @@ def test_a_tree_that_is_not_known_is_taken_as_the_worst():
 @pytest.mark.parametrize("name", ["ring", "star", "torus", "tree", "line"])
 def test_subtrees_are_those_of_shortest_paths(name):
     graph = topology.build(name, 16)
-    sizes = subtree_sizes(graph)
+    sizes = subtree_sizes(links_of(graph))
     lengths = nx.single_source_shortest_path_length(graph.graph, 0)
     # A peer counts once on each link between it and the root.
     assert len(sizes) == 15
@@ -399,22 +400,24 @@ def test_a_setting_is_what_the_experiment_says(peers, participation):
 
 
 def test_a_pros_entry_is_its_own():
-    experiment = Experiment(topology="ring", method="fedkseed-pro")
-    setting = setting_of(experiment, topology.build("ring", 8), entry_bytes=77)
-    assert (setting.entry_bytes, setting.pro_history_bytes) == (None, 77)
-
-
-def test_the_size_that_is_given_wins_over_the_experiments_model():
-    experiment = Experiment(topology="ring", model="org/not-here")
     graph = topology.build("ring", 8)
-    assert setting_of(experiment, graph, size=model_size("3B")).model.parameters == D
+    setting = setting_of(Experiment(), graph, entry_bytes=77.5, pro_entry_bytes=99)
+    assert (setting.history_bytes, setting.pro_history_bytes) == (77.5, 99)
+
+
+def test_a_model_of_no_known_size_is_refused():
     with pytest.raises(UserError, match="its size is not known"):
-        setting_of(experiment, graph)
+        setting_of(Experiment(model="org/not-here"), topology.build("ring", 8))
 
 
 def test_a_graph_that_varies_is_refused():
-    with pytest.raises(UserError, match="varies over time"):
+    with pytest.raises(topology.TopologyError, match="varies over time"):
         setting_of(Experiment(), topology.resolve("one-peer-exponential", 8))
+
+
+def test_a_graph_that_is_not_made_has_the_links_of_its_family():
+    made = setting_of(Experiment(), topology.build("ring", 8))
+    assert replace(made, subtrees=()) == setting_of(Experiment(topology="ring", peers=8), None)
 
 
 @pytest.mark.parametrize("tau", [1, 50, 200, 5000])

@@ -10,7 +10,7 @@ from peer.config import Experiment
 from sim.closing import bytes_in_words
 from sim.volume.costs import sends_of_an_update
 from sim.volume.frames import mean_history_bytes
-from sim.volume.scale import agreement, edges_of, entries_of, graph_of, histories_spread
+from sim.volume.scale import agreement, entries_of, graph_of, histories_spread
 from sim.volume.setting import Setting, setting_of
 from sim.volume.spread import SpreadVolume
 from sim.volume.spread_words import in_words
@@ -55,8 +55,9 @@ def overview(
     """
     experiment, links = graph_of(experiment)
     protocol = agreement(experiment)
-    setting = replace(
-        setting_of(experiment, links, edges_of(experiment, links)),
+    setting = setting_of(
+        experiment,
+        links,
         entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=False)),
         pro_entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=True)),
     )

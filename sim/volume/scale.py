@@ -39,13 +39,6 @@ def graph_of(experiment: Experiment) -> tuple[Experiment, Links | None]:
     return experiment, build_links(name, peers, degree=degree, seed=experiment.seed)
 
 
-def edges_of(experiment: Experiment, links: Links | None) -> int:
-    """Return E of an experiment's graph, of one that was not made as its family has it."""
-    if links is not None:
-        return links.count
-    return count_links(experiment.topology, experiment.peers, degree=experiment.degree)
-
-
 def agreement(experiment: Experiment) -> Protocol:
     """Return what the peers of an experiment would agree on, as far as lengths hang on it.
 
