@@ -1,0 +1,1 @@
+"""The communication-volume laboratory: what a setting costs, by formula and by measurement."""
