@@ -37,8 +37,8 @@ from sim.figures.options import BreakEvenOptions
 from sim.volume.tree_sum import (
     SUM_BYTES,
     SumTree,
-    break_even,
     breadth_first,
+    break_even,
     histories_bytes,
     index_bytes,
     push_tree,
@@ -73,7 +73,14 @@ def report_break_even(options: BreakEvenOptions) -> dict[str, Any]:
     tree = breadth_first(graph)
     candidates, peers = options.candidate_seeds, len(graph.nodes)
     sent = options.gradient_bytes + index_bytes(candidates)
-    steps = np.geomspace(LOCAL_STEPS[0], LOCAL_STEPS[-1], _CURVE_POINTS).tolist()
+    crossings = {
+        name: _break_even(tree, step_bytes, candidates)
+        for name, step_bytes in (("sent", sent), ("derived", options.gradient_bytes))
+    }
+    # Both crossings lie well within what is drawn.
+    first = min(LOCAL_STEPS[0], crossings["sent"]["local_steps"] / 4)
+    last = max(LOCAL_STEPS[-1], crossings["derived"]["local_steps"] * 4)
+    steps = np.geomspace(first, last, _CURVE_POINTS).tolist()
     return {
         "figure": "break-even",
         "setting": {
@@ -96,10 +103,7 @@ def report_break_even(options: BreakEvenOptions) -> dict[str, Any]:
             ],
             "sums": [sums_bytes(tree, tau, candidates).total for tau in steps],
         },
-        "break_even": {
-            name: _break_even(tree, step_bytes, candidates)
-            for name, step_bytes in (("sent", sent), ("derived", options.gradient_bytes))
-        },
+        "break_even": crossings,
         "by_peers": list(_by_peers(options, graph, tree)),
     }
 
