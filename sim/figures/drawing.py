@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +31,8 @@ _SIZE: Final = (7.4, 5.6)
 _WORDS_ACROSS: Final = 108
 
 _LINE_COLOURS: Final = {"replay": VERMILION, "fedkseed": BLUE, "fedkseed-pro": GREEN}
-_DASHES: Final[Any] = (0, (4, 3))
+_DASHES: Final = (0, (4, 3))
+_Dashes: TypeAlias = Literal["-"] | tuple[float, Sequence[float]]
 _MARKERS: Final = {"here": "o", "published": "s"}
 
 
@@ -66,10 +67,10 @@ def _latest_model(report: Report) -> Figure:
     notes += what_was_scaled(report)
     if report["quiet"] is False:
         notes.append(f"Not a quiet machine: {warning(report)}.")
-    figure, axes = _begin("Time to obtain the latest model", notes)
+    figure, axes = _begin("Time to obtain the latest model (FedKSeed, Figures 1(b) and 4)", notes)
     axes.set_xlabel("rounds done")
     axes.set_ylabel("seconds")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     for line in report["lines"]:
         _draw_times(axes, line)
     axes.set_xlim(left=0)
@@ -83,9 +84,11 @@ def _draw_times(axes: Axes, line: Mapping[str, Any]) -> None:
     points = line["points"]
     whole = [point for point in points if point["measured"] == "whole"]
     scaled = [point for point in points if point["measured"] != "whole"]
-    # The dashes begin where the solid line ends.
-    for kind, some, dashes in (("scaled", whole[-1:] + scaled, _DASHES), ("whole", whole, "-")):
-        if kind == "scaled" and not scaled:
+    if scaled:
+        # The dashes begin where the solid line ends.
+        scaled = whole[-1:] + scaled
+    for kind, some, dashes in (("scaled", scaled, _DASHES), ("whole", whole, "-")):
+        if not some:
             continue
         axes.plot(
             [point["round"] for point in some],
@@ -107,13 +110,14 @@ def _legend(report: Report) -> list[Line2D]:
         Line2D([], [], color=colour, label=LINES[line].format(**report["setting"]))
         for line, colour in _LINE_COLOURS.items()
     ]
+    kinds: tuple[tuple[tuple[str, str], str, str, _Dashes, str], ...] = (
+        (("here", "whole"), "here, measured whole", "o", "-", TEXT),
+        (("here", "scaled"), "here, scaled", "o", _DASHES, "white"),
+        (("published", "scaled"), "published loop, scaled", "s", _DASHES, "white"),
+    )
     markers = [
         Line2D([], [], color=TEXT, marker=marker, linestyle=dashes, mfc=face, label=label)
-        for key, label, marker, dashes, face in (
-            (("here", "whole"), "here, measured whole", "o", "-", TEXT),
-            (("here", "scaled"), "here, scaled", "o", _DASHES, "white"),
-            (("published", "scaled"), "published loop, scaled", "s", _DASHES, "white"),
-        )
+        for key, label, marker, dashes, face in kinds
         if key in found
     ]
     # matplotlib fills a legend column by column.

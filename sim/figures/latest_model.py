@@ -69,7 +69,7 @@ PUBLISHED: Final = "published"
 _POINTS: Final = 6
 """Rounds that are looked at, beside the first two."""
 
-_PUBLISHED_SECONDS: Final = 1.0
+PUBLISHED_SECONDS: Final = 1.0
 _PUBLISHED_STEPS: Final = 200
 """The published loop is timed about so long, over at most so many steps."""
 
@@ -307,7 +307,7 @@ class _LatestModel:
         seconds(self._threads, 1)
         trials = {threads: seconds(threads, 2) / 2 for threads in {1, self._threads}}
         threads = min(trials, key=trials.__getitem__)
-        wanted = round(_PUBLISHED_SECONDS / trials[threads])
+        wanted = round(PUBLISHED_SECONDS / trials[threads])
         steps = min(max(wanted, 2), _PUBLISHED_STEPS)
         timed = {"steps": steps, "seconds": seconds(threads, steps), "threads": threads}
         torch.set_num_threads(self._threads)

@@ -23,7 +23,7 @@ class LatestModelOptions:
     )
     peers: int = option(50, "peers m that train in a round", least=1, most=2**18)
     local_steps: int = option(200, "local steps tau a round", least=1, most=2**18)
-    rounds: int = option(30, "rounds r, at most", least=1, most=2**24)
+    rounds: int = option(30, "rounds r, at most", least=1, most=10_000)
     candidate_seeds: int = option(4096, "candidate seeds K of FedKSeed", least=1, most=2**24)
     pro_candidate_seeds: int = option(
         1024, "candidate seeds K of FedKSeed-Pro", least=1, most=2**24
