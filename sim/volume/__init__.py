@@ -3,5 +3,4 @@
     sizes, adapters -> setting -> systems (scalars, weights) -> table
                                   papers -------------------->
     frames -> timeline -> timers -> prediction -> comparison <- measured
-    tree_sum -> `kseed figure break-even`
 """
