@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -114,7 +115,7 @@ def fwdllm(setting: Setting) -> Costs:
     held = None if trained is None else setting.model.parameters + trained
     return Costs(
         Server(PAIR * setting.local_steps, down, DOWNLOAD),
-        "no: its server makes the weights from the scalars of a round and sends them out",
+        "its server makes the weights from the scalars of a round and sends them out",
         Memory("M_infer", None if held is None else held * setting.weight_bytes),
         "O(1) up in the paper: one seed and scalar a local step taken"
         + (f"; {NO_SHAPE}" if trained is None else ""),
@@ -124,7 +125,7 @@ def fwdllm(setting: Setting) -> Costs:
 def baffle(setting: Setting) -> Costs:
     """Return K differences of losses up and the weights down (FedKSeed, appendix A).
 
-    Feng et al. (2023), algorithm 1: K perturbations, of which each gives one difference.
+    Feng et al. (2023): K perturbations, of which each gives one difference.
     """
     return Costs(
         Server(
@@ -132,7 +133,7 @@ def baffle(setting: Setting) -> Costs:
             setting.model.parameters * setting.weight_bytes,
             DOWNLOAD,
         ),
-        "no: its server makes the weights from the differences of a round and sends them out",
+        "its server makes the weights from the differences of a round and sends them out",
         inference(setting),
         "K perturbations a round, as many as FedKSeed's candidate seeds here",
     )
@@ -149,7 +150,7 @@ def fedzen(setting: Setting) -> Costs:
             setting.model.parameters * setting.weight_bytes,
             DOWNLOAD,
         ),
-        "no: an incremental estimate of the Hessian is no sum of what the peers send",
+        "an incremental estimate of the Hessian is no sum of what the peers send",
         inference(setting),
         "O(1) up: tau directions a round taken, a slope and a curvature along each",
     )
@@ -174,7 +175,7 @@ def evofed(setting: Setting) -> Costs:
 def decomfl(setting: Setting) -> Costs:
     """Return tau scalars up; seeds and mean scalars of all rounds since the last time down.
 
-    Li et al. (2025), algorithm 3: all active clients of a round draw the same tau seeds, so their
+    Li et al. (2025): all active clients of a round draw the same tau seeds, so their
     scalars are averaged, tau numbers a round. A client replays all rounds
     that it has missed, N / m on average, so catching up is not bounded. One perturbation a step.
     """
@@ -215,9 +216,10 @@ def fate(setting: Setting) -> Costs:
     down = (_WIDE + SCALAR + 2 * _WIDE) * k
     return Costs(
         Server(2 * _WIDE * tau, down, k * d, clients=setting.peers),
-        "no: its arbiter holds the sums",
+        "its arbiter holds the sums",
         inference(setting, models=2),
-        "numbers without pickle's bytes; no share of clients is drawn: all take part in each round",
+        "numbers without pickle's bytes, the first round counted like the others; no share of "
+        "clients is drawn: all take part in each round",
     )
 
 
@@ -232,8 +234,9 @@ def tree_sum(setting: Setting) -> Costs:
     """
     k, tau, n = setting.candidate_seeds, setting.local_steps, setting.peers
     share = setting.active / n
-    sizes = setting.subtrees or (n,) * (n - 1)
-    up = sum(_sums_bytes(k, tau * share * size) for size in sizes)
+    # Most subtrees are small, so few sizes stand for all links.
+    sizes = Counter(setting.subtrees) or {n: n - 1}
+    up = sum(links * _sums_bytes(k, tau * share * size) for size, links in sizes.items())
     down = (n - 1) * _sums_bytes(k, tau * setting.active)
     note = "a cost model: a sum along a tree does not survive a loss or a repeat"
     if not setting.subtrees:
@@ -280,7 +283,7 @@ SCALARS: Final = (
     System("baffle", "BAFFLE", "K loss differences up, weights down", _APPENDIX, baffle),
     System("fedzen", "FedZeN", "scalars up, weights down", _APPENDIX, fedzen),
     System("evofed", "EvoFed", "K fitnesses", "FedKSeed appendix A, EvoFed (12)", evofed),
-    System("decomfl", "DeComFL", "tau scalars", "DeComFL algorithm 3", decomfl),
+    System("decomfl", "DeComFL", "tau scalars", "DeComFL 2025", decomfl),
     System("seedflood", "SeedFlood", "a pair for each peer and step", "SeedFlood 2026", seedflood),
     System("fate-fedkseed", "FATE-LLM's FedKSeed", "K sums and more", "its program", fate),
     System("tree-sum", "sum along a tree", "K sums up and down", "here", tree_sum),
