@@ -22,6 +22,7 @@ from sim.volume.tree_sum import (
     simulated_sums_bytes,
     sums_bytes,
 )
+from topology.arrays import links_of
 
 K = 4096
 TORUS = topology.build("torus", 100)
@@ -31,7 +32,10 @@ DESIGN = {1: (0.06, 0.10), 20: (1.19, 1.66), 50: (2.97, 3.09), 200: (11.88, 3.97
 
 @pytest.mark.parametrize("tau", DESIGN)
 def test_the_designs_figures_to_each_digit(tau: int) -> None:
-    megabytes = histories_bytes(100, tau, 6) / 1e6, sums_bytes(breadth_first(TORUS), tau, K).total
+    megabytes = (
+        histories_bytes(100, tau, 6) / 1e6,
+        sums_bytes(breadth_first(links_of(TORUS)), tau, K).total,
+    )
     assert (round(megabytes[0], 2), round(megabytes[1] / 1e6, 2)) == DESIGN[tau]
 
 
@@ -49,7 +53,7 @@ def test_histories_with_derived_indices_take_a_third_less() -> None:
 def test_where_they_break_even() -> None:
     per_seed = {}
     for peers in (100, 256, 4096):
-        tree = breadth_first(topology.build("torus", peers))
+        tree = breadth_first(links_of(topology.build("torus", peers)))
         for step_bytes in (6, 4):
             tau = break_even(tree, step_bytes, K)
             sums = sums_bytes(tree, tau, K).total
@@ -73,7 +77,7 @@ def test_trees_span_the_graph_by_shortest_paths(family: str, peers: int) -> None
     graph = topology.build(family, peers)
     root = peers - 1
     hops = nx.single_source_shortest_path_length(graph.graph, root)
-    tree = breadth_first(graph, root)
+    tree = breadth_first(links_of(graph), root)
     depths = {root: 0}
     assert tree.parents[root] == -1
     for peer in tree.order[1:]:
@@ -96,7 +100,7 @@ def test_subtrees() -> None:
     root=st.integers(0, 5),
 )
 def test_simulated_bytes_are_those_of_the_messages(draws: list[list[int]], root: int) -> None:
-    tree = breadth_first(topology.build("grid", 6), root)
+    tree = breadth_first(links_of(topology.build("grid", 6)), root)
     below: dict[int, set[int]] = {peer: set(draws[peer]) for peer in range(6)}
     for peer in reversed(tree.order[1:]):
         below[tree.parents[peer]] |= below[peer]
@@ -112,7 +116,7 @@ def test_simulated_bytes_are_those_of_the_messages(draws: list[list[int]], root:
 
 @pytest.mark.parametrize("tau", [1, 10, 40, 200])
 def test_the_expectation_is_the_mean_of_real_draws(tau: int) -> None:
-    tree = breadth_first(TORUS)
+    tree = breadth_first(links_of(TORUS))
     totals = []
     for round_ in range(30):
         drawn = (draw_uniform(3, peer, round_, tau, K) for peer in range(100))
@@ -138,7 +142,7 @@ def test_one_draw_is_one_seed_and_many_are_all() -> None:
 def test_there_is_one_break_even_for_every_setting(
     peers: int, step_bytes: int, candidates: int
 ) -> None:
-    tree = breadth_first(topology.build("line", peers))
+    tree = breadth_first(links_of(topology.build("line", peers)))
     tau = break_even(tree, step_bytes, candidates)
     for factor, more in ((0.01, True), (0.5, True), (0.98, True), (1.02, False), (50, False)):
         sums = sums_bytes(tree, factor * tau, candidates).total

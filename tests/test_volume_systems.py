@@ -19,12 +19,11 @@ from peer.entry import make_history
 from peer.errors import UserError
 from peer.seeds import active_peers
 from sim.volume.scalars import SCALARS
-from sim.volume.setting import Setting, setting_of, subtree_sizes
+from sim.volume.setting import Setting, setting_of
 from sim.volume.sizes import SHAPES, ModelSize, model_size
 from sim.volume.systems import ALIASES, SYSTEMS, find_system, systems_rows
 from sim.volume.table import WIDTH, rows_csv, systems_in_words, systems_json
 from sim.volume.weights import WEIGHTS
-from topology.arrays import links_of
 
 PAPER = Setting(
     model=model_size("llama-3b"),
@@ -266,7 +265,7 @@ def test_a_tree_that_is_not_known_is_taken_as_the_worst():
 @pytest.mark.parametrize("name", ["ring", "star", "torus", "tree", "line"])
 def test_subtrees_are_those_of_shortest_paths(name):
     graph = topology.build(name, 16)
-    sizes = subtree_sizes(links_of(graph))
+    sizes = setting_of(Experiment(), graph).subtrees
     lengths = nx.single_source_shortest_path_length(graph.graph, 0)
     # A peer counts once on each link between it and the root.
     assert len(sizes) == 15

@@ -45,6 +45,7 @@ from sim.volume.tree_sum import (
     simulated_sums_bytes,
     sums_bytes,
 )
+from topology.arrays import links_of
 
 LOCAL_STEPS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 OTHER_PEERS: Final = (16, 64, 256, 1024, 4096)
@@ -70,7 +71,7 @@ def report_break_even(options: BreakEvenOptions) -> dict[str, Any]:
     graph = topology.resolve(options.topology, wanted, degree=options.degree, seed=options.seed)
     if isinstance(graph, topology.Varying):
         raise UserError(f"topology = {graph.name!r} varies over time: a tree needs links that stay")
-    tree = breadth_first(graph)
+    tree = breadth_first(links_of(graph))
     candidates, peers = options.candidate_seeds, len(graph.nodes)
     sent = options.gradient_bytes + index_bytes(candidates)
     crossings = {
@@ -174,7 +175,7 @@ def _by_peers(
         except topology.TopologyError:
             # A sparse random graph falls apart, and a larger one all the more.
             break
-        trees.setdefault(peers, breadth_first(other))
+        trees.setdefault(peers, breadth_first(links_of(other)))
     candidates = options.candidate_seeds
     for peers, each in sorted(trees.items()):
         sent = options.gradient_bytes + index_bytes(candidates)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from dataclasses import replace
 from typing import Final
+
+import numpy as np
 
 from sim.volume.adapters import lora
 from sim.volume.costs import (
@@ -21,6 +21,7 @@ from sim.volume.costs import (
     inference,
 )
 from sim.volume.setting import ENTRY_HEAD, Setting
+from sim.volume.tree_sum import sums_bytes_of_draws
 from sim.volume.weights import DOWNLOAD, NO_SHAPE
 
 _HALF: Final = 2
@@ -30,10 +31,6 @@ _WIDE: Final = 8
 """Bytes of an integer seed and of a Python float in FATE-LLM."""
 
 _OURS: Final = "without a server it is this project: histories alone, no control traffic"
-
-_SUM_BYTES: Final = 8
-_INDEX_BYTES: Final = 2
-"""Of a sum along a tree, in fixed point, and of its place where not all sums are sent."""
 
 
 def fedkseed(setting: Setting) -> Costs:
@@ -226,38 +223,27 @@ def fate(setting: Setting) -> Costs:
 def tree_sum(setting: Setting) -> Costs:
     """Return K sums added up along one spanning tree and handed down: a cost model only.
 
-    Up, a link carries the sums of the seeds drawn below it: of n steps K (1 - (1 - 1/K)^n) are
-    expected to be different. Down, the others carry those drawn by anybody. A message has
-    10 bytes a sum with its index, or 8 K for all, whichever is less. Always 2 (N - 1) sends.
-
-    It is no join: a sum that is taken twice, or half, is wrong.
+    `sim.volume.tree_sum` has the formula, and why this is not built. Always 2 (N - 1) sends.
     """
     k, tau, n = setting.candidate_seeds, setting.local_steps, setting.peers
-    share = setting.active / n
-    # Most subtrees are small, so few sizes stand for all links.
-    sizes = Counter(setting.subtrees) or {n: n - 1}
-    up = sum(links * _sums_bytes(k, tau * share * size) for size, links in sizes.items())
-    down = (n - 1) * _sums_bytes(k, tau * setting.active)
+    draws = tau * setting.active
     note = "a cost model: a sum along a tree does not survive a loss or a repeat"
-    if not setting.subtrees:
+    if setting.subtrees:
+        below = np.array(setting.subtrees) * (draws / n)
+    else:
+        below = np.full(n - 1, float(draws))
         note += "; the tree is not known, so each link is taken to carry everybody's sums"
     return Costs(
         None,
         Gossip(
             "sums along one tree",
-            up + down,
+            sums_bytes_of_draws(below, draws, k).total,
             2 * (n - 1),
             k * setting.model.parameters,
         ),
         inference(setting),
         note,
     )
-
-
-def _sums_bytes(seeds: int, steps: float) -> float:
-    """Return the bytes of the sums of the seeds that so many draws are expected to hit."""
-    drawn = seeds * (1 - math.pow(1 - 1 / seeds, steps))
-    return min(drawn * (_SUM_BYTES + _INDEX_BYTES), seeds * _SUM_BYTES)
 
 
 _APPENDIX: Final = "FedKSeed appendix A"

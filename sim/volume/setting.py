@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from peer.config import Experiment
 from sim.volume.sizes import ModelSize, model_size
+from sim.volume.tree_sum import breadth_first
 from topology import Topology
 from topology.arrays import Links, links_of
 from topology.counts import count_links
@@ -104,7 +104,8 @@ def setting_of(
         peers = experiment.peers
         edges = count_links(experiment.topology, peers, degree=experiment.degree)
     else:
-        peers, edges, subtrees = links.peers, links.count, subtree_sizes(links)
+        peers, edges = links.peers, links.count
+        subtrees = tuple(map(int, breadth_first(links).below([1] * peers)))
     return Setting(
         model=model_size(experiment.model),
         peers=peers,
@@ -120,26 +121,3 @@ def setting_of(
         pro_entry_bytes=pro_entry_bytes,
         subtrees=subtrees,
     )
-
-
-def subtree_sizes(links: Links, root: int = 0) -> tuple[int, ...]:
-    """Return the sizes of the subtrees of a tree of shortest paths, shape (N - 1,).
-
-    Args:
-        links: a graph.
-        root: the peer at which sums end, and from which they are handed down.
-    """
-    parents = {root: root}
-    waiting = deque([root])
-    while waiting:
-        peer = waiting.popleft()
-        for other in links.neighbours(peer).tolist():
-            if other not in parents:
-                parents[other] = peer
-                waiting.append(other)
-    sizes = dict.fromkeys(parents, 1)
-    # Who was found last has nobody below that was found later.
-    for peer in reversed(parents):
-        if peer != root:
-            sizes[parents[peer]] += sizes[peer]
-    return tuple(size for peer, size in sizes.items() if peer != root)

@@ -34,7 +34,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +41,7 @@ from peer.entry import index_type
 from peer.roster import Roster
 from peer.trees import Trees
 from topology import Topology
+from topology.arrays import Links
 
 SUM_BYTES: Final = 8
 """A sum on the wire: int64, for sums have up to 52 bits."""
@@ -97,15 +97,17 @@ class SumsBytes:
         return self.up + self.down
 
 
-def breadth_first(graph: Topology, root: int = 0) -> SumTree:
+def breadth_first(links: Links, root: int = 0) -> SumTree:
     """Return a tree of shortest paths; whoever is reached takes its neighbours from the last on."""
-    parents = [_NOBODY] * len(graph.nodes)
+    parents = [_NOBODY] * links.peers
+    parents[root] = root
     order = [root]
-    for parent, child in nx.bfs_edges(
-        graph.graph, root, sort_neighbors=lambda peers: sorted(peers, reverse=True)
-    ):
-        parents[child] = parent
-        order.append(child)
+    for peer in order:
+        for other in links.neighbours(peer)[::-1].tolist():
+            if parents[other] == _NOBODY:
+                parents[other] = peer
+                order.append(other)
+    parents[root] = _NOBODY
     return SumTree(order, parents)
 
 
