@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-
 LARGEST: Final = 16
 """So many of the largest loads together tell how far off the largest one is."""
 
