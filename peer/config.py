@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ class Experiment:
     topology: str = option(
         "ring", "graph family, or a .graphml, .edgelist or .json file", begins="the run"
     )
-    peers: int = option(8, "number of peers; a topology file sets it", least=2, most=2**18)
+    peers: int = option(8, "number of peers; a topology file sets it", least=2, most=2**32)
     degree: int = option(4, "degree of the families that have one", least=1)
     rounds: int = option(8, "rounds R", least=1, most=2**24, defines_run=False)
     participation: float = option(
@@ -328,8 +328,14 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
     scenario = parse_scenario(values.pop(SCENARIO, ()))
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, [*known, SCENARIO], n=1)
-            hint = f"did you mean {near[0]}?" if near else "allowed are " + ", ".join(known)
-            name = key if key.isprintable() else repr(key)
-            raise UserError(f"{name} = {shown(value)}: there is no such option; {hint}")
+            raise no_such_option(key, value, [*known, SCENARIO])
     return Experiment(**values, scenario=scenario)
+
+
+def no_such_option(key: str, value: Any, known: Sequence[str]) -> UserError:
+    """Return the error that names an unknown key and its value, and a known one that is near."""
+    near = difflib.get_close_matches(key, known, n=1)
+    allowed = ", ".join(name for name in known if name != SCENARIO)
+    hint = f"did you mean {near[0]}?" if near else f"allowed are {allowed}"
+    name = key if key.isprintable() else repr(key)
+    return UserError(f"{name} = {shown(value)}: there is no such option; {hint}")

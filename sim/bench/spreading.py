@@ -9,9 +9,10 @@ from typing import Any
 
 from peer import wire
 from peer.config import Experiment
-from peer.entry import Entry, Kind
-from peer.events import EntryAdded, Event
+from peer.entry import Entry
+from peer.events import Event
 from sim.bench.worlds import build_world
+from sim.spread_watch import SpreadWatch
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class _Watch:
     """Counts what a world does."""
 
     def __init__(self, experiment: Experiment, *, latencies_known: bool) -> None:
-        self._published: dict[Entry, float] = {}
-        self._last: dict[Entry, float] = {}
-        self._holders: defaultdict[Entry, int] = defaultdict(int)
+        self._watch = SpreadWatch()
         self._copies: defaultdict[Entry, int] = defaultdict(int)
         self.world = build_world(
             experiment,
@@ -62,12 +61,7 @@ class _Watch:
         )
 
     def _observe(self, peer: int, event: Event) -> None:
-        if isinstance(event, EntryAdded):
-            entry, now = event.entry, self.world.schedule.now
-            if entry.origin == peer:
-                self._published[entry] = now
-            self._last[entry] = now
-            self._holders[entry] += 1
+        self._watch.observe(peer, event, self.world.schedule.now)
 
     def _observe_frame(self, what: str, sender: int, receiver: int, frame: bytes) -> None:
         del what, sender, receiver
@@ -78,18 +72,18 @@ class _Watch:
                 self._copies[entry] += 1
 
     def spread(self, peers: int) -> Spread:
-        histories = [entry for entry in self._published if entry.kind is Kind.HISTORY]
+        histories = self._watch.histories
         total = self.world.traffic.total()
         return Spread(
             self._phase([entry for entry in histories if entry.round == 0], peers),
             self._phase([entry for entry in histories if entry.round > 0], peers),
             total.control_bytes / total.payload_bytes,
-            all(number == peers for number in self._holders.values()),
+            self._watch.everywhere(peers),
         )
 
     def _phase(self, entries: list[Entry], peers: int) -> Phase:
         copies = sum(self._copies[entry] for entry in entries)
-        times = [self._last[entry] - self._published[entry] for entry in entries]
+        times = [self._watch.seconds(entry) for entry in entries]
         return Phase(copies / len(entries) / (peers - 1), statistics.fmean(times), max(times))
 
 
