@@ -36,8 +36,8 @@ WORK: Final = {"flood": 3e8, "tree": 1.2e8}
 LEAST_SAMPLE: Final = 16
 """Origins that are walked at least, if there are so many."""
 
-MEASURED_LIMIT: Final = 10**6
-"""The most peers whose graph is made; beyond, `extrapolate` does without."""
+MEASURED_LIMIT: Final = 2**20
+"""The most peers whose graph is made: a million; beyond, `extrapolate` does without."""
 
 Counts = NDArray[np.int64]
 
