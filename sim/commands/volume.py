@@ -85,10 +85,13 @@ def _measure(parsed: argparse.Namespace) -> int:
 def _systems(parsed: argparse.Namespace) -> int:
     from sim.volume.overview import overview, overview_in_words, overview_json
     from sim.volume.table import rows_csv
+    from sim.volume.walk_progress import WalkProgress
 
     wanted = experiment(parsed)
     names = parsed.system.split(",") if parsed.system else []
-    found = overview(wanted, names, None if parsed.sample is None else _sample(parsed.sample))
+    sample = None if parsed.sample is None else _sample(parsed.sample)
+    with WalkProgress("following entries over the graph") as progress:
+        found = overview(wanted, names, sample, progress.walked)
     if parsed.csv:
         print(rows_csv(found.rows), end="")
     else:

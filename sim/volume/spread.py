@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.errors import UserError
+from sim.volume.costs import sends_of_an_update
 from sim.volume.loads import Loads, loads_of
 from sim.volume.walks import MODES, Walks, walk
 from topology.arrays import Links
@@ -203,7 +204,7 @@ def _check(gossip: str, entries: int) -> None:
 def _closed_form(
     name: str, peers: int, links: int, gossip: str, entries: int, entry_bytes: int
 ) -> SpreadVolume:
-    sends = 2 * links - peers + 1 if gossip == "flood" else peers - 1
+    sends = sends_of_an_update(gossip, peers, links)
     return SpreadVolume(
         topology=name,
         gossip=gossip,
