@@ -126,7 +126,7 @@ def test_mistakes_are_told_in_one_line(
 
 
 def test_a_graph_too_large_to_be_made_is_extrapolated(capfd: pytest.CaptureFixture[str]) -> None:
-    setting = ["--peers", "3000000", "--topology", "ring", "--participation", "1e-6"]
+    setting = ["--peers", "9000", "--topology", "complete", "--participation", "1e-3"]
     words = told(capfd, *setting, "--rounds", "1", "--system", "fedkseed")
     assert "An extrapolation: no graph of this size was made" in words
     assert "All of this is exact" not in words

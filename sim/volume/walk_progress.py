@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from threading import Lock
 from types import TracebackType
 
 from rich.console import Console
@@ -28,6 +29,7 @@ class WalkProgress:
     def __init__(self, title: str) -> None:
         self.done = 0
         self._title = title
+        self._lock = Lock()
         self._console = Console(file=sys.stderr)
         self._live = Progress(
             TextColumn("{task.description}"),
@@ -41,9 +43,6 @@ class WalkProgress:
         self._task = self._live.add_task(title, total=None)
 
     def __enter__(self) -> WalkProgress:
-        if self._live.disable:
-            self._console.print(self._title, highlight=False)
-        self._live.start()
         return self
 
     def __exit__(
@@ -56,5 +55,11 @@ class WalkProgress:
 
     def walked(self, done: int, total: int) -> None:
         """So many of so many origins have been walked; two threads may say so at once."""
-        self.done = max(self.done, done)
-        self._live.update(self._task, completed=self.done, total=total)
+        with self._lock:
+            if not self.done:
+                # Not before the first one, for a mistake may be told in place of all this.
+                if self._live.disable:
+                    self._console.print(self._title, highlight=False)
+                self._live.start()
+            self.done = max(self.done, done)
+            self._live.update(self._task, completed=self.done, total=total)
