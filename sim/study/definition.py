@@ -3,9 +3,9 @@
 Its file is an experiment's with three keys more: `name`, `measure`, and a table `sweep` with a list
 of values for each option that is varied. The grid has the first of these vary the slowest.
 
-A combination that cannot be is no mistake as long as others can: it is a setting with a refusal, or,
-where it is the graph that cannot be (a torus of 7 peers), one that turns out so when it is computed.
-A value that no combination can have is a mistake.
+A combination that cannot be is no mistake as long as others can: it is a setting with a refusal.
+Where it is the graph that cannot be (a torus of 7 peers), this shows when it is computed. A value
+that no combination can have is a mistake.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def define(
     Raises:
         UserError, TopologyError: a mistake, told in one line.
     """
-    flags, added = flags or {}, _lists(sweep_flags or {})
+    flags, added = dict(flags or {}), _lists(sweep_flags or {})
     values = dict(values)
     sweep = _lists(values.pop(SWEEP, {}))
     for fixed, varied in ((values, sweep), (flags, added)):
@@ -133,7 +133,7 @@ def _head(values: dict[str, Any]) -> tuple[str, str]:
 
 def _check_keys(values: Mapping[str, Any], sweep: Mapping[str, tuple[Any, ...]]) -> None:
     names = [item.name for item in options()]
-    for key, value in (values | {key: list(given) for key, given in sweep.items()}).items():
+    for key, value in {**values, **{key: list(given) for key, given in sweep.items()}}.items():
         if key in NO_SETTING:
             raise UserError(f"{key} = {value!r} is not allowed: it is of one run, not of a study")
         if key not in names and (key in sweep or key not in ("preset", SCENARIO)):

@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from peer.config import options
+from peer.options import kind
 from sim.study.conduct import Conducted
 from sim.study.measuring import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_TYPES: Final[dict[type, str]] = {int: "Int64", float: "Float64", bool: "boolean", str: "string"}
+"""Those of pandas that can be missing, so that whole numbers stay whole."""
 
 MAIN_OPTIONS: Final = (
     "topology",
@@ -58,10 +63,15 @@ def rows(conducted: Conducted) -> list[dict[str, Any]]:
 
 
 def frame(table: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as a data frame; whole numbers stay whole where some are missing."""
+    """Return rows as a data frame: of each column the type that it has in every study."""
     import pandas as pd
 
-    return pd.DataFrame(table).convert_dtypes()
+    types = {item.name: kind(item) for item in options()} | COLUMNS
+    columns = {
+        name: pd.array([row[name] for row in table], dtype=_TYPES[types.get(name, str)])
+        for name in table[0]
+    }
+    return pd.DataFrame(columns)
 
 
 def write_table(table: list[dict[str, Any]], folder: Path, *, parquet: bool) -> list[Path]:
