@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -121,9 +120,6 @@ def compute(setting: Setting, folder: StudyFolder) -> Outcome:
     except Exception as error:
         # One setting that meets a defect must not take the others with it.
         return Outcome(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
-    finally:
-        # A world is one large cycle.
-        gc.collect()
 
 
 def processors() -> int:

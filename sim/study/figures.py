@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 import topology
 from peer.records import TOPOLOGY, RunFolder
@@ -33,6 +33,10 @@ MOST_PEERS_DRAWN: Final = 2_000
 _SEED: Final = "seed"
 _LOGARITHMIC_FROM: Final = 8
 """The ratio of two ends of an axis from which on it is logarithmic."""
+
+_MOST_TICKS: Final = 12
+_TICKS_APART: Final = 0.06
+"""Of the width of an axis."""
 
 
 def draw_study(conducted: Conducted, table: Sequence[Row]) -> list[Path]:
@@ -107,7 +111,7 @@ def _time_figure(rows: Sequence[Row], varied: Sequence[str], name: str) -> Figur
         panel, look = looks.panel_of(row), looks.drawn(row)
         if panel < len(panels):
             x, mean, most = row["diameter"], row["spread_seconds_mean"], row["spread_seconds_max"]
-            panels[panel].plot([x, x], [mean, most], color=look["color"], linewidth=1, alpha=0.6)
+            panels[panel].plot([x, x], [mean, most], color=look["color"], linewidth=1)
             panels[panel].plot([x], [mean], **(look | {"linestyle": ""}))
     _scale_x(panels, distinct(rows, "diameter"))
     _scale_y(panels, [row[f"spread_seconds_{of}"] for row in rows for of in ("mean", "max")])
@@ -134,7 +138,8 @@ def _loss_figure(
     for row, moved, losses in curves:
         panel = looks.panel_of(row)
         if panel < len(panels):
-            panels[panel].plot(moved / size, losses, **(looks.drawn(row) | {"markersize": 3}))
+            look = looks.drawn(row) | {"markersize": 4, "linewidth": 1.5}
+            panels[panel].plot(moved / size, losses, **look)
     for axes in panels:
         axes.ticklabel_format(axis="y", useOffset=False)
     return figure
@@ -165,19 +170,28 @@ def _means(rows: Sequence[Row]) -> str:
 
 
 def _scale_x(panels: Sequence[Axes], values: Sequence[Any]) -> None:
+    """Label the values themselves, but for those that would be too near to the one before."""
+    logarithmic = max(values) >= _LOGARITHMIC_FROM * max(min(values), 1)
+    where = np.log2 if logarithmic else np.asarray
+    width, shown = where(max(values)) - where(min(values)), [min(values)]
+    for value in sorted(values):
+        if where(value) - where(shown[-1]) > _TICKS_APART * width:
+            shown.append(value)
     for panel in panels:
-        if max(values) >= _LOGARITHMIC_FROM * max(min(values), 1):
+        if logarithmic:
             panel.set_xscale("log", base=2)
-        if len(values) <= _LOGARITHMIC_FROM:
-            panel.set_xticks(sorted(values), [f"{value:,}" for value in sorted(values)])
-            panel.xaxis.set_minor_locator(NullLocator())
-        elif panel.get_xscale() == "linear":
+        if len(shown) > _MOST_TICKS:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            panel.set_xticks(shown, [f"{value:,}" for value in shown])
+        panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _scale_y(panels: Sequence[Axes], values: Sequence[float]) -> None:
     for panel in panels:
         if min(values) > 0 and max(values) >= _LOGARITHMIC_FROM * min(values):
             panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+            panel.yaxis.set_minor_formatter(NullFormatter())
         else:
             panel.set_ylim(0, 1.05 * max(values) or 1.0)

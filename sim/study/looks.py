@@ -17,7 +17,10 @@ Row = Mapping[str, Any]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart too.
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#14283c")
-_LINES: Final = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+_LINES: Final = (("-", "o", 5), ("--", "s", 7), (":", "^", 9), ("-.", "D", 11))
+"""Lines, and hollow markers of such sizes that none hides another at the same place."""
+
+_WIDTHS: Final = (1.2, 4.0)
 _GREY: Final = "#44546a"
 
 MOST_PANELS: Final = 12
@@ -70,13 +73,24 @@ class Looks:
 
     def drawn(self, row: Row) -> dict[str, Any]:
         """Return the arguments of `Axes.plot` for a row's line."""
-        line, marker = _LINES[self._place(self.line, row)]
-        return {"color": self._colour(row), "linestyle": line, "marker": marker, "markersize": 5}
+        line, marker, size = _LINES[self._place(self.line, row)]
+        # The first lines are the widest, so that later ones at the same place do not hide them.
+        number, (least, most) = len(self.values.get(self.colour, " ")), _WIDTHS
+        share = 1 - self._place(self.colour, row) / max(number - 1, 1) if number > 1 else 0.3
+        return {
+            "color": self._colour(row),
+            "linestyle": line,
+            "linewidth": least + share * (most - least),
+            "marker": marker,
+            "markersize": size,
+            "fillstyle": "none",
+            "markeredgewidth": 1.2,
+        }
 
     def figure(self, title: str, x_label: str, y_label: str) -> tuple[Figure, list[Axes]]:
         """Return a figure with its panels, and a legend below them."""
         shown = self.combinations[:MOST_PANELS]
-        columns = min(len(shown), _COLUMNS)
+        columns = 2 if len(shown) == 4 else min(len(shown), _COLUMNS)
         rows = ceil(len(shown) / columns)
         size = (7.0, 4.6) if len(shown) == 1 else (max(3.4 * columns, 7.0), 2.8 * rows + 1.2)
         figure = Figure(figsize=size, layout="constrained")
@@ -90,8 +104,10 @@ class Looks:
         if len(self.combinations) > len(shown):
             title += f"\nthe first {len(shown)} of {len(self.combinations)} panels"
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        figure.supxlabel(x_label, fontsize=10)
         figure.supylabel(y_label, fontsize=10)
+        for panel in axes[max(len(shown) - columns, 0) : len(shown)]:
+            panel.set_xlabel(x_label)
+            panel.tick_params(labelbottom=True)
         self._legend(figure)
         return figure, axes[: len(shown)]
 
@@ -101,7 +117,7 @@ class Looks:
             for value in self.values[key]:
                 look = self.drawn({self.colour: None, self.line: None, key: value})
                 if key != self.colour:
-                    look["color"] = _GREY
+                    look |= {"color": _GREY, "linewidth": _WIDTHS[0]}
                 elif self.line:
                     look |= {"linestyle": "-", "marker": ""}
                 label = str(value) if isinstance(value, str) else f"{said(key)} {value}"

@@ -148,22 +148,24 @@ def _finished(folder: Path) -> dict[str, Any] | None:
 def _simulated(setting: Setting, folder: Path) -> dict[str, Any]:
     from sim.runner import simulate
 
-    wanted = setting.experiment()
-    if (folder / CONFIG).exists():
-        (folder / _RESUMED).touch()
-        try:
-            return simulate(replace(wanted, out=str(folder), resume=True))
-        except UserError:
-            # Damaged when it was interrupted, or else the same error comes again.
-            pass
-    anew = folder.with_name(folder.name + ".anew")
-    if anew.exists():
-        rmtree(anew)
-    summary = simulate(replace(wanted, out=str(anew)))
-    if folder.exists():
+    wanted = replace(setting.experiment(), out=str(folder))
+    if not (folder / CONFIG).exists():
+        if folder.exists():
+            rmtree(folder)
+        return simulate(wanted)
+    (folder / _RESUMED).touch()
+    try:
+        return simulate(replace(wanted, resume=True))
+    except UserError:
+        # It was damaged when it was interrupted; or else the same error comes again, and what
+        # there is has to stay.
+        anew = folder.with_name(folder.name + ".anew")
+        if anew.exists():
+            rmtree(anew)
+        summary = simulate(replace(wanted, out=str(anew)))
         rmtree(folder)
-    anew.rename(folder)
-    return summary
+        anew.rename(folder)
+        return summary
 
 
 def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds: int) -> Row:

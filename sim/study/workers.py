@@ -6,6 +6,7 @@ process wants it or because it has been killed, they end themselves at once.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections import deque
@@ -59,7 +60,7 @@ def _until_one_dies(
                 # No more than are computed at once, so that what runs is known when one dies.
                 while waiting and len(running) < workers:
                     with interrupts_put_off():
-                        running[pool.submit(work, waiting[0])] = waiting[0]
+                        running[pool.submit(_do, work, waiting[0])] = waiting[0]
                     waiting.popleft()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -72,6 +73,14 @@ def _until_one_dies(
                     del running[future]
                     yield item, future.result()
     return [*running.values()]
+
+
+def _do(work: Callable[[_T], _R], item: _T) -> _R:
+    try:
+        return work(item)
+    finally:
+        # A simulated world is one large cycle.
+        gc.collect()
 
 
 @contextmanager
