@@ -20,8 +20,8 @@ pytestmark = [
 ]
 
 STUDY = (
-    *("study", "--sweep", "topology=ring,torus,star", "--sweep", "gossip=tree,flood"),
-    *("--sweep", "participation=0.5,1", "--peers", "30", "--out", "s"),
+    *("study", "--sweep", "topology=ring,torus", "--sweep", "gossip=tree,flood", "--rounds", "3"),
+    *("--sweep", "participation=0.3,0.6,1", "--peers", "24", "--out", "s"),
 )
 SETTINGS = 12
 
