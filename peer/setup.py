@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from peer.entry import Entry
 from peer.errors import UserError
 from peer.latency import Edge
 from peer.link_latencies import link_latencies
+from peer.options import refuse
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.recovery import recall
@@ -36,6 +37,9 @@ from peer.units import choose_units
 
 if TYPE_CHECKING:
     from peer.global_model import GlobalModel
+
+MOST_PEERS: Final = 2**18
+"""In a run; what a larger one would cost can be said all the same."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,21 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
 
     Raises:
         TopologyError: no such graph.
-        UserError: the scenario does not go with so many peers.
+        UserError: these are more than a run can have, or the scenario does not go with so many.
     """
     name = experiment.topology
     peers = experiment.peers if name in topology.FAMILIES else None
+    _check_peers(peers)
     graph = topology.resolve(name, peers, degree=experiment.degree, seed=experiment.seed)
     experiment = replace(experiment, peers=len(graph.nodes))
+    _check_peers(experiment.peers)
     check_scenario(experiment.scenario, experiment.peers, experiment.rounds)
     return experiment, graph
+
+
+def _check_peers(peers: int | None) -> None:
+    if peers is not None and peers > MOST_PEERS:
+        refuse("peers", peers, f"a run has at most {MOST_PEERS}; `kseed volume` counts for more")
 
 
 def refuse_varying(graph: topology.Topology, engine: str) -> None:

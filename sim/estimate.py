@@ -1,33 +1,27 @@
 """What a run would cost in time, bytes and memory, before it starts (`--dry-run`).
 
-Payload is exact: the size of every entry is known, and so is how often flooding sends it. Control
-traffic is close to what the simulator counts and a guess for real processes, whose ticks follow the
-clock. Time is scaled up from a few local steps, a piece of a rebuild and a few rows of evaluation,
-measured here and now.
+Payload is exact where links lose nothing: the size of every entry is known, and so is how often it
+is sent. Control traffic is what the simulator counts, within some per cent (`sim.volume.timers`),
+and a guess for real processes, whose ticks follow the clock. Time is scaled up from a few local
+steps, a piece of a rebuild and a few rows of evaluation, measured here and now.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peer import wire
 from peer.accumulator import Accumulator
 from peer.config import Experiment
-from peer.entry import CUT_BYTES, index_type, make_end, make_history
-from peer.link_latencies import link_latencies
-from peer.log import DIGEST_BYTES
-from peer.protocol import Protocol
 from peer.setup import Prepared, build_trainer, prepare
 from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
-from peer.zmtp import framing_bytes, handshake_bytes
 from sim.closing import bytes_in_words, seconds_in_words
+from sim.volume.prediction import predict_run
 
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
@@ -46,15 +40,7 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
     """
     prepared = prepare(experiment, engine)
     experiment = prepared.experiment
-    payload, messages, framing = _payload(prepared)
-    curve = experiment.curve == "on"
-    control = _control(prepared, curve=curve)
-    handshakes = (
-        2
-        * len(prepared.graph.edges)
-        * sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
-    )
-    total = payload + framing + control + handshakes
+    sent = predict_run(experiment, prepared.graph, prepared.protocol)
     seconds = _seconds(prepared, engine)
     processes = 1 if engine == "sim" else experiment.peers + 1
     return {
@@ -62,71 +48,18 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
         "peers": experiment.peers,
         "rounds": experiment.rounds,
         "bytes": {
-            "payload_total": payload,
-            "payload_messages": messages,
-            "control_total": control,
-            "handshake_total": handshakes,
-            "wire_total": total,
-            "per_peer_round_mean": 2 * total / experiment.peers / experiment.rounds,
+            "payload_total": sent.payload_bytes,
+            "payload_messages": sent.payload_messages,
+            "control_total": sent.control_bytes,
+            "framing_total": sent.payload_framing_bytes + sent.control_framing_bytes,
+            "handshake_total": sent.handshake_bytes,
+            "wire_total": sent.wire_bytes,
+            "per_peer_round_mean": 2 * sent.wire_bytes / experiment.peers / experiment.rounds,
         },
         "seconds": seconds,
         # Loading the model has just taken what a process of the run takes.
         "memory_bytes": peak_memory() * processes,
     }
-
-
-def _payload(prepared: Prepared) -> tuple[int, int, int]:
-    """Return payload bytes, messages and framing of flooding: 2E - N + 1 sends of each entry."""
-    protocol, graph = prepared.protocol, prepared.graph
-    sends = 2 * len(graph.edges) - len(graph.nodes) + 1
-    lengths = _frame_lengths(protocol)
-    curve = prepared.experiment.curve == "on"
-    framing = sum(framing_bytes(size, curve=curve) for size in lengths)
-    return sum(lengths) * sends, len(lengths) * sends, framing * sends
-
-
-def _frame_lengths(protocol: Protocol) -> list[int]:
-    """Return the length of the message of every entry that the run will publish."""
-    steps = protocol.local_steps
-    width = index_type(protocol.candidate_seeds).itemsize
-    published = [0] * len(protocol.roster.rows)
-    frames = []
-    for round_ in range(protocol.rounds):
-        for origin in protocol.roster.active(round_):
-            entry = make_history(
-                origin,
-                published[origin],
-                round_,
-                weight=1.0,
-                cut=bytes(CUT_BYTES),
-                scale=0,
-                gradients=bytes(steps * protocol.gradient_bytes),
-                indices=bytes(steps * width) if protocol.weighted_draws else None,
-            )
-            published[origin] += 1
-            frames.append(wire.encode(wire.Entries((entry,))))
-    for origin, sequence in enumerate(published):
-        entry = make_end(origin, sequence, protocol.rounds)
-        frames.append(wire.encode(wire.Entries((entry,))))
-    return [len(frame) for frame in frames]
-
-
-def _control(prepared: Prepared, *, curve: bool) -> int:
-    """Return about how many bytes of control a simulated run sends, framing included."""
-    protocol, links = prepared.protocol, 2 * len(prepared.graph.edges)
-    train = protocol.local_steps * prepared.experiment.step_seconds
-    latency = fmean(link_latencies(prepared.experiment, prepared.graph).values())
-    duration = protocol.rounds * (train + latency)
-    ticks = int(duration / protocol.tick) + 1
-
-    def sent(message: wire.Message) -> int:
-        length = len(wire.encode(message))
-        return length + framing_bytes(length, curve=curve)
-
-    hello = sent(wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), True))
-    digest = sent(wire.Digest(bytes(DIGEST_BYTES), False))
-    bye = sent(wire.Bye())
-    return links * (2 * hello + ticks * digest + bye)
 
 
 def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:

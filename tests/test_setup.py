@@ -467,3 +467,8 @@ def test_the_number_of_threads_is_the_experiments(real: Experiment) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_run_has_an_end_to_its_peers() -> None:
+    with pytest.raises(UserError, match=r"peers = 262145 is not allowed: a run has at most 262144"):
+        prepare(Experiment(peers=2**18 + 1, trainer="synthetic"), "sim")

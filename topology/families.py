@@ -58,25 +58,56 @@ def build(name: str, peers: int, *, degree: int = 4, seed: int = 0) -> Topology:
         TopologyError: an unknown family, a number of peers or a degree that the family cannot
             have, or no connected graph in `TRIES` draws.
     """
-    if name not in FAMILIES:
-        raise TopologyError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
-    if peers < 2:
-        raise TopologyError(f"a topology needs at least 2 peers; {peers} given")
+    check(name, peers)
     if name in _FIXED:
         return _topology(name, _FIXED[name](peers))
     if name in VARYING:
         return build_varying(name, peers, seed)
+    return _topology(name, *draw(name, peers, degree=degree, seed=seed))
+
+
+def check(name: str, peers: int) -> None:
+    """Refuse what no graph can be built of.
+
+    Raises:
+        TopologyError: an unknown family, or fewer than two peers.
+    """
+    if name not in FAMILIES:
+        raise TopologyError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
+    if peers < 2:
+        raise TopologyError(f"a topology needs at least 2 peers; {peers} given")
+
+
+def draw(name: str, peers: int, *, degree: int, seed: int) -> tuple[nx.Graph, tuple[str, ...]]:
+    """Return the graph that `build` draws of a random family, and its notes.
+
+    Raises:
+        TopologyError: as for `build`.
+    """
+    fitted, notes = fit_degree(name, peers, degree)
+    for attempt in range(TRIES):
+        graph = _RANDOM[name][1](peers, fitted, random.Random(f"{seed}/{attempt}"))
+        if nx.is_connected(graph):
+            return graph, notes
+    raise not_connected(name, peers, fitted)
+
+
+def fit_degree(name: str, peers: int, degree: int) -> tuple[int, tuple[str, ...]]:
+    """Return the degree that a random family takes instead of this one, and a note if it differs.
+
+    Raises:
+        TopologyError: a degree that the family cannot have.
+    """
     if degree < 1:
         raise TopologyError(f"a degree is at least 1; {degree} given")
-    fit, draw = _RANDOM[name]
-    fitted, notes = fit(name, peers, degree)
-    for attempt in range(TRIES):
-        graph = draw(peers, fitted, random.Random(f"{seed}/{attempt}"))
-        if nx.is_connected(graph):
-            return _topology(name, graph, notes)
-    raise TopologyError(
-        f"none of {TRIES} {name} graphs of {peers} peers with degree {fitted} was connected; "
-        f"try a degree of {max(fitted + 1, ceil(log(peers)))} or more"
+    return _RANDOM[name][0](name, peers, degree)
+
+
+def not_connected(name: str, peers: int, degree: int) -> TopologyError:
+    """Return what to say when no draw was connected."""
+    return TopologyError(
+        f"none of {TRIES} {name} graphs of {peers} peers with degree {degree} was connected; "
+        f"try a degree of {max(degree + 1, ceil(log(peers)))} or more"
     )
 
 
@@ -98,7 +129,12 @@ def _star(peers: int) -> nx.Graph:
     return nx.star_graph(peers - 1)
 
 
-def _mesh(peers: int, *, name: str, wrap: bool) -> nx.Graph:
+def mesh_sides(name: str, peers: int) -> tuple[int, int]:
+    """Return (rows, columns) of a grid or torus.
+
+    Raises:
+        TopologyError: there is none of so many peers.
+    """
     shape = sides(peers)
     if shape is None:
         near = [count for count in (peers - 1, peers + 1, peers + 2) if sides(count)][:2]
@@ -106,17 +142,30 @@ def _mesh(peers: int, *, name: str, wrap: bool) -> nx.Graph:
             f"a {name} needs rows x columns peers with both at least 2, which {peers} is not; "
             f"{' and '.join(map(str, near))} would do"
         )
-    return _numbered(nx.grid_2d_graph(*shape, periodic=wrap))
+    return shape
 
 
-def _hypercube(peers: int) -> nx.Graph:
+def _mesh(peers: int, *, name: str, wrap: bool) -> nx.Graph:
+    return _numbered(nx.grid_2d_graph(*mesh_sides(name, peers), periodic=wrap))
+
+
+def hypercube_dimension(peers: int) -> int:
+    """Return log2 of the number of peers.
+
+    Raises:
+        TopologyError: it is no whole number.
+    """
     dimension = peers.bit_length() - 1
     if peers != 2**dimension:
         raise TopologyError(
             f"a hypercube needs a power of two peers, which {peers} is not; "
             f"{2**dimension} and {2 ** (dimension + 1)} would do"
         )
-    return _numbered(nx.hypercube_graph(dimension))
+    return dimension
+
+
+def _hypercube(peers: int) -> nx.Graph:
+    return _numbered(nx.hypercube_graph(hypercube_dimension(peers)))
 
 
 def _numbered(graph: nx.Graph) -> nx.Graph:

@@ -1,0 +1,75 @@
+"""Prediction and measurement side by side, for every way of spreading entries.
+
+A row is a plain dictionary, the same for tables, JSON and CSV:
+
+    gossip                 flood, tree or antientropy
+    what                   an attribute of `Bytes`
+    predicted, measured    None where it is not predicted
+    error                  (predicted - measured) / measured
+    model                  `exact`: the two have to be equal; `times`: they follow from the times at
+                           which entries come, and differ where two events fall on one instant;
+                           `rough`: control is only greetings, digests and farewells
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import topology
+from peer.config import Experiment
+from peer.dissemination import MODES
+from sim.volume.measured import measure
+from sim.volume.prediction import Bytes, predict, without_model
+
+_PAYLOAD: Final = ("payload_messages", "payload_bytes", "payload_framing_bytes")
+_CONTROL: Final = ("control_messages", "control_bytes", "control_framing_bytes", "wire_bytes")
+_TIMES: Final = ("seconds_to_last", "most_seconds_to_last", "ended_at")
+
+
+def compare(experiment: Experiment) -> Iterator[list[dict[str, Any]]]:
+    """Walk the rows of each mode; each is predicted and then run, which may take long.
+
+    Args:
+        experiment: the setting; its own mode is one of those compared.
+
+    Raises:
+        UserError, TopologyError: as the run itself would.
+    """
+    graph = without_model(experiment).graph
+    for mode in MODES:
+        wanted = replace(experiment, gossip=mode)
+        yield _rows(wanted, predict(wanted), measure(wanted), _loses_nothing(experiment, graph))
+
+
+def _loses_nothing(experiment: Experiment, graph: topology.Topology) -> bool:
+    faults = experiment.loss or experiment.duplication or experiment.reordering
+    return not (faults or experiment.scenario or isinstance(graph, topology.Varying))
+
+
+def _rows(
+    experiment: Experiment, predicted: Bytes, measured: Bytes, lossless: bool
+) -> list[dict[str, Any]]:
+    # Messages of anti-entropy carry several entries, and how many is a matter of timing.
+    payload = "exact" if lossless and experiment.gossip != "antientropy" else "rough"
+    control = "times" if lossless and predicted.follows_times else "rough"
+    models = dict.fromkeys(_PAYLOAD, payload) | dict.fromkeys(_CONTROL, control)
+    models["handshake_bytes"] = "rough" if experiment.scenario else "exact"
+    if predicted.follows_times:
+        models |= dict.fromkeys(_TIMES, control)
+    rows = []
+    for what, model in models.items():
+        here, there = getattr(predicted, what), getattr(measured, what)
+        error = (here - there) / there if there else None
+        rows.append(
+            {
+                "gossip": experiment.gossip,
+                "what": what,
+                "predicted": here,
+                "measured": there,
+                "error": error,
+                "model": model,
+            }
+        )
+    return rows

@@ -1,0 +1,148 @@
+"""How long the frames are that carry a run's entries, from lengths alone.
+
+An entry is a msgpack array (`peer.entry`), and a pushed one travels alone in ENTRIES (`peer.wire`).
+Everything in it has a length of its own but its three numbers, which take 1, 2, 3 or 5 bytes as
+they grow past 127, 255 and 65,535. So one entry is made, and the others follow from their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peer import wire
+from peer.entry import (
+    CUT_BYTES,
+    SIGNATURE_BYTES,
+    Entry,
+    index_type,
+    make_ack,
+    make_end,
+    make_history,
+)
+from peer.folding import IDLE_ROUNDS
+from peer.protocol import Protocol
+from peer.zmtp import framing_bytes
+
+Numbers = NDArray[np.int64]
+
+_NUMBER_LIMITS: Final = np.array([2**7, 2**8, 2**16])
+_NUMBER_BYTES: Final = np.array([1, 2, 3, 5])
+_BINARY_LIMITS: Final = np.array([2**8, 2**16])
+_BINARY_HEADERS: Final = np.array([2, 3, 5])
+
+
+@dataclass(frozen=True)
+class Published:
+    """All entries of a sync run in which nobody fails, by round; every array has shape (M,).
+
+    Attributes:
+        origins: who publishes it.
+        rounds: the round in which that peer is then; the number of rounds for an END.
+        histories: whether it holds a round's scalar gradients; else it is an ACK or an END.
+        frame_bytes: length of the frame that carries it.
+    """
+
+    origins: Numbers
+    rounds: Numbers
+    histories: NDArray[np.bool_]
+    frame_bytes: Numbers
+
+    def framing_bytes(self, *, curve: bool) -> Numbers:
+        """Return what ZMTP adds to each frame, shape (M,)."""
+        lengths, where = np.unique(self.frame_bytes, return_inverse=True)
+        costs = [framing_bytes(int(length), curve=curve) for length in lengths]
+        return np.array(costs, dtype=np.int64)[where]
+
+
+def published(protocol: Protocol, rounds: int | None = None) -> Published:
+    """Return what a run publishes.
+
+    Histories of all active peers, an ACK of whoever has been idle for `IDLE_ROUNDS`, and an END of
+    everybody. A number of at most 64 in steps of powers of two is the scale of one-byte gradients;
+    one of -33 or less, which no gradient above 2**-24 has, takes a byte more than is counted here.
+
+    Args:
+        protocol: the agreement of the run.
+        rounds: only its first rounds, without ENDs; None: the whole run.
+    """
+    peers = len(protocol.roster.rows)
+    folds = protocol.folding and protocol.schedule == "sync" and protocol.sizes.base_fits
+    sequences = np.zeros(peers, dtype=np.int64)
+    last_word = np.full(peers, -1)
+    samples = _samples(protocol)
+    parts: list[tuple[Numbers, Numbers, Numbers, Numbers]] = []
+
+    def publish(origins: Numbers, round_: int, kind: int) -> None:
+        numbers, kinds = np.full(len(origins), round_), np.full(len(origins), kind)
+        lengths = _frame_lengths(samples[kind], origins, sequences[origins], numbers)
+        parts.append((origins, numbers, kinds, lengths))
+        sequences[origins] += 1
+        last_word[origins] = round_
+
+    for round_ in range(protocol.rounds if rounds is None else rounds):
+        active = np.array(protocol.roster.active(round_), dtype=np.int64)
+        if folds:
+            idle = np.array(protocol.roster.members(round_), dtype=np.int64)
+            idle = idle[round_ - last_word[idle] >= IDLE_ROUNDS]
+            publish(np.setdiff1d(idle, active), round_, _ACK)
+        publish(active, round_, _HISTORY)
+    if rounds is None:
+        evicted = list(protocol.roster.evicted)
+        publish(np.setdiff1d(np.arange(peers), evicted), protocol.rounds, _END)
+    columns = zip(*parts, strict=True)
+    origins, numbers, kinds, lengths = (np.concatenate(column) for column in columns)
+    return Published(origins, numbers, kinds == _HISTORY, lengths)
+
+
+def mean_history_bytes(protocol: Protocol) -> float:
+    """Return the mean length of the frames that carry a run's histories."""
+    entries = published(protocol, protocol.rounds)
+    return float(entries.frame_bytes[entries.histories].mean())
+
+
+_HISTORY, _ACK, _END = range(3)
+
+
+def _samples(protocol: Protocol) -> Sequence[Entry]:
+    """Return a history, an ACK and an END whose three numbers take a byte each."""
+    steps = protocol.local_steps
+    width = index_type(protocol.candidate_seeds).itemsize
+    sign = (lambda _: bytes(SIGNATURE_BYTES)) if protocol.public_keys else None
+    history = make_history(
+        0,
+        0,
+        0,
+        weight=1.0,
+        cut=bytes(CUT_BYTES),
+        scale=0,
+        gradients=bytes(steps * protocol.gradient_bytes),
+        indices=bytes(steps * width) if protocol.weighted_draws else None,
+        sign=sign,
+    )
+    return history, make_ack(0, 0, 0, bytes(CUT_BYTES), sign), make_end(0, 0, 0, sign)
+
+
+def _frame_lengths(sample: Entry, *numbers: Numbers) -> Numbers:
+    """Return the lengths of frames like that of a sample, but with other numbers."""
+    content = np.full(len(numbers[0]), len(sample.content))
+    for number in numbers:
+        content += _number_bytes(number) - 1
+    around = len(wire.encode_entry(sample)) - len(sample.content)
+    around -= int(_binary_header(np.array([len(sample.content)]))[0])
+    lengths: Numbers = around + _binary_header(content) + content
+    return lengths
+
+
+def _number_bytes(number: Numbers) -> Numbers:
+    bytes_: Numbers = _NUMBER_BYTES[np.searchsorted(_NUMBER_LIMITS, number, side="right")]
+    return bytes_
+
+
+def _binary_header(length: Numbers) -> Numbers:
+    bytes_: Numbers = _BINARY_HEADERS[np.searchsorted(_BINARY_LIMITS, length, side="right")]
+    return bytes_

@@ -1,0 +1,52 @@
+"""The bytes of a run, counted: the real protocol and its bytes, with made-up scalar gradients."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from peer import wire
+from peer.config import Experiment
+from peer.events import Event
+from peer.traffic import LinkCount
+from peer.zmtp import framing_bytes
+from sim.bench.worlds import world_of
+from sim.spread_watch import SpreadWatch
+from sim.volume.prediction import Bytes, without_model
+
+
+def measure(experiment: Experiment) -> Bytes:
+    """Run an experiment's protocol in the simulator and return what was sent.
+
+    Every frame is encoded, delivered or lost, and decoded; only local steps are made up.
+
+    Raises:
+        UserError, TopologyError: as the run itself would.
+    """
+    prepared = without_model(experiment)
+    curve = experiment.curve == "on"
+    watch, control = SpreadWatch(), LinkCount()
+
+    def observe(peer: int, event: Event) -> None:
+        watch.observe(peer, event, world.schedule.now)
+
+    def observe_frame(what: str, sender: int, receiver: int, frame: bytes) -> None:
+        del what, sender, receiver
+        if not wire.is_payload(frame):
+            control.framing_bytes += framing_bytes(len(frame), curve=curve)
+
+    world = world_of(prepared, observe=observe, observe_frame=observe_frame)
+    world.run()
+    total = world.traffic.total()
+    seconds = [watch.seconds(entry) for entry in watch.entries]
+    return Bytes(
+        total.payload_messages,
+        total.payload_bytes,
+        total.framing_bytes - control.framing_bytes,
+        total.control_messages,
+        total.control_bytes,
+        control.framing_bytes,
+        total.handshake_bytes,
+        seconds_to_last=fmean(seconds),
+        most_seconds_to_last=max(seconds),
+        ended_at=world.ended_at,
+    )

@@ -1,0 +1,169 @@
+"""The bytes of a run of our protocol, from formulas alone.
+
+Payload: flooding sends each entry over every link in both directions but for the one link of each
+peer that it has it from, so 2E - N + 1 times; a tree sends it to each peer but its origin, N - 1
+times. Control: greetings, digests and news (`sim.volume.timers`) at the times of a timeline
+(`sim.volume.timeline`). Handshakes: two connections a link. Payload is exact for every run on links
+that lose nothing, whatever their latencies; control is a model, whose error a measurement shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Final
+
+import topology
+from peer import wire
+from peer.config import Experiment
+from peer.link_latencies import link_latencies
+from peer.log import DIGEST_BYTES
+from peer.protocol import Protocol
+from peer.setup import Prepared, prepare
+from peer.traffic import LinkCount
+from peer.zmtp import framing_bytes, handshake_bytes
+from sim.speeds import slowness
+from sim.volume.costs import sends_of_an_update
+from sim.volume.frames import Published, published
+from sim.volume.timeline import timeline
+from sim.volume.timers import TimerModel
+
+MODELLED: Final = 2**23
+"""The most pairs of an entry and a peer whose times are followed: some 10 seconds of work."""
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """What a run sends, all peers together.
+
+    Attributes:
+        payload_messages: frames that carry entries.
+        payload_bytes: theirs.
+        payload_framing_bytes: what ZMTP adds to these frames.
+        control_messages: all other frames.
+        control_bytes: theirs.
+        control_framing_bytes: what ZMTP adds to these.
+        handshake_bytes: of all connections.
+        follows_times: whether control is counted or follows from when entries come; else it is that
+            of a run in which neighbours only greet, tell digests and say farewell.
+        seconds_to_last: from publishing an entry to its last peer, in virtual time, mean over all;
+            None: not known, as the two that follow.
+        most_seconds_to_last: the longest of them.
+        ended_at: when the last peer has left, in virtual seconds.
+    """
+
+    payload_messages: int
+    payload_bytes: int
+    payload_framing_bytes: int
+    control_messages: int
+    control_bytes: int
+    control_framing_bytes: int
+    handshake_bytes: int
+    follows_times: bool = True
+    seconds_to_last: float | None = None
+    most_seconds_to_last: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def wire_bytes(self) -> int:
+        """Everything."""
+        return (
+            self.payload_bytes
+            + self.payload_framing_bytes
+            + self.control_bytes
+            + self.control_framing_bytes
+            + self.handshake_bytes
+        )
+
+
+def without_model(experiment: Experiment) -> Prepared:
+    """Return what the run of an experiment is made of, but for model, data and folder.
+
+    Raises:
+        UserError, TopologyError: as the run itself would.
+    """
+    return prepare(replace(experiment, trainer="synthetic", out="", resume=False), "sim")
+
+
+def predict(experiment: Experiment) -> Bytes:
+    """Return what a simulated run of an experiment sends.
+
+    Anti-entropy puts several entries into a message: here each counts as if it came alone, which is
+    some bytes too much; its control is not modelled.
+
+    Raises:
+        UserError, TopologyError: as the run itself would.
+    """
+    prepared = without_model(experiment)
+    return predict_run(prepared.experiment, prepared.graph, prepared.protocol)
+
+
+def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Protocol) -> Bytes:
+    """Return what a run sends whose parts are made already; see `predict`."""
+    curve = experiment.curve == "on"
+    entries = published(protocol)
+    peers, links = len(graph.nodes), len(graph.edges)
+    sends = sends_of_an_update(protocol.gossip, peers, links)
+    shakes = sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
+    payload = (
+        len(entries.origins) * sends,
+        int(entries.frame_bytes.sum()) * sends,
+        int(entries.framing_bytes(curve=curve).sum()) * sends,
+    )
+    if not follows_times(experiment, graph, protocol, entries):
+        control = _quiet_control(experiment, graph, protocol)
+        numbers = (control.control_messages, control.control_bytes, control.framing_bytes)
+        return Bytes(*payload, *numbers, 2 * links * shakes, follows_times=False)
+    neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
+    latencies = link_latencies(experiment, graph)
+    train = experiment.step_seconds * experiment.local_steps
+    train_seconds = [train * factor for factor in slowness(experiment)]
+    times = timeline(protocol, entries, neighbours, latencies, train_seconds)
+    model = TimerModel(protocol, entries, times, neighbours, latencies, curve=curve)
+    last = times.seconds_to_last()
+    return Bytes(
+        *payload,
+        model.total.control_messages,
+        model.total.control_bytes,
+        model.total.framing_bytes,
+        2 * links * shakes,
+        seconds_to_last=float(last.mean()),
+        most_seconds_to_last=float(last.max()),
+        ended_at=model.ended_at,
+    )
+
+
+def follows_times(
+    experiment: Experiment, graph: topology.Topology, protocol: Protocol, entries: Published
+) -> bool:
+    """Tell whether times, and with them control, can be predicted."""
+    return (
+        protocol.gossip in ("flood", "tree")
+        and protocol.schedule == "sync"
+        and not isinstance(graph, topology.Varying)
+        and not experiment.scenario
+        and len(entries.origins) * len(graph.nodes) <= MODELLED
+    )
+
+
+def _quiet_control(
+    experiment: Experiment, graph: topology.Topology, protocol: Protocol
+) -> LinkCount:
+    """Return the control of a run in which each link's ends greet, tell digests and part.
+
+    A digest is told at a tick after something has come: at every tick while rounds are shorter than
+    that, else once a round; and once before the first entry.
+    """
+    train = protocol.local_steps * experiment.step_seconds
+    latency = fmean(link_latencies(experiment, graph).values())
+    told = 1 + protocol.rounds * min(1.0, (train + latency) / protocol.tick)
+    hello = wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), False)
+    digest = wire.Digest(bytes(DIGEST_BYTES), False)
+    count = LinkCount()
+    for message, times in ((hello, 2), (digest, round(told)), (wire.Bye(), 1)):
+        frame = wire.encode(message)
+        sends = 2 * len(graph.edges) * times
+        count.control_messages += sends
+        count.control_bytes += len(frame) * sends
+        count.framing_bytes += framing_bytes(len(frame), curve=experiment.curve == "on") * sends
+    return count

@@ -1,0 +1,145 @@
+"""The setting in which systems are compared: a few numbers, and nothing of a model but its size."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from peer.config import Experiment
+from sim.volume.sizes import ModelSize, model_size
+from topology import Topology
+from topology.arrays import Links, links_of
+from topology.counts import count_links
+
+WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+ENTRY_HEAD: Final = 32
+"""About how many bytes a frame with one history has beside its numbers: 28 to 45, as numbers of
+peers and rounds and lengths of fields go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the formulas of `sim.volume.systems` need. Everything is of one round unless said.
+
+    Attributes:
+        model: size of the model, d parameters.
+        peers: N.
+        active: m, how many of them train in a round.
+        rounds: R of the run.
+        local_steps: tau.
+        candidate_seeds: K.
+        edges: E, links of the graph for gossip.
+        gossip: how entries spread: flood, tree or antientropy.
+        weight_bytes: of a weight, as it lies in memory and as it is sent.
+        gradient_bytes: of a scalar gradient in our entries.
+        entry_bytes: of a frame with one history of FedKSeed, the mean, where it is known exactly.
+        pro_entry_bytes: the same for FedKSeed-Pro.
+        subtrees: of a spanning tree of the graph, for each peer but the root how many peers hang on
+            its link to its parent, itself included; empty: not known.
+        coordinates: sum of Ferret's K_l. Its paper does not say it; 3,900 is what gives the 7.8e3
+            and 9.4e4 of its Table 3.
+        blocks: Ferret's L (Figure 6: 194 in its Table 2).
+    """
+
+    model: ModelSize
+    peers: int
+    active: int
+    rounds: int
+    local_steps: int
+    candidate_seeds: int
+    edges: int
+    gossip: str = "tree"
+    weight_bytes: int = 4
+    gradient_bytes: int = 4
+    entry_bytes: float | None = None
+    pro_entry_bytes: float | None = None
+    subtrees: tuple[int, ...] = ()
+    coordinates: int = 3_900
+    blocks: int = 194
+
+    @property
+    def gap(self) -> float:
+        """Rounds from one participation of a peer to its next, on average: N / m."""
+        return self.peers / self.active
+
+    @property
+    def history_bytes(self) -> float:
+        """Of a frame with one history of ours, whose seeds follow from origin and round."""
+        if self.entry_bytes is not None:
+            return self.entry_bytes
+        return ENTRY_HEAD + self.gradient_bytes * self.local_steps
+
+    @property
+    def pro_history_bytes(self) -> float:
+        """Of a frame with one history of ours whose seed indices travel, 2 bytes each or 4."""
+        if self.pro_entry_bytes is not None:
+            return self.pro_entry_bytes
+        index = 2 if self.candidate_seeds <= 2**16 else 4
+        return ENTRY_HEAD + (self.gradient_bytes + index) * self.local_steps
+
+
+def setting_of(
+    experiment: Experiment,
+    graph: Topology | Links | None,
+    *,
+    entry_bytes: float | None = None,
+    pro_entry_bytes: float | None = None,
+) -> Setting:
+    """Return the setting that an experiment is.
+
+    Args:
+        experiment: whose `model` may also be a name or a count that `model_size` takes.
+        graph: its topology, which says how many peers there are; None: too large to be made.
+        entry_bytes: see `Setting`.
+        pro_entry_bytes: see `Setting`.
+
+    Raises:
+        UserError: the model's size is not known.
+        TopologyError: the graph varies over time.
+    """
+    links = links_of(graph) if isinstance(graph, Topology) else graph
+    subtrees: tuple[int, ...] = ()
+    if links is None:
+        peers = experiment.peers
+        edges = count_links(experiment.topology, peers, degree=experiment.degree)
+    else:
+        peers, edges, subtrees = links.peers, links.count, subtree_sizes(links)
+    return Setting(
+        model=model_size(experiment.model),
+        peers=peers,
+        active=max(1, round(experiment.participation * peers)),
+        rounds=experiment.rounds,
+        local_steps=experiment.local_steps,
+        candidate_seeds=experiment.candidate_seeds,
+        edges=edges,
+        gossip=experiment.gossip,
+        weight_bytes=WEIGHT_BYTES[experiment.dtype],
+        gradient_bytes=experiment.gradient_bytes,
+        entry_bytes=entry_bytes,
+        pro_entry_bytes=pro_entry_bytes,
+        subtrees=subtrees,
+    )
+
+
+def subtree_sizes(links: Links, root: int = 0) -> tuple[int, ...]:
+    """Return the sizes of the subtrees of a tree of shortest paths, shape (N - 1,).
+
+    Args:
+        links: a graph.
+        root: the peer at which sums end, and from which they are handed down.
+    """
+    parents = {root: root}
+    waiting = deque([root])
+    while waiting:
+        peer = waiting.popleft()
+        for other in links.neighbours(peer).tolist():
+            if other not in parents:
+                parents[other] = peer
+                waiting.append(other)
+    sizes = dict.fromkeys(parents, 1)
+    # Who was found last has nobody below that was found later.
+    for peer in reversed(parents):
+        if peer != root:
+            sizes[parents[peer]] += sizes[peer]
+    return tuple(size for peer, size in sizes.items() if peer != root)

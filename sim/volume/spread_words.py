@@ -1,0 +1,49 @@
+"""What `sim.volume.spread` tells, for people to read."""
+
+from __future__ import annotations
+
+from sim.closing import bytes_in_words
+from sim.volume.loads import Loads
+from sim.volume.spread import SpreadVolume
+
+
+def in_words(volume: SpreadVolume) -> str:
+    """Return lines that say all of it, and which of it is exact."""
+    how = "flooded" if volume.gossip == "flood" else "pushed along trees"
+    lines = [
+        f"{volume.entries:,} entries {how} over {volume.topology}, {volume.peers:,} peers, "
+        f"{volume.links:,} links",
+        f"  sends      {volume.sends_per_entry:,} an entry, {volume.sends:,} in all, "
+        f"{volume.redundancy:.2f} times the fewest possible",
+        f"  payload    {bytes_in_words(volume.payload_bytes)} in all "
+        f"({volume.payload_bytes:,} bytes)",
+        f"  a peer     {bytes_in_words(volume.peer_bytes_mean)} sent and received, on average",
+        f"  a link     {bytes_in_words(volume.link_bytes_mean)} each way, on average",
+    ]
+    if volume.extrapolated:
+        note = "An extrapolation: no graph of this size was made. Sends follow from the number of "
+        return "\n".join([*lines, f"{note}links; hops, and how loads differ, are left out."])
+    assert volume.peer_bytes is not None
+    assert volume.link_bytes is not None
+    lines += [
+        f"  last peer  after {_with_error(volume.last_hops_mean, volume.last_hops_error)} hops, "
+        f"at most {volume.last_hops_max}{'' if volume.exact else ' of those walked'}; "
+        f"any peer after {_with_error(volume.hops_mean, volume.hops_error)}",
+        f"  peers      {_in_words(volume.peer_bytes)}",
+        f"  links      {_in_words(volume.link_bytes)}",
+    ]
+    if volume.exact:
+        return "\n".join([*lines, "All of this is exact."])
+    note = f"Sends, payload and averages of loads are exact; the rest is from {volume.walked:,} of "
+    note += f"{volume.origins:,} origins, with its standard error."
+    return "\n".join([*lines, note])
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return f"{value:.2f} ± {error:.2f}" if error else f"{value:.2f}"
+
+
+def _in_words(loads: Loads) -> str:
+    text = f"5% below {bytes_in_words(loads.low)}, half below {bytes_in_words(loads.median)}, "
+    text += f"5% above {bytes_in_words(loads.high)}, the most {bytes_in_words(loads.most)}"
+    return f"{text}, ± {bytes_in_words(loads.error)}" if loads.error else text
