@@ -32,15 +32,15 @@ class SpreadWatch:
         # By origin and sequence number: contents would have to be hashed and compared every time.
         self._ways: dict[tuple[int, int], _Way] = {}
 
-    def observe(self, event: Event, now: float) -> None:
-        """Take note of an event at a time in virtual seconds."""
+    def observe(self, peer: int, event: Event, now: float) -> None:
+        """Take note of an event of a peer's at a time in virtual seconds."""
         if type(event) is EntryAdded:
             entry = event.entry
             way = self._ways.get((entry.origin, entry.sequence))
             # Nobody can have it before its origin.
             if way is None:
                 self._ways[entry.origin, entry.sequence] = _Way(entry, now, now, 1)
-            else:
+            elif entry.origin != peer:
                 way.last = now
                 way.holders += 1
 

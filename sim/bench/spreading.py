@@ -60,8 +60,8 @@ class _Watch:
             latencies_known=latencies_known,
         )
 
-    def _observe(self, _peer: int, event: Event) -> None:
-        self._watch.observe(event, self.world.schedule.now)
+    def _observe(self, peer: int, event: Event) -> None:
+        self._watch.observe(peer, event, self.world.schedule.now)
 
     def _observe_frame(self, what: str, sender: int, receiver: int, frame: bytes) -> None:
         del what, sender, receiver

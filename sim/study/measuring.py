@@ -88,8 +88,8 @@ def _protocol(setting: Setting, folder: Path) -> Row:
     prepared = prepare(setting.experiment(), "sim")
     watch = SpreadWatch()
 
-    def observe(_peer: int, event: Event) -> None:
-        watch.observe(event, world.schedule.now)
+    def observe(peer: int, event: Event) -> None:
+        watch.observe(peer, event, world.schedule.now)
 
     world = world_of(prepared, observe=observe)
     world.run()
