@@ -61,9 +61,9 @@ def draw_run(folder: Path) -> list[Path]:
     if len(name) > _NAME_LENGTH:
         name = name[: _NAME_LENGTH - 1] + "…"
     caption = f"{experiment.method} on {name}, {len(graph.nodes):,} peers"
-    with _settings():
+    with figure_settings():
         figures = {
-            "links": _links_figure(graph, link_bytes(graph, run.read_links()), caption),
+            "links": links_figure(graph, link_bytes(graph, run.read_links()), caption),
             "bytes": _bytes_figure(rounds, caption),
         }
         if any(record["eval_loss"] is not None for record in rounds):
@@ -90,7 +90,7 @@ def link_bytes(graph: topology.Topology, traffic: Traffic) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
+def figure_settings() -> Iterator[None]:
     """Keep the user's settings and chance out of the files."""
     settings: dict[str, Any] = {
         "svg.hashsalt": "kseed",
@@ -174,7 +174,14 @@ def _bytes_figure(rounds: Rounds, caption: str) -> Figure:
     return figure
 
 
-def _links_figure(graph: topology.Topology, sent: NDArray[np.int64], caption: str) -> Figure:
+def links_figure(graph: topology.Topology, sent: NDArray[np.int64], caption: str) -> Figure:
+    """Draw a graph, each link the darker and thicker the more went over it.
+
+    Args:
+        graph: whose links to draw.
+        sent: as `link_bytes` returns it.
+        caption: what was run, for the title.
+    """
     points = positions(graph)
     lines = paths(graph, points)
     # Links may bow out beyond the peers, so the frame is drawn around both.
