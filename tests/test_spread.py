@@ -310,13 +310,11 @@ def test_one_seed_gives_one_sample() -> None:
 
 def test_progress_is_told_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     links = build_links("ring", 8)
-    counts = []
     with WalkProgress("walking over ring") as progress:
+        assert not capsys.readouterr().err, "a mistake may still be told in place of all this"
         spread_volume(
             links, "flood", np.arange(8), np.ones(8, dtype=np.int64), walked=progress.walked
         )
-        counts.append(progress.done)
-    assert counts == [8]
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "walking over ring\n"
@@ -412,6 +410,6 @@ def test_a_million_peers(gossip: str) -> None:
     )
     sends = 3 * peers + 1 if gossip == "flood" else peers - 1
     assert volume.payload_bytes == 50_000 * 834 * sends
-    assert sorted(done)[-1] == (8, 8)
+    assert done == [(count, 8) for count in range(1, 9)]
     assert 14 <= volume.last_hops_max <= 16
     assert 0 < volume.link_bytes.error < 0.5 * 50_000 * 834

@@ -65,13 +65,13 @@ def _paper(parsed: argparse.Namespace) -> int:
 
 def _measure(parsed: argparse.Namespace) -> int:
     from peer.dissemination import MODES
-    from sim.bench.progress import BenchProgress
+    from peer.live_line import LiveLine
     from sim.volume.comparison import compare
     from sim.volume.table import comparison_in_words, rows_csv
 
     wanted = experiment(parsed)
-    rows = []
-    with BenchProgress("what each mode of gossip sends", len(MODES)) as progress:
+    rows, title = [], "measuring what each mode of gossip sends"
+    with LiveLine(title, "modes", len(MODES), plainly=title) as progress:
         for some in compare(wanted):
             rows += some
             progress.advance()

@@ -123,7 +123,7 @@ def spread_volume(
         lengths: shape (M,), bytes of each entry's frame, positive.
         sample: how many origins to walk at most, at least 2; None: as many as `WORK` allows.
         seed: of the sample.
-        walked: called with (origins walked, origins to walk), from two threads.
+        walked: called with (origins walked, origins to walk), by one thread at a time.
 
     Raises:
         UserError: another mode, no entries, or a sample of less than two.

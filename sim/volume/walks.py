@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -56,18 +57,21 @@ def walk(
         gossip: flood or tree.
         origins: shape (n,); the halves are those at even and at odd places.
         weights: shape (n, W), what to count for each.
-        walked: called after each origin, from either of two threads.
+        walked: called after each origin, by one thread at a time.
     """
     kernel = MODES[gossip]
     firsts = np.zeros((HALVES, len(links.ends), weights.shape[1]), dtype=np.int64)
     hops = np.zeros((len(origins), 2), dtype=np.int64)
+
+    telling = Lock()
 
     def walk_half(half: int) -> None:
         for place in range(half, len(origins), HALVES):
             hops[place] = kernel(
                 links.starts, links.ends, origins[place], weights[place], firsts[half]
             )
-            walked()
+            with telling:
+                walked()
 
     with ThreadPoolExecutor(HALVES) as pool:
         for done in [pool.submit(walk_half, half) for half in range(HALVES)]:
