@@ -116,7 +116,7 @@ class Trees:
         children = self._ends[firsts + np.arange(len(firsts))].astype(np.intp)
         offers = np.repeat(level, counts)
         offers, children = offers[waiting[children]], children[waiting[children]]
-        choice = np.lexsort((offers, _mix(origin, offers, children)))
+        choice = np.lexsort((offers, preference(origin, offers, children)))
         _, first = np.unique(children[choice], return_index=True)
         chosen = choice[np.sort(first)]
         offers, children = offers[chosen], children[chosen]
@@ -143,7 +143,7 @@ class Trees:
             for child in self._neighbours[parent]:
                 if present[child] and child not in reached:
                     length = reached[parent] + self._latency(parent, child)
-                    heapq.heappush(heap, (length, _mix(origin, parent, child), parent, child))
+                    heapq.heappush(heap, (length, preference(origin, parent, child), parent, child))
 
         def grow(cap: int) -> None:
             while heap:
@@ -163,6 +163,6 @@ class Trees:
         return parents
 
 
-def _mix(origin: int, parent: _T, child: _T) -> _T:
+def preference(origin: int, parent: _T, child: _T) -> _T:
     """Return a number that decides between equal paths, so that not all trees prefer one peer."""
     return (origin * 0x9E37 + parent * 0x85EB + child * 0xC2B3) % 0xFFFB

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from peer.errors import UserError
+from sim.volume.sends import sends_per_entry
 from sim.volume.setting import Setting
 
 Number = int | float
@@ -15,6 +15,11 @@ SCALAR: Final = 4
 
 PAIR: Final = 2 * SCALAR
 """Bytes of a seed and its scalar gradient (FedKSeed, Table 3 with section 5.3)."""
+
+DOWNLOAD: Final = 0
+"""Multiply-adds for a model that comes ready."""
+
+NO_SHAPE: Final = "the size of the adapter is not known without the model's shape"
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,6 @@ def entries(
 ) -> Gossip:
     """Return the cost of spreading each active peer's update to everybody.
 
-    Flooding sends an update twice over every link but the N - 1 by which it came first:
-    2 E - N + 1 sends. Along a tree, and at best on request, every other peer gets it once: N - 1.
-
     Args:
         setting: whose active peers publish.
         message_bytes: of a message.
@@ -98,27 +100,13 @@ def entries(
         mode: flood, tree or antientropy; empty: the setting's.
     """
     mode = mode or setting.gossip
-    copies = sends_of_an_update(mode, setting.peers, setting.edges)
-    sends = setting.active * each * copies
+    sends = setting.active * each * sends_per_entry(mode, setting.peers, setting.edges)
     how = {
         "flood": "entries flooded",
         "tree": "entries along trees",
         "antientropy": "entries on request, least",
     }[mode]
     return Gossip(how, sends * message_bytes, sends, latest)
-
-
-def sends_of_an_update(mode: str, peers: int, edges: int) -> int:
-    """Return how often an update is sent until all peers have it (design, section 5).
-
-    Raises:
-        UserError: there is no such mode.
-    """
-    if mode == "flood":
-        return 2 * edges - peers + 1
-    if mode in ("tree", "antientropy"):
-        return peers - 1
-    raise UserError(f"gossip = {mode!r} is not allowed: must be flood, tree or antientropy")
 
 
 def averaging(setting: Setting, numbers: int | None) -> Gossip:

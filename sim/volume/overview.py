@@ -8,9 +8,9 @@ from typing import Any
 
 from peer.config import Experiment
 from sim.closing import bytes_in_words
-from sim.volume.costs import sends_of_an_update
 from sim.volume.frames import mean_history_bytes
 from sim.volume.scale import agreement, entries_of, graph_of, histories_spread
+from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.setting import Setting, setting_of
 from sim.volume.spread import SpreadVolume
 from sim.volume.spread_words import in_words
@@ -63,9 +63,9 @@ def overview(
     )
     rows = systems_rows(setting, systems)
     entries = entries_of(experiment)
-    copies = sends_of_an_update(experiment.gossip, setting.peers, setting.edges)
+    copies = sends_per_entry(experiment.gossip, setting.peers, setting.edges)
     spread = None
-    if experiment.gossip in ("flood", "tree"):
+    if experiment.gossip in BY_THE_GRAPH:
         spread = histories_spread(experiment, links, entries, sample=sample, walked=walked)
     return Overview(setting, rows, spread, int(entries.frame_bytes.sum()) * copies)
 

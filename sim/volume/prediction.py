@@ -1,10 +1,9 @@
 """The bytes of a run of our protocol, from formulas alone.
 
-Payload: flooding sends each entry over every link in both directions but for the one link of each
-peer that it has it from, so 2E - N + 1 times; a tree sends it to each peer but its origin, N - 1
-times. Control: greetings, digests and news (`sim.volume.timers`) at the times of a timeline
-(`sim.volume.timeline`). Handshakes: two connections a link. Payload is exact for every run on links
-that lose nothing, whatever their latencies; control is a model, whose error a measurement shows.
+Payload: each entry is sent as often as `sim.volume.sends` says. Control: greetings, digests and
+news (`sim.volume.timers`) at the times of a timeline (`sim.volume.timeline`). Handshakes: two
+connections a link. Payload is exact for every run on links that lose nothing, whatever their
+latencies; control is a model, whose error a measurement shows.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from peer.setup import Prepared, prepare
 from peer.traffic import LinkCount
 from peer.zmtp import framing_bytes, handshake_bytes
 from sim.speeds import slowness
-from sim.volume.costs import sends_of_an_update
 from sim.volume.frames import Published, published
+from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.timeline import timeline
 from sim.volume.timers import TimerModel
 
@@ -103,7 +102,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
     curve = experiment.curve == "on"
     entries = published(protocol)
     peers, links = len(graph.nodes), len(graph.edges)
-    sends = sends_of_an_update(protocol.gossip, peers, links)
+    sends = sends_per_entry(protocol.gossip, peers, links)
     shakes = sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
     payload = (
         len(entries.origins) * sends,
@@ -138,7 +137,7 @@ def follows_times(
 ) -> bool:
     """Tell whether times, and with them control, can be predicted."""
     return (
-        protocol.gossip in ("flood", "tree")
+        protocol.gossip in BY_THE_GRAPH
         and protocol.schedule == "sync"
         and not isinstance(graph, topology.Varying)
         and not experiment.scenario

@@ -9,6 +9,8 @@ import numpy as np
 
 from sim.volume.adapters import lora
 from sim.volume.costs import (
+    DOWNLOAD,
+    NO_SHAPE,
     PAIR,
     SCALAR,
     Costs,
@@ -22,7 +24,6 @@ from sim.volume.costs import (
 )
 from sim.volume.setting import ENTRY_HEAD, Setting
 from sim.volume.tree_sum import sums_bytes_of_draws
-from sim.volume.weights import DOWNLOAD, NO_SHAPE
 
 _HALF: Final = 2
 """Bytes of a coordinate of Ferret's: "16-bit floating point numbers" (C.2)."""

@@ -9,7 +9,7 @@
     print(in_words(volume))
 
 For graphs that stay as they are, links that are all alike and lose nothing, and peers that are all
-there. Flooding then sends each entry 2E - N + 1 times, a tree N - 1 times, so the volume is exact
+there. How often an entry is sent is then a closed form (`sim.volume.sends`), so the volume is exact
 whatever the size. Hops, and what each link carries, are exact where every origin is walked
 (`sim.volume.walks`), and equal what the simulator counts. In larger graphs a sample of the origins
 is walked, and the error is stated (`sim.volume.loads`).
@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.errors import UserError
-from sim.volume.costs import sends_of_an_update
 from sim.volume.loads import Loads, loads_of
-from sim.volume.walks import MODES, Walks, walk
+from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
+from sim.volume.walks import Walks, walk
 from topology.arrays import Links
 from topology.counts import count_links
 
@@ -192,10 +192,10 @@ def extrapolate(
 
 
 def _check(gossip: str, entries: int) -> None:
-    if gossip not in MODES:
+    if gossip not in BY_THE_GRAPH:
         raise UserError(
-            f"gossip = {gossip!r} is not allowed here: {' and '.join(MODES)} are, whose volume "
-            "follows from the graph"
+            f"gossip = {gossip!r} is not allowed here: {' and '.join(BY_THE_GRAPH)} are, "
+            "whose volume follows from the graph"
         )
     if entries == 0:
         raise UserError("no peer publishes anything: there is nothing to spread")
@@ -204,7 +204,7 @@ def _check(gossip: str, entries: int) -> None:
 def _closed_form(
     name: str, peers: int, links: int, gossip: str, entries: int, entry_bytes: int
 ) -> SpreadVolume:
-    sends = sends_of_an_update(gossip, peers, links)
+    sends = sends_per_entry(gossip, peers, links)
     return SpreadVolume(
         topology=name,
         gossip=gossip,

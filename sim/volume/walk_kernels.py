@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.trees import EAGER_CAP
+from peer.trees import EAGER_CAP, preference
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -21,7 +21,6 @@ Starts = NDArray[np.int64]
 Ends = NDArray[np.int32]
 Counts = NDArray[np.int64]
 
-_CAP: Final = EAGER_CAP
 _NONE: Final = -1
 
 
@@ -76,16 +75,13 @@ def flood(
     return depth, total
 
 
-@_kernel
-def _mix(origin: int, parent: int, child: int) -> int:
-    """Return the number that decides between equal paths, as `peer.trees` does."""
-    return (origin * 0x9E37 + parent * 0x85EB + child * 0xC2B3) % 0xFFFB
+_preference = _kernel(preference)
 
 
 @_kernel
 def _precedes(origin: int, child: int, parent: int, other: int) -> bool:
     """Tell whether a peer prefers one parent to another, both at the same depth."""
-    mixed, than = _mix(origin, parent, child), _mix(origin, other, child)
+    mixed, than = _preference(origin, parent, child), _preference(origin, other, child)
     return mixed < than or (mixed == than and parent < other)
 
 
@@ -95,7 +91,7 @@ def _sort(origin: int, children: Ends, parent: Ends) -> None:
     keys = np.empty(len(children), dtype=np.int64)
     for place in range(len(children)):
         child = children[place]
-        keys[place] = (_mix(origin, parent[child], child) << 32) | child
+        keys[place] = (_preference(origin, parent[child], child) << 32) | child
     keys.sort()
     for place in range(len(children)):
         children[place] = keys[place] & 0xFFFFFFFF
@@ -109,8 +105,8 @@ def push(
 
     The tree is that of `peer.trees.Trees` without latencies, which is written to be read; this
     finds the same one 30 times as fast. Level by level, each peer that waits takes the neighbour
-    which comes first in the order of the mixed number, and a peer that is asked by more than it has
-    room for takes the first of them in that order.
+    which comes first in the order of `peer.trees.preference`, and a peer that is asked by more than
+    it has room for takes the first of them in that order.
 
     Args:
         starts: of the graph.
@@ -124,7 +120,7 @@ def push(
     """
     peers = len(starts) - 1
     hops = np.full(peers, _NONE, dtype=np.int32)
-    room = np.full(peers, _CAP, dtype=np.int32)
+    room = np.full(peers, EAGER_CAP, dtype=np.int32)
     asked = np.zeros(peers, dtype=np.int32)
     choice = np.full(peers, _NONE, dtype=np.int32)
     parent = np.empty(peers, dtype=np.int32)

@@ -21,8 +21,7 @@ from topology.arrays import Links
 HALVES: Final = 2
 """The origins are walked in two parts, side by side; what the parts differ by tells the error."""
 
-MODES: Final = {"flood": flood, "tree": push}
-"""The kernel of each mode whose volume follows from the graph."""
+_KERNELS: Final = {"flood": flood, "tree": push}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +58,7 @@ def walk(
         weights: shape (n, W), what to count for each.
         walked: called after each origin, by one thread at a time.
     """
-    kernel = MODES[gossip]
+    kernel = _KERNELS[gossip]
     firsts = np.zeros((HALVES, len(links.ends), weights.shape[1]), dtype=np.int64)
     hops = np.zeros((len(origins), 2), dtype=np.int64)
 

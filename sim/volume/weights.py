@@ -8,6 +8,8 @@ from typing import Final
 
 from sim.volume.adapters import lora, prompt_encoder, soft_prompt
 from sim.volume.costs import (
+    DOWNLOAD,
+    NO_SHAPE,
     Costs,
     Server,
     System,
@@ -19,10 +21,6 @@ from sim.volume.costs import (
 )
 from sim.volume.setting import Setting
 from sim.volume.sizes import Shape
-
-NO_SHAPE: Final = "the size of the adapter is not known without the model's shape"
-DOWNLOAD: Final = 0
-"""Multiply-adds for a model that comes ready."""
 
 
 def fedavg(setting: Setting) -> Costs:
