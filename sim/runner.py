@@ -11,8 +11,7 @@ from typing import Any
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
-from peer.entry import Kind, Sign
-from peer.errors import RunFailed
+from peer.entry import Kind
 from peer.event_log import log_event
 from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
 from peer.log import runs_of
@@ -20,17 +19,14 @@ from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
 from peer.scenario import Incident
-from peer.setup import Prepared, build_trainer, known_entries, prepare, simulated_secret
-from peer.signatures import signer
+from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome
 from peer.trainer import Announced
 from sim.link_model import LinkModel, link_model
-from sim.slots import Slots
-from sim.speeds import slowness
+from sim.prepared_world import world_of
+from sim.survivors import missing_peers, survivors
 from sim.trace import Trace
-from sim.world import World
-from topology import Varying
 
 ENGINE = "sim"
 LOG = logging.getLogger("kseed")
@@ -64,7 +60,7 @@ class _Run:
     def __init__(
         self, prepared: Prepared, store: EntryStore, links: LinkModel, trace: Trace | None
     ) -> None:
-        experiment, protocol, graph = prepared.experiment, prepared.protocol, prepared.graph
+        experiment, protocol = prepared.experiment, prepared.protocol
         self._prepared = prepared
         self._store = store
         known = known_entries(store, protocol)
@@ -79,22 +75,15 @@ class _Run:
         self._progress = RunProgress(histories - done, protocol.rounds)
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
-        self._world = World(
-            {peer: graph.neighbours(peer) for peer in graph.nodes},
-            protocol,
-            ReportingTrainer(self._trainer, self._report),
-            step_seconds=experiment.step_seconds,
+        self._world = world_of(
+            prepared,
+            trainer=ReportingTrainer(self._trainer, self._report),
+            links=links,
+            traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
             known=known,
             observe=self._observe,
-            traffic=prepared.folder.read_links(curve=experiment.curve == "on"),
-            slowness=slowness(experiment),
-            scenario=experiment.scenario,
-            begun=max((e.round for e in known if e.kind is Kind.HISTORY), default=-1),
             observe_incident=self._observe_incident,
             observe_frame=None if trace is None else self._observe_frame,
-            signer=self._signer if experiment.sign else None,
-            links=links,
-            slots=Slots(graph, experiment.slot_seconds) if isinstance(graph, Varying) else None,
         )
 
     def run(self) -> dict[str, Any]:
@@ -103,19 +92,16 @@ class _Run:
         with self._progress:
             self._catch_up()
             world.run()
-            there = [gossip for gossip in world.peers if gossip.me not in world.absent]
-            if not there:
-                raise RunFailed("the scenario has left no peer that could end the run")
+            there = survivors(world)
             accumulators = [gossip.rounds.accumulator for gossip in there]
             self._close(self._prepared.protocol.rounds, accumulators[0])
-        missing = {peer for g in there if g.finished for peer in g.finished.missing}
         outcome = Outcome(
             accumulator_digests=[accumulator.digest() for accumulator in accumulators],
             model_digests=chronicle.model_digests(accumulators),
             entries=self._store.load(),
             received=[len(gossip.log) - gossip.log.length(gossip.me) for gossip in there],
             timeouts=sum(seat.timeouts for seat in world.seats),
-            missing=tuple(sorted(missing)),
+            missing=missing_peers(there),
             traffic=world.traffic,
             seconds={"virtual": world.ended_at},
             network=asdict(world.network.counts()),
@@ -152,9 +138,6 @@ class _Run:
             case _:
                 self._rejected += isinstance(event, Rejected)
                 log_event(peer, event)
-
-    def _signer(self, peer: int) -> Sign:
-        return signer(simulated_secret(self._prepared.experiment, peer))
 
     def _observe_incident(self, incident: Incident, befallen: tuple[int, ...]) -> None:
         if self._trace is not None:

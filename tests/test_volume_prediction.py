@@ -16,7 +16,7 @@ from peer import wire
 from peer.config import GRADIENT_BYTES, Experiment
 from peer.entry import Kind, make_ack, make_end, make_history
 from peer.events import EntryAdded, Event
-from sim.bench.worlds import world_of
+from sim.prepared_world import world_of
 from sim.volume.frames import mean_history_bytes, published
 from sim.volume.measured import measure
 from sim.volume.prediction import predict, without_model

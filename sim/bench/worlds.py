@@ -6,17 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from peer.config import Experiment
-from peer.entry import Sign
 from peer.events import Event, RoundStarted
-from peer.setup import Prepared, build_trees, prepare, simulated_secret
-from peer.signatures import signer
-from peer.traffic import Traffic
-from peer.trainer import SyntheticTrainer
-from sim.link_model import link_model
-from sim.slots import Slots
-from sim.speeds import slowness
+from peer.setup import build_trees, prepare
+from sim.prepared_world import world_of
 from sim.world import FrameObserver, Observer, World
-from topology import Varying
 
 
 def experiment(**values: Any) -> Experiment:
@@ -45,34 +38,6 @@ def build_world(
         trees = build_trees(prepared.graph, prepared.protocol.roster, None)
         prepared = replace(prepared, protocol=replace(prepared.protocol, trees=trees))
     return world_of(prepared, observe=observe, observe_frame=observe_frame)
-
-
-def world_of(
-    prepared: Prepared,
-    *,
-    observe: Observer = lambda _peer, _event: None,
-    observe_frame: FrameObserver | None = None,
-) -> World:
-    """Return the world of what an experiment without a model is made of; see `build_world`."""
-    wanted, graph = prepared.experiment, prepared.graph
-
-    def sign_for(peer: int) -> Sign:
-        return signer(simulated_secret(wanted, peer))
-
-    return World(
-        {peer: graph.neighbours(peer) for peer in graph.nodes},
-        prepared.protocol,
-        SyntheticTrainer(wanted.seed),
-        step_seconds=wanted.step_seconds,
-        observe=observe,
-        traffic=Traffic(curve=wanted.curve == "on"),
-        links=link_model(wanted, graph),
-        slots=Slots(graph, wanted.slot_seconds) if isinstance(graph, Varying) else None,
-        slowness=slowness(wanted),
-        scenario=wanted.scenario,
-        signer=sign_for if wanted.sign else None,
-        observe_frame=observe_frame,
-    )
 
 
 class RoundReached(Exception):

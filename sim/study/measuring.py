@@ -16,15 +16,16 @@ from statistics import fmean
 from typing import Any, Final
 
 import topology
-from peer.errors import RunFailed, UserError
+from peer.errors import UserError
 from peer.events import Event
 from peer.records import CONFIG, TOPOLOGY, RunFolder
 from peer.setup import prepare
 from peer.summary import lower_bound_payload
 from peer.traffic import Traffic
-from sim.bench.worlds import world_of
+from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
 from sim.study.setting import PROTOCOL, Setting
+from sim.survivors import missing_peers, survivors
 
 COLUMNS: Final[dict[str, type]] = {
     "edges": int,
@@ -94,10 +95,7 @@ def _protocol(setting: Setting, folder: Path) -> Row:
     world = world_of(prepared, observe=observe)
     world.run()
     experiment, histories = prepared.experiment, watch.histories
-    there = [gossip for gossip in world.peers if gossip.me not in world.absent]
-    if not there:
-        raise RunFailed("the scenario has left no peer that could end the run")
-    missing = {peer for g in there if g.finished for peer in g.finished.missing}
+    there = survivors(world)
     seconds = [watch.seconds(entry) for entry in histories]
     last = max((watch.last(entry) for entry in histories), default=0.0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +109,7 @@ def _protocol(setting: Setting, folder: Path) -> Row:
         "round_seconds_mean": last / experiment.rounds,
         "virtual_seconds": world.ended_at,
         "timeouts": sum(seat.timeouts for seat in world.seats),
-        "missing_peers": len(missing),
+        "missing_peers": len(missing_peers(there)),
         "digests_equal": len({gossip.rounds.accumulator.digest() for gossip in there}) == 1,
     }
 

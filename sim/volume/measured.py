@@ -9,7 +9,7 @@ from peer.config import Experiment
 from peer.events import Event
 from peer.traffic import LinkCount
 from peer.zmtp import framing_bytes
-from sim.bench.worlds import world_of
+from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
 from sim.volume.prediction import Bytes, without_model
 

@@ -1,0 +1,28 @@
+"""Who is there at the end of a simulated run, and whose whole log these have not got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from peer.errors import RunFailed
+from peer.gossip import Gossip
+from sim.world import World
+
+
+def survivors(world: World) -> list[Gossip]:
+    """Return the peers that are there when a world has been run.
+
+    Raises:
+        RunFailed: the scenario has left none.
+    """
+    there = [gossip for gossip in world.peers if gossip.me not in world.absent]
+    if not there:
+        raise RunFailed("the scenario has left no peer that could end the run")
+    return there
+
+
+def missing_peers(there: Iterable[Gossip]) -> tuple[int, ...]:
+    """Return in order whose END somebody who is there has waited for in vain."""
+    return tuple(
+        sorted({peer for each in there if each.finished for peer in each.finished.missing})
+    )
