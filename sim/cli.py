@@ -9,11 +9,11 @@ from typing import Final
 
 import topology
 from peer.errors import RunFailed, UserError
-from sim.commands import benches, folders, graphs, init, peers, runs, volume
+from sim.commands import benches, folders, graphs, init, peers, report, runs, volume
 from sim.commands.parsing import Parser
 from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
 
-COMMANDS: Final = (runs, peers, volume, graphs, folders, benches, init)
+COMMANDS: Final = (runs, peers, report, volume, graphs, folders, benches, init)
 """In the order in which `--help` tells them."""
 
 
