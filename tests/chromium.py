@@ -12,10 +12,11 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ class Page:
         while "Page.loadEventFired" not in self._seen:
             self._receive()
 
+    def close(self) -> None:
+        """Ask the browser to end."""
+        self._session = None
+        self.call("Browser.close")
+
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression in JavaScript."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -88,9 +94,7 @@ class Page:
 
     def picture(self, *, whole: bool = False) -> bytes:
         """Return what is seen as PNG, or all of the page."""
-        answer = self.call(
-            "Page.captureScreenshot", format="png", captureBeyondViewport=whole
-        )
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(answer["data"])
 
     def pixels(self) -> NDArray[np.float64]:
@@ -142,13 +146,19 @@ def browser(program: str, folder: Path) -> Iterator[Page]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     os.close(commands[0])
     os.close(answers[1])
     try:
-        yield Page(commands[1], answers[0])
+        page = Page(commands[1], answers[0])
+        yield page
+        page.close()
+        process.wait(SECONDS)
     finally:
-        process.kill()
+        # It has processes of its own, which would go on writing into the folder.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(commands[1])
         os.close(answers[0])

@@ -53,7 +53,7 @@ def page(run: Run) -> str:
         subtitle=f"{run.name}: {_ENGINES[run.engine]}",
         name=run.name,
         verdict=_verdict(run),
-        sound=not any(trouble.grave for trouble in found),
+        equal=ended and not _differing(run),
         troubles=found,
         figures=_figures(run),
         words=_words(run),
@@ -65,7 +65,8 @@ def page(run: Run) -> str:
         options=tables.changed_options(run),
         config=run.config,
         what=[tables.scenario(run), *([tables.befallen(run)] if ended else [])],
-        traffic=[tables.traffic(run), tables.busiest_links(run)],
+        traffic=tables.traffic(run),
+        busiest=tables.busiest_links(run),
         rounds=tables.rounds(run),
         peers=tables.peers(run),
         digests=tables.digests(run) if ended else None,
@@ -81,9 +82,13 @@ def _title(run: Run) -> str:
 def _verdict(run: Run) -> str:
     if run.summary is None:
         return "not ended"
-    if len(camps(run, "accumulator")) > 1 or len(camps(run, "model")) > 1:
+    if _differing(run):
         return "peers differ"
     return f"all {len(run.there):,} peers equal"
+
+
+def _differing(run: Run) -> bool:
+    return any(len(camps(run, what)) > 1 for what in ("accumulator", "model"))
 
 
 def _figures(run: Run) -> list[Figure]:
@@ -132,7 +137,7 @@ def _against_weights(summary: Any) -> str:
         return "sent plus received"
     # As in FedAvg, where a client gets the weights and sends them back.
     times = 2 * width * model["parameters"] / mean
-    return f"sent plus received; weights up and down would be {times:,.0f} times as much"
+    return f"sent plus received; {times:,.0f} times less than the weights, up and down"
 
 
 def _words(run: Run) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Table:
 
     Attributes:
         caption: what it shows.
-        head: headings of the columns; those that begin with # are over numbers.
+        head: headings of the columns; # begins those over numbers, ~ those over sentences.
         rows: as many cells each as there are columns.
         note: what one should know of it; empty: nothing.
     """
@@ -37,9 +37,10 @@ class Table:
     note: str = ""
 
     @property
-    def columns(self) -> list[tuple[str, bool]]:
-        """The headings, and whether numbers are below them."""
-        return [(title.removeprefix("#"), title.startswith("#")) for title in self.head]
+    def columns(self) -> list[tuple[str, str]]:
+        """The headings, and what is below them: number, prose or nothing in particular."""
+        kinds = {"#": "number", "~": "prose"}
+        return [(title.lstrip("#~"), kinds.get(title[0], "")) for title in self.head]
 
 
 def changed_options(run: Run) -> Table:
@@ -51,7 +52,7 @@ def changed_options(run: Run) -> Table:
         if item.name not in NEVER_SAVED
         and (value := getattr(run.experiment, item.name)) != getattr(usual, item.name)
     ]
-    head = ("option", "here", "default", "what it is")
+    head = ("option", "here", "default", "~what it is")
     return Table("Options that differ from the defaults", head, rows)
 
 
@@ -142,26 +143,23 @@ def _shortened(rows: list[tuple[str, ...]], file: str) -> tuple[list[tuple[str, 
 
 
 def traffic(run: Run) -> Table:
-    """Return bytes and messages by what they were for."""
+    """Return bytes and messages by what they were for; no rows if nothing is known to be sent."""
     total = run.traffic.total()
-    whole = total.wire_bytes
+    frames = total.payload_messages + total.control_messages
     rows = [
-        (name, f"{number:,}", f"{100 * number / whole:.1f} %" if whole else "–", messages)
+        (name, f"{number:,}", f"{100 * number / total.wire_bytes:.1f} %", messages)
         for name, number, messages in (
-            ("payload: entries", total.payload_bytes, f"{total.payload_messages:,}"),
-            ("control: all other frames", total.control_bytes, f"{total.control_messages:,}"),
-            ("framing: what ZMTP adds to frames", total.framing_bytes, "–"),
-            ("handshakes of connections", total.handshake_bytes, "–"),
-            (
-                "all",
-                whole,
-                f"{total.payload_messages + total.control_messages:,}",
-            ),
+            ("entries (payload)", total.payload_bytes, f"{total.payload_messages:,}"),
+            ("control", total.control_bytes, f"{total.control_messages:,}"),
+            ("framing", total.framing_bytes, "–"),
+            ("handshakes", total.handshake_bytes, "–"),
+            ("all", total.wire_bytes, f"{frames:,}"),
         )
+        if total.wire_bytes
     ]
-    return Table(
-        "Bytes sent, all peers together", ("what for", "#bytes", "#share", "#messages"), rows
-    )
+    note = "Framing is what ZMTP adds to a frame, handshakes are what it takes to connect."
+    head = ("what for", "#bytes", "#share", "#messages")
+    return Table("Bytes by what they were for", head, rows, note)
 
 
 def busiest_links(run: Run) -> Table:
@@ -174,7 +172,7 @@ def busiest_links(run: Run) -> Table:
     whole = sum(both.values())
     rows = [
         (
-            f"{run.called(i)} – {run.called(j)}",
+            f"{run.called(i)}\u00a0– {run.called(j)}",
             f"{sent:,}",
             f"{directed.get((i, j), 0):,}",
             f"{directed.get((j, i), 0):,}",
@@ -210,7 +208,7 @@ def peers(run: Run) -> Table:
             columns.append(("#rows of data", lambda peer: f"{held[peer]:,}"))
         states = _states(run)
         if states:
-            columns.append(("remarks", lambda peer: ", ".join(states.get(peer, ()))))
+            columns.append(("~remarks", lambda peer: ", ".join(states.get(peer, ()))))
     rows = [tuple(text(peer) for _, text in columns) for peer in range(run.experiment.peers)]
     shown, note = _shortened(rows, "links.csv")
     return Table("Peer by peer", tuple(title for title, _ in columns), shown, note)
@@ -239,7 +237,7 @@ def digests(run: Run) -> Table:
         for what in ("accumulator", "model")
         for camp in camps(run, what)
     ]
-    return Table("Digests at the end", ("of", "digest", "#peers", "which"), rows)
+    return Table("Digests at the end", ("of", "digest", "#peers", "~which"), rows)
 
 
 def times(run: Run) -> Table:
