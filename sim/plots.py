@@ -75,7 +75,7 @@ class _Paper:
 
 
 _FILE = _Paper((7.0, 4.2), (7.0, 11.0), 6.0, 0.75, 0.85, 2, VECTOR_LIMIT)
-_PAGE = _Paper((3.8, 3.1), (3.5, 11.0), 0.0, 0.0, 0.0, 1, 3_000)
+_PAGE = _Paper((4.2, 3.3), (3.5, 11.0), 0.0, 0.0, 0.0, 1, 3_000)
 """As wide as a phone, so that texts are of a size to be read there."""
 
 

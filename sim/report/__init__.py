@@ -31,6 +31,11 @@ def write_report(folder: Path, to: Path | None = None) -> Path:
     text = page(read_run(folder))
     path = folder / REPORT if to is None else to
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
+    try:
+        # Names and reasons that came from outside may hold what UTF-8 has no bytes for.
+        new.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
     return path
