@@ -11,6 +11,7 @@ accumulator.npz     sums, sums of |g|, counts, and their units
 probabilities.csv   FedKSeed-Pro: how likely each candidate seed is in the end
 sim/ launch/ peer/  logs of entries, by the command that made the run
 plots/*.svg         loss and bytes per link
+report.html         all of it to be read, by `kseed report`
 """
 
 from __future__ import annotations

@@ -9,11 +9,33 @@ from typing import Final
 
 import topology
 from peer.errors import RunFailed, UserError
-from sim.commands import benches, figures, folders, graphs, init, peers, runs, study, volume
+from sim.commands import (
+    benches,
+    figures,
+    folders,
+    graphs,
+    init,
+    peers,
+    report,
+    runs,
+    study,
+    volume,
+)
 from sim.commands.parsing import Parser
 from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
 
-COMMANDS: Final = (runs, peers, volume, study, graphs, folders, benches, figures, init)
+COMMANDS: Final = (
+    runs,
+    peers,
+    report,
+    volume,
+    study,
+    figures,
+    graphs,
+    folders,
+    benches,
+    init,
+)
 """In the order in which `--help` tells them."""
 
 

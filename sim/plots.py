@@ -1,20 +1,23 @@
-"""Pictures of a run, drawn from its folder: loss and bytes over rounds, and bytes per link."""
+"""Pictures of a run: loss and bytes over rounds, and bytes per link.
+
+They are drawn into the run's folder as files, or as texts for a page that shows them.
+"""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -23,26 +26,52 @@ import topology
 from peer.records import RunFolder
 from peer.traffic import Traffic
 from sim.closing import byte_unit, bytes_in_words
+from sim.ink import BLUE, FILL, ORANGE, RIM, VERMILION, ink, save
 from topology.drawing import LABEL_LIMIT, VECTOR_LIMIT
 from topology.layout import Points, paths, positions
 
 Rounds = Sequence[Mapping[str, Any]]
 """The lines of rounds.jsonl."""
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart too.
-_BLUE, _ORANGE, _VERMILION = "#0072b2", "#e69f00", "#d55e00"
-_FILL, _RIM, _TEXT = "#ffffff", "#44546a", "#14283c"
+# The pale end of the map would be lost on white.
+_SHADES = colormaps["viridis_r"](np.linspace(0.1, 1, 256))
+SHADES = tuple(to_hex(shade) for shade in _SHADES)
+"""The colours of links, from those that carried least to those that carried most."""
 
 _NAME_LENGTH = 30
 _MARKED_ROUNDS = 40
 """The most rounds whose values get a marker each."""
 
-# Inches.
-_LONGER_SIDE = (7.0, 11.0)
-_LEAST_WIDTH = 6.0
 _MARGIN = 0.35
-_HEAD = 0.75
-_FOOT = 0.85
+"""Inches around a graph."""
+
+
+@dataclass(frozen=True)
+class _Paper:
+    """What pictures are drawn on; lengths in inches.
+
+    Attributes:
+        curves: width and height of those over rounds.
+        longer_side: of a graph, at least and at most.
+        least_width: of the picture of a graph.
+        head: room above a graph for a title; 0: pictures have none.
+        foot: room below a graph for what colours mean; 0: it is not told.
+        columns: of a legend.
+        most_lines: links beyond this number become one image, to keep files small.
+    """
+
+    curves: tuple[float, float]
+    longer_side: tuple[float, float]
+    least_width: float
+    head: float
+    foot: float
+    columns: int
+    most_lines: int
+
+
+_FILE = _Paper((7.0, 4.2), (7.0, 11.0), 6.0, 0.75, 0.85, 2, VECTOR_LIMIT)
+_PAGE = _Paper((4.2, 3.3), (3.5, 11.0), 0.0, 0.0, 0.0, 1, 3_000)
+"""As wide as a phone, so that texts are of a size to be read there."""
 
 
 def draw_run(folder: Path) -> list[Path]:
@@ -61,7 +90,7 @@ def draw_run(folder: Path) -> list[Path]:
     if len(name) > _NAME_LENGTH:
         name = name[: _NAME_LENGTH - 1] + "…"
     caption = f"{experiment.method} on {name}, {len(graph.nodes):,} peers"
-    with figure_settings():
+    with ink():
         figures = {
             "links": links_figure(graph, link_bytes(graph, run.read_links()), caption),
             "bytes": _bytes_figure(rounds, caption),
@@ -72,9 +101,52 @@ def draw_run(folder: Path) -> list[Path]:
         written = []
         for kind, figure in figures.items():
             path = folder / "plots" / f"{kind}.svg"
-            figure.savefig(path, metadata={"Date": None}, dpi=200)
+            save(figure, path)
             written.append(path)
     return written
+
+
+def page_pictures(
+    graph: topology.Topology | None, sent: NDArray[np.int64], rounds: Rounds
+) -> dict[str, str]:
+    """Return the pictures of a run as texts in SVG, for a page that says beside them what they are.
+
+    They have no titles, no background and no scale of the links' colours, and their texts are text.
+
+    Args:
+        graph: None: there is none to draw.
+        sent: bytes over each link, see `link_bytes`.
+        rounds: as in rounds.jsonl; none: nothing is drawn over rounds.
+
+    Returns:
+        By kind, what there is of loss, bytes and links.
+    """
+    figures = {}
+    with ink({"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}):
+        if any(record["eval_loss"] is not None for record in rounds):
+            figures["loss"] = _loss_figure(rounds, "", _PAGE)
+        if rounds:
+            figures["bytes"] = _bytes_figure(rounds, "", _PAGE)
+        if graph is not None:
+            figures["links"] = links_figure(graph, sent, "", _PAGE)
+        return {kind: _svg(figure) for kind, figure in figures.items()}
+
+
+def _svg(figure: Figure) -> str:
+    text = StringIO()
+    save(figure, text)
+    return text.getvalue()
+
+
+def link_order(sent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the links in the order in which they are drawn: the busiest last, so on top."""
+    return np.argsort(sent, kind="stable")
+
+
+def link_range(sent: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the bytes over a link that the first and the last of `SHADES` stand for."""
+    # A fifth at least, so that links that differ by a per cent do not differ in colour.
+    return min(sent.min(), 0.8 * sent.max()), sent.max()
 
 
 def link_bytes(graph: topology.Topology, traffic: Traffic) -> NDArray[np.int64]:
@@ -89,47 +161,26 @@ def link_bytes(graph: topology.Topology, traffic: Traffic) -> NDArray[np.int64]:
     return np.array([counted[edge] for edge in graph.edges], dtype=np.int64)
 
 
-@contextmanager
-def figure_settings() -> Iterator[None]:
-    """Keep the user's settings and chance out of the files."""
-    settings: dict[str, Any] = {
-        "svg.hashsalt": "kseed",
-        "font.size": 10,
-        "axes.titlesize": 11,
-        "text.color": _TEXT,
-        "text.parse_math": False,
-        "axes.titlecolor": _TEXT,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "#e3e7ec",
-        "legend.frameon": False,
-    }
-    with style.context(["default", settings]), warnings.catch_warnings():
-        # A name in a script that the font lacks becomes boxes; the picture is still of use.
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        yield
-
-
-def _over_rounds(title: str, label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+def _over_rounds(title: str, label: str, paper: _Paper) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=paper.curves, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left")
+    if paper.head:
+        axes.set_title(title, loc="left")
     axes.set_xlabel("rounds done")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
 
 
-def _loss_figure(rounds: Rounds, caption: str) -> Figure:
+def _loss_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
     """Draw both losses; a round whose loss is null, for it was not finite, leaves a gap."""
-    figure, axes = _over_rounds(f"Loss over the rounds\n{caption}", "loss (nats per token)")
+    title = f"Loss over the rounds\n{caption}"
+    figure, axes = _over_rounds(title, "loss (nats per token)", paper)
     done = [record["round"] for record in rounds]
     marked = len(rounds) <= _MARKED_ROUNDS
     for key, label, colour, dashes, marker in (
-        ("eval_loss", "held-out rows", _BLUE, "-", "o"),
-        ("train_loss", "training, mean of the round's local steps", _VERMILION, "--", "s"),
+        ("eval_loss", "held-out rows", BLUE, "-", "o"),
+        ("train_loss", "training, mean of the round's local steps", VERMILION, "--", "s"),
     ):
         losses = np.array([record[key] for record in rounds], dtype=float)
         if np.isfinite(losses).any():
@@ -147,11 +198,11 @@ def _loss_figure(rounds: Rounds, caption: str) -> Figure:
     # Set by hand, for rounds at the end of a run that leave a gap would not be shown at all.
     last = max(done[-1], 1)
     axes.set_xlim(-0.03 * last, 1.03 * last)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=paper.columns)
     return figure
 
 
-def _bytes_figure(rounds: Rounds, caption: str) -> Figure:
+def _bytes_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
     done = [record["round"] for record in rounds]
     payload = np.array([record["payload_bytes"] for record in rounds], dtype=float)
     wire = np.array([record["wire_bytes"] for record in rounds], dtype=float)
@@ -160,27 +211,31 @@ def _bytes_figure(rounds: Rounds, caption: str) -> Figure:
     figure, axes = _over_rounds(
         f"Bytes sent since the start, all peers together: {bytes_in_words(most)}\n{caption}",
         f"bytes since the start ({unit})",
+        paper,
     )
     axes.stackplot(
         done,
         payload / size,
         (wire - payload) / size,
         labels=["payload: entries", "control, framing and handshakes"],
-        colors=[_BLUE, _ORANGE],
+        colors=[BLUE, ORANGE],
     )
     axes.set_ylim(0, 1.05 * most / size or 1.0)
     axes.margins(x=0)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=paper.columns)
     return figure
 
 
-def links_figure(graph: topology.Topology, sent: NDArray[np.int64], caption: str) -> Figure:
+def links_figure(
+    graph: topology.Topology, sent: NDArray[np.int64], caption: str, paper: _Paper = _FILE
+) -> Figure:
     """Draw a graph, each link the darker and thicker the more went over it.
 
     Args:
         graph: whose links to draw.
         sent: as `link_bytes` returns it.
         caption: what was run, for the title.
+        paper: a file's or a page's.
     """
     points = positions(graph)
     lines = paths(graph, points)
@@ -190,32 +245,39 @@ def links_figure(graph: topology.Topology, sent: NDArray[np.int64], caption: str
     room = _room(points)
     # Numbers need 22 points from peer to peer; graphs that crowd them get a larger picture.
     wanted = 22 / 72 / room * extent.max() if len(points) <= LABEL_LIMIT else 0.0
-    scale = float(np.clip(wanted, *_LONGER_SIDE)) / extent.max()
-    width, height = np.maximum(extent * scale + 2 * _MARGIN, (_LEAST_WIDTH, 0.0))
-    whole = height + _HEAD + _FOOT
+    scale = float(np.clip(wanted, *paper.longer_side)) / extent.max()
+    width, height = np.maximum(extent * scale + 2 * _MARGIN, (paper.least_width, 0.0))
+    whole = height + paper.head + paper.foot
     figure = Figure(figsize=(width, whole))
-    axes = figure.add_axes((0, _FOOT / whole, 1, height / whole))
+    axes = figure.add_axes((0, paper.foot / whole, 1, height / whole))
     middle, half = low + extent / 2, np.array((width, height)) / scale / 2
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.set_axis_off()
-    least, most = bytes_in_words(sent.min()), bytes_in_words(sent.max())
-    title = (
-        f"Bytes over each link, both directions together\n{caption}: "
-        f"{bytes_in_words(sent.sum())} over {len(lines):,} link{'s' * (len(lines) > 1)}, "
-        f"{most if least == most else f'{least} to {most}'} each"
-    )
-    figure.text(0.5, 1 - _HEAD / 2 / whole, title, ha="center", va="center", fontsize=11)
-    colours = _draw_links(axes, lines, sent, 72 * scale)
+    colours = _draw_links(axes, lines, sent, 72 * scale, paper.most_lines)
     _draw_peers(axes, points, float(np.clip(0.6 * 72 * scale * room, 1.5, 24)))
-    bar = figure.add_axes((0.5 - 2 / width, 0.5 / whole, 4 / width, 0.14 / whole))
-    figure.colorbar(colours, cax=bar, orientation="horizontal")
-    bar.set_xlabel(f"bytes over the link ({byte_unit(sent.max())[0]})")
+    if paper.head:
+        title = _links_title(sent, caption)
+        place = 1 - paper.head / 2 / whole
+        figure.text(0.5, place, title, ha="center", va="center", fontsize=11)
+    if paper.foot:
+        bar = figure.add_axes((0.5 - 2 / width, 0.5 / whole, 4 / width, 0.14 / whole))
+        figure.colorbar(colours, cax=bar, orientation="horizontal")
+        bar.set_xlabel(f"bytes over the link ({byte_unit(sent.max())[0]})")
     return figure
 
 
+def _links_title(sent: NDArray[np.int64], caption: str) -> str:
+    least, most = bytes_in_words(sent.min()), bytes_in_words(sent.max())
+    return (
+        f"Bytes over each link, both directions together\n{caption}: "
+        f"{bytes_in_words(sent.sum())} over {len(sent):,} link{'s' * (len(sent) > 1)}, "
+        f"{most if least == most else f'{least} to {most}'} each"
+    )
+
+
 def _draw_links(
-    axes: Axes, lines: list[Points], sent: NDArray[np.int64], scale: float
+    axes: Axes, lines: list[Points], sent: NDArray[np.int64], scale: float, most_lines: int
 ) -> ScalarMappable:
     """Draw links the darker and thicker the more went over them; return what colours mean.
 
@@ -224,24 +286,22 @@ def _draw_links(
         lines: a polyline for each link.
         sent: bytes over each link.
         scale: typographic points per unit of `lines`.
+        most_lines: beyond it they become one image.
     """
     most = sent.max()
     _, size = byte_unit(most)
-    # The pale end of the map would be lost on white.
-    shades = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))
-    # A fifth at least, so that links that differ by a per cent do not differ in colour.
-    span = Normalize(min(sent.min(), 0.8 * most) / size, most / size or 1.0)
-    colours = ScalarMappable(span, shades)
+    span = Normalize(link_range(sent)[0] / size, most / size or 1.0)
+    colours = ScalarMappable(span, ListedColormap(_SHADES))
     total = sum(float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in lines)
     # Covers at most a third of a square's area.
     widest = float(np.clip(4 * scale / 3 / total, 0.01, 4.5))
-    order = np.argsort(sent, kind="stable")
+    order = link_order(sent)
     axes.add_collection(
         LineCollection(
             [lines[link] for link in order],
             colors=colours.to_rgba(sent[order] / size),
             linewidths=widest * (0.2 + 0.8 * sent[order] / max(most, 1)),
-            rasterized=len(lines) > VECTOR_LIMIT,
+            rasterized=len(lines) > most_lines,
             zorder=1,
             gid="links",
         ),
@@ -263,8 +323,8 @@ def _draw_peers(axes: Axes, points: Points, diameter: float) -> None:
         points[:, 0],
         points[:, 1],
         s=diameter**2,
-        color=_FILL,
-        edgecolors=_RIM,
+        color=FILL,
+        edgecolors=RIM,
         linewidths=min(1.0, diameter / 8),
         zorder=2,
         gid="peers",

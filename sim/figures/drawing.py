@@ -15,7 +15,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from sim.bench.load import warning
 from sim.closing import byte_unit
-from sim.figures.ink import BLUE, GREEN, PALE, SKY, TEXT, VERMILION, ink, save
 from sim.figures.words import (
     COST_MODEL_ONLY,
     LINES,
@@ -26,6 +25,7 @@ from sim.figures.words import (
     step_bytes,
     what_was_scaled,
 )
+from sim.ink import BLUE, GREEN, RIM, SKY, TEXT, VERMILION, ink, save
 
 _SIZE: Final = (7.4, 5.6)
 _WORDS_ACROSS: Final = 108
@@ -55,7 +55,7 @@ def _begin(title: str, notes: list[str]) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set_title(title, loc="left")
     lines = [line for note in notes for line in textwrap.wrap(note, _WORDS_ACROSS)]
-    figure.supxlabel("\n".join(lines), fontsize=8, x=0.01, ha="left", color=PALE)
+    figure.supxlabel("\n".join(lines), fontsize=8, x=0.01, ha="left", color=RIM)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_formatter(NullFormatter())

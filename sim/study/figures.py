@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 import topology
 from peer.records import TOPOLOGY, RunFolder
 from sim.closing import byte_unit
-from sim.plots import figure_settings, link_bytes, links_figure
+from sim.ink import ink, save
+from sim.plots import link_bytes, links_figure
 from sim.study.conduct import DONE, Conducted
 from sim.study.looks import Looks, Row, distinct
 
@@ -51,7 +52,7 @@ def draw_study(conducted: Conducted, table: Sequence[Row]) -> list[Path]:
     folder = conducted.folder.path / "figures"
     folder.mkdir(exist_ok=True)
     written = []
-    with figure_settings():
+    with ink():
         drawn: dict[str, Figure] = {}
         for key in OVER:
             if len(distinct(done, key)) > 1:
@@ -66,7 +67,7 @@ def draw_study(conducted: Conducted, table: Sequence[Row]) -> list[Path]:
         drawn |= _links_figures(conducted, done)
         for stem, figure in drawn.items():
             written.append(folder / f"{stem}.svg")
-            figure.savefig(written[-1], metadata={"Date": None}, dpi=200)
+            save(figure, written[-1])
     return written
 
 

@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sim.ink import BLUE, GREEN, ORANGE, PURPLE, RIM, SKY, TEXT, VERMILION
+
 Row = Mapping[str, Any]
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart too.
-_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#14283c")
+_COLOURS: Final = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, TEXT)
 _LINES: Final = (("-", "o", 5), ("--", "s", 7), (":", "^", 9), ("-.", "D", 11))
 """Lines, and hollow markers of such sizes that none hides another at the same place."""
 
 _WIDTHS: Final = (1.2, 4.0)
-_GREY: Final = "#44546a"
 
 MOST_PANELS: Final = 12
 _COLUMNS: Final = 3
@@ -117,7 +117,7 @@ class Looks:
             for value in self.values[key]:
                 look = self.drawn({self.colour: None, self.line: None, key: value})
                 if key != self.colour:
-                    look |= {"color": _GREY, "linewidth": _WIDTHS[0]}
+                    look |= {"color": RIM, "linewidth": _WIDTHS[0]}
                 elif self.line:
                     look |= {"linestyle": "-", "marker": ""}
                 label = str(value) if isinstance(value, str) else f"{said(key)} {value}"

@@ -1,0 +1,181 @@
+"""The page: what is said of a run, and where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from sim.closing import bytes_in_words, seconds_in_words
+from sim.report import tables
+from sim.report.folder import Run
+from sim.report.pictures import Pictures, pictures
+from sim.report.troubles import camps, troubles
+from sim.report.words import count, signed_change
+
+_ENGINES = {
+    "sim": "simulated in one process",
+    "launch": "one process a peer",
+    "peer": "one peer, started by hand",
+    None: "by an engine that the folder does not tell",
+}
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that stands for much, and what it is."""
+
+    label: str
+    value: str
+    detail: str
+
+
+def page(run: Run) -> str:
+    """Return the report of a run as the text of one HTML file."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    drawn = pictures(run, _words(run))
+    found = troubles(run)
+    ended = run.summary is not None
+    return environment.get_template("report.html").render(
+        title=_title(run),
+        subtitle=f"{run.name}: {_ENGINES[run.engine]}",
+        name=run.name,
+        verdict=_verdict(run),
+        equal=ended and not _differing(run),
+        troubles=found,
+        figures=_figures(run),
+        words=_words(run),
+        # Made by ElementTree, which escapes.
+        svg={kind: Markup(text) for kind, text in drawn.svg.items()},
+        scale=drawn.scale,
+        links=_links(run, drawn),
+        colours=drawn.colours,
+        options=tables.changed_options(run),
+        config=run.config,
+        what=[tables.scenario(run), *([tables.befallen(run)] if ended else [])],
+        traffic=tables.traffic(run),
+        busiest=tables.busiest_links(run),
+        rounds=tables.rounds(run),
+        peers=tables.peers(run),
+        digests=tables.digests(run) if ended else None,
+        costs=[tables.times(run), tables.processes(run)] if ended else [],
+    )
+
+
+def _title(run: Run) -> str:
+    graph = run.experiment.topology if run.graph is None else run.graph.name
+    return f"{run.experiment.method} on {graph}, {count(run.experiment.peers, 'peer')}"
+
+
+def _verdict(run: Run) -> str:
+    if run.summary is None:
+        return "not ended"
+    if _differing(run):
+        return "peers differ"
+    return f"all {len(run.there):,} peers equal"
+
+
+def _differing(run: Run) -> bool:
+    return any(len(camps(run, what)) > 1 for what in ("accumulator", "model"))
+
+
+def _figures(run: Run) -> list[Figure]:
+    done, wanted = run.rounds_done, run.experiment.rounds
+    steps = f"each of {count(run.experiment.local_steps, 'local step')} a peer"
+    shown = [Figure("rounds", f"{done:,} of {wanted:,}", steps)]
+    losses = [record["eval_loss"] for record in run.rounds]
+    if losses and not run.experiment.is_synthetic:
+        shown.insert(0, _loss_figure(losses))
+    if run.summary is None:
+        sent = run.traffic.total().wire_bytes
+        if sent:
+            shown.append(Figure("sent so far", bytes_in_words(sent), "all peers together"))
+        return shown
+    cost = run.summary["bytes"]
+    mean = bytes_in_words(cost["per_peer_round_mean"])
+    shown.append(Figure("bytes a peer and round", mean, _against_weights(run.summary)))
+    whole = cost["wire_total"]
+    share = f"{100 * cost['payload_total'] / whole:.0f} % of it entries" if whole else "nothing"
+    shown.append(Figure("sent in all", bytes_in_words(whole), share))
+    if cost["redundancy"] is not None:
+        redundancy = f"{cost['redundancy']:.2f}"
+        shown.append(Figure("copies of an entry", redundancy, "1 is one for every other peer"))
+    seconds = run.summary["seconds"]
+    virtual = seconds.get("virtual")
+    detail = f"{seconds_in_words(virtual)} of virtual time" if virtual else "on the clock"
+    shown.append(Figure("time", seconds_in_words(seconds["wall"]), detail))
+    return shown
+
+
+def _loss_figure(losses: list[float | None]) -> Figure:
+    first, last = (
+        loss if loss is not None and math.isfinite(loss) else None
+        for loss in (losses[0], losses[-1])
+    )
+    value = "not finite" if last is None else f"{last:.4f}"
+    if first is None or last is None:
+        return Figure("held-out loss", value, "nats per token")
+    return Figure("held-out loss", value, f"{signed_change(first, last)}, from {first:.4f} nats")
+
+
+def _against_weights(summary: Any) -> str:
+    model, mean = summary["model"], summary["bytes"]["per_peer_round_mean"]
+    width = None if model is None else _WEIGHT_BYTES.get(model["dtype"])
+    if width is None or not mean:
+        return "sent plus received"
+    # As in FedAvg, where a client gets the weights and sends them back.
+    times = 2 * width * model["parameters"] / mean
+    return f"sent plus received; {times:,.0f} times less than the weights, up and down"
+
+
+def _words(run: Run) -> dict[str, str]:
+    """Return what each picture shows, for those who do not see it."""
+    losses = [loss for r in run.rounds if (loss := r["eval_loss"]) is not None]
+    sent = run.rounds[-1]["wire_bytes"] if run.rounds else 0
+    words = {
+        "loss": "Loss over the rounds.",
+        "bytes": f"Bytes sent since the start, over the rounds: {bytes_in_words(sent)} in the end.",
+        "links": "The graph.",
+    }
+    if losses:
+        words["loss"] = (
+            f"Loss over the rounds: on held-out rows {losses[0]:.4f} nats per token at first, "
+            f"{losses[-1]:.4f} at last."
+        )
+    if run.graph is not None:
+        words["links"] = (
+            f"The graph: {count(len(run.graph.nodes), 'peer')} and "
+            f"{count(len(run.graph.edges), 'link')}"
+        )
+        words["links"] += _range(run) if run.sent.any() else "."
+    return words
+
+
+def _range(run: Run) -> str:
+    least, most = bytes_in_words(run.sent.min()), bytes_in_words(run.sent.max())
+    each = f"{most} over each" if least == most else f"{least} to {most} over a link"
+    return f". {each}, both directions together."
+
+
+def _links(run: Run, drawn: Pictures) -> str:
+    """Return what is said below the picture of the graph."""
+    if run.graph is None:
+        return ""
+    size = f"{count(len(run.graph.nodes), 'peer')}, {count(len(run.graph.edges), 'link')}"
+    if run.summary is not None:
+        size += f", diameter {run.summary['topology']['diameter']:,}"
+    if drawn.scale is None:
+        return f"{size}. What the links have carried is not known."
+    return f"{size}{_range(run)} The more a link carried, the thicker it is."
