@@ -19,7 +19,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -36,9 +35,11 @@ from peer.experiment_file import read_toml, write_toml
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
 from peer.units import Units, choose_units
+from peer.whole_file import replacing, write_whole
 
 CONFIG = "config.toml"
 LAYOUT = "layout.json"
+SUMMARY = "summary.json"
 TOPOLOGY = "topology.json"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
@@ -124,10 +125,10 @@ class RunFolder:
             for item in options()
             if item.name not in NEVER_SAVED
         }
-        _write(self.path / CONFIG, write_toml(saved | {SCENARIO: experiment.scenario}))
+        write_whole(self.path / CONFIG, write_toml(saved | {SCENARIO: experiment.scenario}))
         topology.save(graph, self.path / TOPOLOGY)
         if layout is not None:
-            _write(self.path / LAYOUT, json.dumps(layout) + "\n")
+            write_whole(self.path / LAYOUT, json.dumps(layout) + "\n")
 
     def check_model(self, name: str, layout: Mapping[str, Any]) -> None:
         """Hold a model against the one that the run in this folder has started from, if any.
@@ -174,18 +175,17 @@ class RunFolder:
     def write_rounds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
         """Write rounds.jsonl anew."""
         lines = [json.dumps(finite(dict(record))) + "\n" for record in rounds]
-        _write(self.path / "rounds.jsonl", "".join(lines))
+        write_whole(self.path / "rounds.jsonl", "".join(lines))
 
     def write_links(self, traffic: Traffic) -> None:
         """Write links.csv."""
         columns = [item.name for item in fields(LinkCount)]
         path = self.path / "links.csv"
-        with _replacing(path).open("w", newline="") as file:
+        with replacing(path) as new, new.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["sender", "receiver", *columns])
             for sender, receiver, count in traffic.links():
                 writer.writerow([sender, receiver, *asdict(count).values()])
-        os.replace(_replacing(path), path)
 
     def read_links(self, *, curve: bool = False) -> Traffic:
         """Return what links.csv has counted, nothing if there is none.
@@ -213,7 +213,7 @@ class RunFolder:
     def write_accumulator(self, accumulator: Accumulator, *, with_probabilities: bool) -> None:
         """Write accumulator.npz, and for FedKSeed-Pro probabilities.csv."""
         path = self.path / "accumulator.npz"
-        with _replacing(path).open("wb") as file:
+        with replacing(path) as new, new.open("wb") as file:
             np.savez(
                 file,
                 sums=accumulator.sums,
@@ -221,7 +221,6 @@ class RunFolder:
                 counts=accumulator.counts,
                 units=np.array(list(asdict(accumulator.units).values()), dtype=np.int64),
             )
-        os.replace(_replacing(path), path)
         if with_probabilities:
             chances = probabilities(accumulator)
             rows = [
@@ -230,7 +229,7 @@ class RunFolder:
                     zip(accumulator.counts, chances, strict=True)
                 )
             ]
-            _write(
+            write_whole(
                 self.path / "probabilities.csv", "seed_index,drawn,probability\n" + "".join(rows)
             )
 
@@ -257,7 +256,7 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        _write(self.path / "summary.json", json.dumps(finite(dict(summary)), indent=2) + "\n")
+        write_whole(self.path / SUMMARY, json.dumps(finite(dict(summary)), indent=2) + "\n")
 
 
 def _units(experiment: Experiment, rounds: int) -> Units:
@@ -283,16 +282,6 @@ def _new_name(experiment: Experiment) -> Path:
     while (path := Path("runs") / f"{base}-{number}").exists():
         number += 1
     return path
-
-
-def _replacing(path: Path) -> Path:
-    return path.with_name(path.name + ".new")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    _replacing(path).write_text(text, encoding="utf-8")
-    os.replace(_replacing(path), path)
 
 
 def finite(value: Any) -> Any:

@@ -5,8 +5,9 @@ folder.py -> troubles.py, tables.py, pictures.py -> page.py
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from peer.whole_file import replacing
 
 REPORT = "report.html"
 
@@ -30,12 +31,7 @@ def write_report(folder: Path, to: Path | None = None) -> Path:
 
     text = page(read_run(folder))
     path = folder / REPORT if to is None else to
-    new = path.with_name(path.name + ".new")
-    try:
+    with replacing(path) as new:
         # Names and reasons that came from outside may hold what UTF-8 has no bytes for.
         new.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(new, path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
     return path

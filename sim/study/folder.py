@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, Final
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.records import finite
+from peer.whole_file import SUFFIX, write_whole
 from sim.study.definition import Study, define
 from sim.study.measuring import Row
 from sim.study.setting import Setting, digest_of
@@ -86,7 +86,7 @@ class StudyFolder:
         """Refuse a folder whose study has settings that this one does not have."""
         there = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
         if STUDY not in there:
-            if there - {_LOCK, STUDY + ".new"}:
+            if there - {_LOCK, STUDY + SUFFIX}:
                 raise UserError(f"out = {str(self.path)!r} is not empty and holds no study")
             return
         if not any(self._results()):
@@ -155,13 +155,6 @@ class StudyFolder:
 
     def _result(self, setting: Setting) -> Path:
         return self.path / SETTINGS / f"{setting.digest}.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
 
 
 def _difference(mine: Study, theirs: Study) -> str:

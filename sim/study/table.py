@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from peer.config import options
 from peer.options import kind
+from peer.whole_file import replacing
 from sim.study.conduct import Conducted
 from sim.study.measuring import COLUMNS
 
@@ -77,14 +77,10 @@ def frame(table: list[dict[str, Any]]) -> pd.DataFrame:
 def write_table(table: list[dict[str, Any]], folder: Path, *, parquet: bool) -> list[Path]:
     """Write table.csv, and table.parquet if asked for; return their paths."""
     data, written = frame(table), [folder / "table.csv"]
-    data.to_csv(_new(written[0]), index=False, lineterminator="\n")
+    with replacing(written[0]) as new:
+        data.to_csv(new, index=False, lineterminator="\n")
     if parquet:
         written.append(folder / "table.parquet")
-        data.to_parquet(_new(written[1]), index=False)
-    for path in written:
-        os.replace(_new(path), path)
+        with replacing(written[1]) as new:
+            data.to_parquet(new, index=False)
     return written
-
-
-def _new(path: Path) -> Path:
-    return path.with_name(path.name + ".new")
