@@ -29,7 +29,8 @@ TRAINERS: Final = ("zeroth-order", "synthetic")
 PERTURBATIONS: Final = ("gaussian", "rademacher")
 PARTITIONS: Final = ("iid", "dirichlet", "by-category")
 DEVICES: Final = ("auto", "cpu", "cuda")
-DTYPES: Final = ("float32", "bfloat16", "float16")
+WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+DTYPES: Final = tuple(WEIGHT_BYTES)
 LATENCY_PER: Final = ("link", "frame")
 SIMULATED_LINKS: Final = (
     "latency",

@@ -8,7 +8,7 @@ end, and gets what its sender sends over both.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,6 +89,13 @@ class Traffic:
         """Walk (sender, receiver, count) in order."""
         for (sender, receiver), count in sorted(self._links.items()):
             yield sender, receiver, count
+
+    def over_links(self) -> Counter[tuple[int, int]]:
+        """Return the bytes over each link (lower end, higher end), both ways, all included."""
+        carried: Counter[tuple[int, int]] = Counter()
+        for (sender, receiver), count in self._links.items():
+            carried[min(sender, receiver), max(sender, receiver)] += count.wire_bytes
+        return carried
 
     def total(self) -> LinkCount:
         """Return the sum over all links."""

@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_Rows = list[tuple[str, str]]
-"""Lines as (label, text); a line that goes on with the one above has an empty label."""
+from peer.config import WEIGHT_BYTES
+from sim.tables import labelled
+from sim.words import bytes_in_words, count, seconds_in_words
 
-_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_Rows = list[tuple[str, str]]
+
 _ENGINES = {"sim": "simulated in one process", "launch": "one process a peer"}
-_BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _DIGEST_SHOWN = 12
 _PEERS_LISTED = 8
 
@@ -32,42 +33,13 @@ def closing_words(summary: Mapping[str, Any]) -> str:
         ("time", seconds_in_words(summary["seconds"]["wall"])),
         *_folder(summary),
     ]
-    width = max(len(label) for label, _ in rows) + 2
-    return "\n".join(f"{label:<{width}}{text}" for label, text in rows)
-
-
-def byte_unit(largest: float) -> tuple[str, int]:
-    """Return a decimal unit for numbers of bytes up to `largest`, and how many bytes it is."""
-    # Where three digits would round up to 1000, the next unit is taken.
-    power = sum(largest >= 999.5 * 1000**power for power in range(len(_BYTE_UNITS) - 1))
-    return _BYTE_UNITS[power], 1000**power
-
-
-def bytes_in_words(number: float) -> str:
-    """Return a number of bytes with three significant digits and a decimal unit."""
-    unit, size = byte_unit(number)
-    if size == 1:
-        return f"{number:.0f} B"
-    scaled = number / size
-    decimals = sum(scaled < limit for limit in (9.995, 99.95))
-    return f"{scaled:,.{decimals}f} {unit}"
-
-
-def seconds_in_words(seconds: float) -> str:
-    """Return a duration, the more coarsely the longer it is."""
-    if seconds < 59.95:
-        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    whole_minutes, rest = divmod(round(seconds), 60)
-    if whole_minutes < 60:
-        return f"{whole_minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,} h {minutes:02d} min"
+    return labelled(rows)
 
 
 def _run(summary: Mapping[str, Any]) -> _Rows:
     graph, model = summary["topology"], summary["model"]
-    size = f"{_count(summary['peers'], 'peer')}, {_count(graph['edges'], 'link')}"
-    steps = _count(summary["local_steps"], "local step")
+    size = f"{count(summary['peers'], 'peer')}, {count(graph['edges'], 'link')}"
+    steps = count(summary["local_steps"], "local step")
     rows = [
         ("run", f"{summary['method']}, {_ENGINES[summary['engine']]}"),
         ("topology", f"{graph['name']}: {size}, diameter {graph['diameter']:,}"),
@@ -129,11 +101,11 @@ def _troubles(summary: Mapping[str, Any]) -> _Rows:
     if summary["absent_peers"]:
         rows.append(("absent peers", f"{_list(summary['absent_peers'])}: not there at the end"))
     if timeouts:
-        rows.append(("time-outs", f"{_count(timeouts, 'round')} closed without somebody's entry"))
+        rows.append(("time-outs", f"{count(timeouts, 'round')} closed without somebody's entry"))
     if skipped:
         rows.append(("skipped steps", f"{skipped:,}, whose loss was not finite"))
     if rejected:
-        rows.append(("rejected", f"{_count(rejected, 'message')} that broke the protocol"))
+        rows.append(("rejected", f"{count(rejected, 'message')} that broke the protocol"))
     for liar in summary["liars"]:
         named_by, reasons = _list(liar["named_by"]), "; ".join(liar["reasons"])
         rows.append(("liar", f"peer {liar['peer']}, named by {named_by}: {reasons}"))
@@ -154,7 +126,7 @@ def _traffic(summary: Mapping[str, Any]) -> _Rows:
     rows = [("traffic", f"{bytes_in_words(mean)} per peer and round, sent plus received")]
     if model is not None and mean:
         # As in FedAvg, where a client gets the weights and sends them back.
-        weights = 2 * model["parameters"] * _WEIGHT_BYTES[model["dtype"]]
+        weights = 2 * model["parameters"] * WEIGHT_BYTES[model["dtype"]]
         text = f"sending the weights, up and down, would take {bytes_in_words(weights)}"
         rows += [("", f"{text},"), ("", f"{_times(weights / mean)} times as much")]
     if redundancy is not None:
@@ -174,7 +146,3 @@ def _folder(summary: Mapping[str, Any]) -> _Rows:
     if summary["model"] is not None:
         rows.append(("to export", f"kseed export {shlex.quote(folder)} --to DIR"))
     return rows
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -20,8 +20,8 @@ from peer.config import Experiment
 from peer.setup import Prepared, build_trainer, prepare
 from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
-from sim.closing import bytes_in_words, seconds_in_words
 from sim.volume.prediction import predict_run
+from sim.words import bytes_in_words, seconds_in_words
 
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20

@@ -5,7 +5,6 @@ They are drawn into the run's folder as files, or as texts for a page that shows
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -25,8 +24,8 @@ from numpy.typing import NDArray
 import topology
 from peer.records import RunFolder
 from peer.traffic import Traffic
-from sim.closing import byte_unit, bytes_in_words
 from sim.ink import BLUE, FILL, ORANGE, RIM, VERMILION, ink, save
+from sim.words import byte_unit, bytes_in_words
 from topology.drawing import LABEL_LIMIT, VECTOR_LIMIT
 from topology.layout import Points, paths, positions
 
@@ -155,9 +154,7 @@ def link_bytes(graph: topology.Topology, traffic: Traffic) -> NDArray[np.int64]:
     Returns:
         Shape (E,), in the order of `graph.edges`.
     """
-    counted: Counter[tuple[int, int]] = Counter()
-    for sender, receiver, count in traffic.links():
-        counted[min(sender, receiver), max(sender, receiver)] += count.wire_bytes
+    counted = traffic.over_links()
     return np.array([counted[edge] for edge in graph.edges], dtype=np.int64)
 
 

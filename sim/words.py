@@ -1,9 +1,10 @@
-"""Numbers and lists in words."""
+"""Numbers, bytes, times and lists in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+_BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _SHOWN = 12
 """The most ranges of peers in a line."""
 
@@ -11,6 +12,34 @@ _SHOWN = 12
 def count(number: int, noun: str) -> str:
     """Return so many of them, in words."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def byte_unit(largest: float) -> tuple[str, int]:
+    """Return a decimal unit for numbers of bytes up to `largest`, and how many bytes it is."""
+    # Where three digits would round up to 1000, the next unit is taken.
+    power = sum(largest >= 999.5 * 1000**power for power in range(len(_BYTE_UNITS) - 1))
+    return _BYTE_UNITS[power], 1000**power
+
+
+def bytes_in_words(number: float) -> str:
+    """Return a number of bytes with three significant digits and a decimal unit."""
+    unit, size = byte_unit(number)
+    if size == 1:
+        return f"{number:.0f} B"
+    scaled = number / size
+    decimals = sum(scaled < limit for limit in (9.995, 99.95))
+    return f"{scaled:,.{decimals}f} {unit}"
+
+
+def seconds_in_words(seconds: float) -> str:
+    """Return a duration, the more coarsely the longer it is."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    whole_minutes, rest = divmod(round(seconds), 60)
+    if whole_minutes < 60:
+        return f"{whole_minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"
 
 
 def ranges(peers: Iterable[int]) -> str:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.config import DTYPES
-from sim.closing import byte_unit, bytes_in_words, closing_words, seconds_in_words
+from sim.closing import closing_words
+from sim.words import byte_unit, bytes_in_words, seconds_in_words
 
 WITH_MODEL = {
     "schema": 1,

@@ -19,9 +19,9 @@ from peer.config import Experiment
 from peer.errors import UserError
 from peer.records import RunFolder
 from peer.traffic import LinkCount, Traffic
-from sim.closing import bytes_in_words
 from sim.plots import _bytes_figure, _loss_figure, draw_run, link_bytes
 from sim.runner import simulate
+from sim.words import bytes_in_words
 from topology.drawing import LABEL_LIMIT
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -27,8 +27,8 @@ from peer.rollback import rollback
 from sim.cli import main
 from sim.report import write_report
 from sim.report.shape import SUMMARY, misfit
-from sim.report.words import ranges
 from sim.runner import simulate
+from sim.words import ranges
 
 PEERS = 8
 

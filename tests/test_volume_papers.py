@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.errors import UserError
+from sim.tables import rows_csv
 from sim.volume.papers import PAPERS, _like, paper_table, printed_value
-from sim.volume.table import WIDTH, paper_in_words, paper_json, rows_csv
+from sim.volume.table import WIDTH, paper_in_words, paper_json
 
 
 def figures(name):

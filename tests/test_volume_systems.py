@@ -18,11 +18,12 @@ from peer.config import Experiment
 from peer.entry import make_history
 from peer.errors import UserError
 from peer.seeds import active_peers
+from sim.tables import rows_csv
 from sim.volume.scalars import SCALARS
 from sim.volume.setting import Setting, setting_of
 from sim.volume.sizes import SHAPES, ModelSize, model_size
 from sim.volume.systems import ALIASES, SYSTEMS, find_system, systems_rows
-from sim.volume.table import WIDTH, rows_csv, systems_in_words, systems_json
+from sim.volume.table import WIDTH, systems_in_words, systems_json
 from sim.volume.weights import WEIGHTS
 
 PAPER = Setting(

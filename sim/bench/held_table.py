@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sim.bench.load import warning
+from sim.tables import aligned
 
 _PHASES = ("cold", "warm")
 _SPREADING = (
@@ -41,15 +42,6 @@ def held_in_words(report: Mapping[str, Any]) -> str:
     if report["quiet"] is False:
         lines.append(warning(report))
     return "\n".join(lines)
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the lines of a table."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def number(value: float) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sim.bench.held_table import aligned, held_in_words
+from sim.bench.held_table import held_in_words
 from sim.bench.load import warning
 from sim.bench.options import BENCHES, PROTOCOL
-from sim.closing import bytes_in_words
+from sim.tables import aligned
+from sim.words import bytes_in_words
 
 _HEAD = ("", "here", "published", "published / here", "limit", "here / limit", "the limit is")
 

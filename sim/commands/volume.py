@@ -52,8 +52,9 @@ def _volume(parsed: argparse.Namespace) -> int:
 
 
 def _paper(parsed: argparse.Namespace) -> int:
+    from sim.tables import rows_csv
     from sim.volume.papers import paper_table
-    from sim.volume.table import paper_in_words, paper_json, rows_csv
+    from sim.volume.table import paper_in_words, paper_json
 
     table = paper_table(parsed.paper)
     if parsed.csv:
@@ -66,8 +67,9 @@ def _paper(parsed: argparse.Namespace) -> int:
 def _measure(parsed: argparse.Namespace) -> int:
     from peer.dissemination import MODES
     from peer.live_line import LiveLine
+    from sim.tables import rows_csv
     from sim.volume.comparison import compare
-    from sim.volume.table import comparison_in_words, rows_csv
+    from sim.volume.table import comparison_in_words
 
     wanted = experiment(parsed)
     rows, title = [], "measuring what each mode of gossip sends"
@@ -83,8 +85,8 @@ def _measure(parsed: argparse.Namespace) -> int:
 
 
 def _systems(parsed: argparse.Namespace) -> int:
+    from sim.tables import rows_csv
     from sim.volume.overview import overview, overview_in_words, overview_json
-    from sim.volume.table import rows_csv
     from sim.volume.walk_progress import WalkProgress
 
     wanted = experiment(parsed)

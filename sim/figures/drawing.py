@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from sim.bench.load import warning
-from sim.closing import byte_unit
 from sim.figures.words import (
     COST_MODEL_ONLY,
     LINES,
@@ -26,6 +25,7 @@ from sim.figures.words import (
     what_was_scaled,
 )
 from sim.ink import BLUE, GREEN, RIM, SKY, TEXT, VERMILION, ink, save
+from sim.words import byte_unit
 
 _SIZE: Final = (7.4, 5.6)
 _WORDS_ACROSS: Final = 108

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from sim.bench.held_table import aligned
 from sim.bench.load import warning
-from sim.closing import bytes_in_words, seconds_in_words
+from sim.tables import aligned, rows_csv
+from sim.words import bytes_in_words, seconds_in_words
 
 LINES: Final[Mapping[str, str]] = {
     "replay": "every step replayed",
@@ -40,11 +38,8 @@ def in_words(report: Report) -> str:
 
 def in_csv(report: Report) -> str:
     """Return a figure's points, a line each, under a line of names; times in seconds, and bytes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in {"latest-model": _point_rows, "break-even": _byte_rows}[report["figure"]](report):
-        writer.writerow(row)
-    return text.getvalue().removesuffix("\n")
+    rows = {"latest-model": _point_rows, "break-even": _byte_rows}[report["figure"]]
+    return rows_csv(rows(report)).removesuffix("\n")
 
 
 def setting_of_model(report: Report) -> str:
@@ -190,16 +185,15 @@ def _break_even(report: Report) -> Iterator[str]:
     yield COST_MODEL_ONLY
 
 
-def _point_rows(report: Report) -> Iterator[tuple[Any, ...]]:
+def _point_rows(report: Report) -> Iterator[dict[str, Any]]:
     keys = ("round", "steps", "passes", "seconds", "measured")
-    yield ("line", "by", *keys)
     for line in report["lines"]:
         for point in line["points"]:
-            yield (line["line"], line["by"], *(point[key] for key in keys))
+            yield {"line": line["line"], "by": line["by"]} | {key: point[key] for key in keys}
 
 
-def _byte_rows(report: Report) -> Iterator[tuple[Any, ...]]:
-    keys = [key for key in report["rows"][0] if key != "sums_along_pushes"]
-    yield (*keys, "sums_along_pushes_least", "sums_along_pushes_most")
+def _byte_rows(report: Report) -> Iterator[dict[str, Any]]:
     for row in report["rows"]:
-        yield (*(row[key] for key in keys), *row["sums_along_pushes"])
+        least, most = row["sums_along_pushes"]
+        others = {key: value for key, value in row.items() if key != "sums_along_pushes"}
+        yield others | {"sums_along_pushes_least": least, "sums_along_pushes_most": most}

@@ -19,7 +19,7 @@ from peer.summary import SCHEMA
 from peer.traffic import LinkCount, Traffic
 from sim.plots import link_bytes
 from sim.report.shape import ROUND, SUMMARY, misfit
-from sim.report.words import count
+from sim.words import count
 
 _ENGINES = ("sim", "launch", "peer")
 _MOST_BYTES = 2**62

@@ -10,12 +10,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from sim.closing import bytes_in_words, seconds_in_words
+from peer.config import WEIGHT_BYTES
 from sim.report import tables
 from sim.report.folder import Run
 from sim.report.pictures import Pictures, pictures
 from sim.report.troubles import camps, troubles
-from sim.report.words import count, signed_change
+from sim.words import bytes_in_words, count, seconds_in_words, signed_change
 
 _ENGINES = {
     "sim": "simulated in one process",
@@ -23,7 +23,6 @@ _ENGINES = {
     "peer": "one peer, started by hand",
     None: "by an engine that the folder does not tell",
 }
-_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _loss_figure(losses: list[float | None]) -> Figure:
 
 def _against_weights(summary: Any) -> str:
     model, mean = summary["model"], summary["bytes"]["per_peer_round_mean"]
-    width = None if model is None else _WEIGHT_BYTES.get(model["dtype"])
+    width = None if model is None else WEIGHT_BYTES.get(model["dtype"])
     if width is None or not mean:
         return "sent plus received"
     # As in FedAvg, where a client gets the weights and sends them back.

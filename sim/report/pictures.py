@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from sim.closing import bytes_in_words
 from sim.ink import BLUE, FILL, GRID, ORANGE, RIM, TEXT, VERMILION
 from sim.plots import SHADES, link_order, link_range, page_pictures
 from sim.report.folder import Run
+from sim.words import bytes_in_words
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}"

@@ -10,10 +10,9 @@ from typing import Any
 from peer.config import Experiment, options
 from peer.records import NEVER_SAVED
 from peer.scenario import Incident
-from sim.closing import bytes_in_words, seconds_in_words
 from sim.report.folder import Run
 from sim.report.troubles import camps
-from sim.report.words import ranges
+from sim.words import bytes_in_words, ranges, seconds_in_words
 
 MOST_ROWS = 200
 _BUSIEST = 12
@@ -165,9 +164,7 @@ def traffic(run: Run) -> Table:
 def busiest_links(run: Run) -> Table:
     """Return the links that have carried most, both directions together."""
     directed = {(i, j): sent.wire_bytes for i, j, sent in run.traffic.links()}
-    both: Counter[tuple[int, int]] = Counter()
-    for (i, j), sent in directed.items():
-        both[min(i, j), max(i, j)] += sent
+    both = run.traffic.over_links()
     most = sorted(both.items(), key=lambda item: (-item[1], item[0]))[:_BUSIEST]
     whole = sum(both.values())
     rows = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.report.folder import Run
-from sim.report.words import count, ranges, which
+from sim.words import count, ranges, which
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sim.closing import bytes_in_words, seconds_in_words
 from sim.study.conduct import DONE, FAILED, IMPOSSIBLE, Conducted, Outcome
 from sim.study.setting import PROTOCOL, Setting
+from sim.tables import labelled
+from sim.words import bytes_in_words, seconds_in_words
 
 _REASONS_SHOWN = 5
 
@@ -48,8 +49,7 @@ def closing_words(
     if figures:
         rows.append(("pictures", f"{len(figures)} in {figures[0].parent}"))
     rows.append(("time", seconds_in_words(seconds)))
-    width = max(len(label) for label, _ in rows) + 2
-    return "\n".join(f"{label:<{width}}{text}" for label, text in rows)
+    return labelled(rows)
 
 
 def _reasons(label: str, found: Sequence[tuple[Setting, Outcome]]) -> list[tuple[str, str]]:

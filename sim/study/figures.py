@@ -15,11 +15,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 
 import topology
 from peer.records import TOPOLOGY, RunFolder
-from sim.closing import byte_unit
 from sim.ink import ink, save
 from sim.plots import link_bytes, links_figure
 from sim.study.conduct import DONE, Conducted
 from sim.study.looks import Looks, Row, distinct
+from sim.words import byte_unit
 
 OVER: Final = {
     "peers": "peers",

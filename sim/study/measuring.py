@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -18,7 +17,7 @@ from typing import Any, Final
 import topology
 from peer.errors import UserError
 from peer.events import Event
-from peer.records import CONFIG, TOPOLOGY, RunFolder
+from peer.records import CONFIG, SUMMARY, TOPOLOGY, RunFolder
 from peer.setup import prepare
 from peer.summary import lower_bound_payload
 from peer.traffic import Traffic
@@ -61,7 +60,6 @@ round_seconds_mean, from one round's start to the next one's. eval_loss, and `re
 run was interrupted in between, so that its bytes have two meetings of the peers in them: sim only.
 Links' bytes are of both directions together."""
 
-SUMMARY: Final = "summary.json"
 _RESUMED: Final = "resumed"
 """A file in a run's folder that says that it was."""
 
@@ -168,9 +166,6 @@ def _simulated(setting: Setting, folder: Path) -> dict[str, Any]:
 
 def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds: int) -> Row:
     measures, total = topology.measure(graph), traffic.total()
-    over_link: Counter[tuple[int, int]] = Counter()
-    for sender, receiver, count in traffic.links():
-        over_link[min(sender, receiver), max(sender, receiver)] += count.wire_bytes
     return {
         "peers": measures.nodes,
         "edges": measures.edges,
@@ -188,6 +183,6 @@ def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds
         "redundancy": total.payload_bytes / lower_bound if lower_bound else None,
         # What one peer sends is what another receives, so each byte counts twice.
         "bytes_per_peer_round": 2 * total.wire_bytes / measures.nodes / rounds,
-        "hottest_link_bytes": max(over_link.values()),
+        "hottest_link_bytes": max(traffic.over_links().values()),
         "mean_link_bytes": total.wire_bytes / measures.edges,
     }

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from peer.config import Experiment
-from sim.closing import bytes_in_words
 from sim.volume.frames import mean_history_bytes
 from sim.volume.scale import agreement, entries_of, graph_of, histories_spread
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
@@ -16,6 +15,7 @@ from sim.volume.spread import SpreadVolume
 from sim.volume.spread_words import in_words
 from sim.volume.systems import systems_rows
 from sim.volume.table import systems_in_words, systems_json
+from sim.words import bytes_in_words
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from peer.config import Experiment
+from peer.config import WEIGHT_BYTES, Experiment
 from sim.volume.sizes import ModelSize, model_size
 from sim.volume.tree_sum import breadth_first
 from topology import Topology
 from topology.arrays import Links, links_of
 from topology.counts import count_links
 
-WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 ENTRY_HEAD: Final = 32
 """About how many bytes a frame with one history has beside its numbers: 28 to 45, as numbers of
 peers and rounds and lengths of fields go."""

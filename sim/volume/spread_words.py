@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sim.closing import bytes_in_words
 from sim.volume.loads import Loads
 from sim.volume.spread import SpreadVolume
+from sim.words import bytes_in_words
 
 
 def in_words(volume: SpreadVolume) -> str:

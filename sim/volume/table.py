@@ -1,17 +1,16 @@
-"""Rows of systems and of papers' tables for people, as JSON and as CSV."""
+"""Rows of systems and of papers' tables for people, and as JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sim.closing import bytes_in_words
+from sim.tables import aligned
 from sim.volume.papers import PaperTable
 from sim.volume.setting import Setting
+from sim.words import bytes_in_words
 
 WIDTH: Final = 118
 """Of lines for people, in characters."""
@@ -95,16 +94,6 @@ def comparison_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*_aligned(_COMPARISON, rows), "", *_wrapped(_MODELS)])
 
 
-def rows_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows that have the same keys as CSV, a header first; what is None is left empty."""
-    listed = list(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(listed[0]) if listed else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(listed)
-    return text.getvalue()
-
-
 _Columns = Sequence[tuple[str, Callable[[Mapping[str, Any]], str]]]
 
 
@@ -174,18 +163,15 @@ _PLACE: Final[_Columns] = (
 )
 
 
-def _aligned(columns: _Columns, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a table's lines: texts to the left, numbers to the right, empty columns left out."""
+def _aligned(columns: _Columns, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a table's lines: texts to the left, numbers to the right, empty columns left out."""
     made = [(title, [cell(row) for row in rows]) for title, cell in columns]
-    titles = [title for title, cells in made if any(cells)]
-    cells = [cells for _, cells in made if any(cells)]
-    widths = [max(map(len, [title, *col])) for title, col in zip(titles, cells, strict=True)]
-    right = [all(not c or c[0] in "-?0123456789" or c == "download" for c in col) for col in cells]
-    for line in (titles, *zip(*cells, strict=True)):
-        yield "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(line, widths, right, strict=True)
-        ).rstrip()
+    shown = [(title, cells) for title, cells in made if any(cells)]
+    right = [
+        all(not c or c[0] in "-?0123456789" or c == "download" for c in cells) for _, cells in shown
+    ]
+    lines = zip(*([title, *cells] for title, cells in shown), strict=True)
+    return aligned(list(lines), right)
 
 
 def _setting_in_words(setting: Setting) -> list[str]:
