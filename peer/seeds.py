@@ -92,6 +92,11 @@ def draw_weighted(
     return np.searchsorted(cumulative, targets, side="right").astype(np.int64)
 
 
+def active_count(members: int, participation: float) -> int:
+    """Return how many of so many peers train in a round: the nearest number, at least one."""
+    return max(1, round(participation * members))
+
+
 def active_peers(
     root_seed: int,
     peers: int,
@@ -99,7 +104,7 @@ def active_peers(
     round_: int,
     members: Sequence[int] | None = None,
 ) -> tuple[int, ...]:
-    """Return, in order, who trains in a round: the nearest number to the share, at least one.
+    """Return, in order, who trains in a round: as many as `active_count` says.
 
     Args:
         root_seed: the experiment's.
@@ -109,7 +114,7 @@ def active_peers(
         members: who may be drawn in this round, in ascending order; None: everybody.
     """
     members = range(peers) if members is None else members
-    active = max(1, round(participation * len(members)))
+    active = active_count(len(members), participation)
     if active >= len(members):
         return tuple(members)
     words = random_words(root_seed, Domain.PARTICIPATION, round_, 0, peers)[list(members)]

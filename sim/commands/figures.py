@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 from peer.errors import UserError
 from sim.commands.parsing import LOG, Commands, Parser, add_flags, given, log_to_stderr
-from sim.figures.options import BreakEvenOptions, LatestModelOptions, figure_options
+from sim.figures.options import BreakEvenOptions, LatestModelOptions
 
 
 def _latest_model(options: LatestModelOptions) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def add(commands: Commands) -> None:
     names = figure.add_subparsers(required=True, parser_class=Parser)
     for name, (kind, make, about) in _FIGURES.items():
         parser = names.add_parser(name, help=about, description=about)
-        add_flags(parser, figure_options(kind))
+        add_flags(parser, fields(kind))
         parser.add_argument("--svg", type=Path, help=f"where to draw it (default: {name}.svg)")
         form = parser.add_mutually_exclusive_group()
         form.add_argument(
@@ -60,7 +61,7 @@ def add(commands: Commands) -> None:
 
 
 def _figure(parsed: argparse.Namespace) -> int:
-    options = parsed.kind(**given(parsed, figure_options(parsed.kind)))
+    options = parsed.kind(**given(parsed, fields(parsed.kind)))
     plain = parsed.json or parsed.csv
     picture = parsed.svg if plain or parsed.svg else Path(f"{parsed.name}.svg")
     if picture is not None:

@@ -45,7 +45,7 @@ from sim.volume.tree_sum import (
     simulated_sums_bytes,
     sums_bytes,
 )
-from topology.arrays import links_of
+from topology.arrays import build_links, links_of
 
 LOCAL_STEPS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 OTHER_PEERS: Final = (16, 64, 256, 1024, 4096)
@@ -171,11 +171,11 @@ def _by_peers(
         if graph.name == "complete" and peers > _MOST_OF_COMPLETE:
             break
         try:
-            other = topology.build(graph.name, peers, degree=options.degree, seed=options.seed)
+            other = build_links(graph.name, peers, degree=options.degree, seed=options.seed)
         except topology.TopologyError:
             # A sparse random graph falls apart, and a larger one all the more.
             break
-        trees.setdefault(peers, breadth_first(links_of(other)))
+        trees.setdefault(peers, breadth_first(other))
     candidates = options.candidate_seeds
     for peers, each in sorted(trees.items()):
         sent = options.gradient_bytes + index_bytes(candidates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from peer.config import DEVICES, DTYPES, PERTURBATIONS
@@ -65,11 +65,6 @@ class BreakEvenOptions:
 
     def __post_init__(self) -> None:
         _check(self)
-
-
-def figure_options(kind: type) -> tuple[Field[Any], ...]:
-    """Return the declarations of a figure's options, in order."""
-    return fields(kind)
 
 
 def _check(options: Any) -> None:

@@ -1,6 +1,9 @@
 """The communication-volume laboratory: what a setting costs, by formula and by measurement.
 
-sizes, adapters -> setting -> systems (scalars, weights) -> table
-                              papers -------------------->
+sends: how often an entry is sent; frames: how long the frames are
+
+sizes, adapters, tree_sum -> setting -> costs -> scalars, weights -> systems -> table
+                                                           papers ------------>
 frames -> timeline -> timers -> prediction -> comparison <- measured
+walk_kernels -> walks, loads -> spread -> scale -> overview <- systems
 """

@@ -7,7 +7,7 @@ they grow past 127, 255 and 65,535. So one entry is made, and the others follow 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from peer.entry import (
     CUT_BYTES,
     SIGNATURE_BYTES,
     Entry,
+    Kind,
     index_type,
     make_ack,
     make_end,
@@ -63,8 +64,8 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
     """Return what a run publishes.
 
     Histories of all active peers, an ACK of whoever has been idle for `IDLE_ROUNDS`, and an END of
-    everybody. A number of at most 64 in steps of powers of two is the scale of one-byte gradients;
-    one of -33 or less, which no gradient above 2**-24 has, takes a byte more than is counted here.
+    everybody. The scale of one-byte gradients is counted as a byte. One of -33 or less would take
+    two: only where no gradient of an entry is above 2**-24.
 
     Args:
         protocol: the agreement of the run.
@@ -75,12 +76,15 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
     sequences = np.zeros(peers, dtype=np.int64)
     last_word = np.full(peers, -1)
     samples = _samples(protocol)
-    parts: list[tuple[Numbers, Numbers, Numbers, Numbers]] = []
+    parts: list[tuple[Numbers, Numbers, NDArray[np.bool_], Numbers]] = []
 
-    def publish(origins: Numbers, round_: int, kind: int) -> None:
-        numbers, kinds = np.full(len(origins), round_), np.full(len(origins), kind)
+    def publish(origins: Numbers, round_: int, kind: Kind) -> None:
+        numbers, history = (
+            np.full(len(origins), round_),
+            np.full(len(origins), kind is Kind.HISTORY),
+        )
         lengths = _frame_lengths(samples[kind], origins, sequences[origins], numbers)
-        parts.append((origins, numbers, kinds, lengths))
+        parts.append((origins, numbers, history, lengths))
         sequences[origins] += 1
         last_word[origins] = round_
 
@@ -89,14 +93,13 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
         if folds:
             idle = np.array(protocol.roster.members(round_), dtype=np.int64)
             idle = idle[round_ - last_word[idle] >= IDLE_ROUNDS]
-            publish(np.setdiff1d(idle, active), round_, _ACK)
-        publish(active, round_, _HISTORY)
+            publish(np.setdiff1d(idle, active), round_, Kind.ACK)
+        publish(active, round_, Kind.HISTORY)
     if rounds is None:
         evicted = list(protocol.roster.evicted)
-        publish(np.setdiff1d(np.arange(peers), evicted), protocol.rounds, _END)
+        publish(np.setdiff1d(np.arange(peers), evicted), protocol.rounds, Kind.END)
     columns = zip(*parts, strict=True)
-    origins, numbers, kinds, lengths = (np.concatenate(column) for column in columns)
-    return Published(origins, numbers, kinds == _HISTORY, lengths)
+    return Published(*(np.concatenate(column) for column in columns))
 
 
 def mean_history_bytes(protocol: Protocol) -> float:
@@ -105,10 +108,7 @@ def mean_history_bytes(protocol: Protocol) -> float:
     return float(entries.frame_bytes[entries.histories].mean())
 
 
-_HISTORY, _ACK, _END = range(3)
-
-
-def _samples(protocol: Protocol) -> Sequence[Entry]:
+def _samples(protocol: Protocol) -> Mapping[Kind, Entry]:
     """Return a history, an ACK and an END whose three numbers take a byte each."""
     steps = protocol.local_steps
     width = index_type(protocol.candidate_seeds).itemsize
@@ -124,7 +124,11 @@ def _samples(protocol: Protocol) -> Sequence[Entry]:
         indices=bytes(steps * width) if protocol.weighted_draws else None,
         sign=sign,
     )
-    return history, make_ack(0, 0, 0, bytes(CUT_BYTES), sign), make_end(0, 0, 0, sign)
+    return {
+        Kind.HISTORY: history,
+        Kind.ACK: make_ack(0, 0, 0, bytes(CUT_BYTES), sign),
+        Kind.END: make_end(0, 0, 0, sign),
+    }
 
 
 def _frame_lengths(sample: Entry, *numbers: Numbers) -> Numbers:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from peer.config import Experiment
-from sim.volume.frames import mean_history_bytes
-from sim.volume.scale import agreement, entries_of, graph_of, histories_spread
+from sim.volume.frames import mean_history_bytes, published
+from sim.volume.scale import agreement, graph_of, histories_spread
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.setting import Setting, setting_of
 from sim.volume.spread import SpreadVolume
@@ -62,7 +62,7 @@ def overview(
         pro_entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=True)),
     )
     rows = systems_rows(setting, systems)
-    entries = entries_of(experiment)
+    entries = published(protocol)
     copies = sends_per_entry(experiment.gossip, setting.peers, setting.edges)
     spread = None
     if experiment.gossip in BY_THE_GRAPH:

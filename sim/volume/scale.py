@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import topology
 from peer.config import Experiment
@@ -15,7 +14,7 @@ from peer.errors import UserError
 from peer.protocol import Protocol
 from peer.setup import build_roster
 from peer.units import choose_units
-from sim.volume.frames import Published, published
+from sim.volume.frames import Published
 from sim.volume.spread import MEASURED_LIMIT, SpreadVolume, extrapolate, spread_volume
 from topology.arrays import MOST_LINKS, Links, build_links, links_of
 from topology.counts import count_links
@@ -31,7 +30,7 @@ def graph_of(experiment: Experiment) -> tuple[Experiment, Links | None]:
     """
     name, peers, degree = experiment.topology, experiment.peers, experiment.degree
     if name not in topology.FAMILIES:
-        links = links_of(topology.load(Path(name)))
+        links = links_of(topology.resolve(name))
         return replace(experiment, peers=links.peers), links
     links_wanted = count_links(name, peers, degree=degree)
     if peers > MEASURED_LIMIT or 2 * links_wanted > MOST_LINKS:
@@ -43,8 +42,10 @@ def agreement(experiment: Experiment) -> Protocol:
     """Return what the peers of an experiment would agree on, as far as lengths hang on it.
 
     Raises:
-        UserError: the run would be too long for its accumulator.
+        UserError: the run would be too long for its accumulator, or has no rounds to count by.
     """
+    if experiment.schedule != "sync":
+        raise UserError("schedule = 'async' is not allowed: volumes are those of sync runs")
     peers = experiment.peers
     return Protocol(
         roster=build_roster(experiment, (1,) * peers),
@@ -110,10 +111,3 @@ def histories_spread(
         int(lengths.sum()),
         degree=experiment.degree,
     )
-
-
-def entries_of(experiment: Experiment) -> Published:
-    """Return what a run publishes: histories, ACKs and ENDs."""
-    if experiment.schedule != "sync":
-        raise UserError("schedule = 'async' is not allowed: volumes are those of sync runs")
-    return published(agreement(experiment))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from peer.config import WEIGHT_BYTES, Experiment
+from peer.seeds import active_count
 from sim.volume.sizes import ModelSize, model_size
 from sim.volume.tree_sum import breadth_first
 from topology import Topology
@@ -108,7 +109,7 @@ def setting_of(
     return Setting(
         model=model_size(experiment.model),
         peers=peers,
-        active=max(1, round(experiment.participation * peers)),
+        active=active_count(peers, experiment.participation),
         rounds=experiment.rounds,
         local_steps=experiment.local_steps,
         candidate_seeds=experiment.candidate_seeds,
