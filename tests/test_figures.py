@@ -330,8 +330,3 @@ def test_options_are_those_of_experiments_where_they_mean_the_same() -> None:
     assert names - own <= set(Experiment.__dataclass_fields__)
     with pytest.raises(UserError, match="rounds = 0"):
         LatestModelOptions(rounds=0)
-
-
-def test_the_command_line_loads_neither_torch_nor_matplotlib() -> None:
-    program = "import sys, sim.cli; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
-    subprocess.run([sys.executable, "-c", program], check=True)

@@ -100,6 +100,11 @@ def test_another_process_draws_the_same_bytes(tmp_path):
     assert [(plots / name).read_bytes() for name in ("links.svg", "bytes.svg")] == here
 
 
+def test_the_command_line_loads_neither_torch_nor_matplotlib():
+    program = "import sys, sim.cli; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_runs_do_not_load_matplotlib():
     program = "import sys, sim.cli, sim.runner, sim.closing; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -32,11 +32,8 @@ DESIGN = {1: (0.06, 0.10), 20: (1.19, 1.66), 50: (2.97, 3.09), 200: (11.88, 3.97
 
 @pytest.mark.parametrize("tau", DESIGN)
 def test_the_designs_figures_to_each_digit(tau: int) -> None:
-    megabytes = (
-        histories_bytes(100, tau, 6) / 1e6,
-        sums_bytes(breadth_first(links_of(TORUS)), tau, K).total,
-    )
-    assert (round(megabytes[0], 2), round(megabytes[1] / 1e6, 2)) == DESIGN[tau]
+    found = histories_bytes(100, tau, 6), sums_bytes(breadth_first(links_of(TORUS)), tau, K).total
+    assert tuple(round(number / 1e6, 2) for number in found) == DESIGN[tau]
 
 
 @pytest.mark.parametrize("origin", range(0, 100, 9))
