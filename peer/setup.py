@@ -146,10 +146,9 @@ def build_trees(
     """Return the first trees of all origins, None for a graph that varies over time."""
     if isinstance(graph, topology.Varying):
         return None
-    neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
     if latencies is None or len(set(latencies.values())) == 1:
-        return Trees(neighbours, roster)
-    return Trees(neighbours, roster, lambda a, b: latencies[a, b])
+        return Trees(graph.adjacency, roster)
+    return Trees(graph.adjacency, roster, lambda a, b: latencies[a, b])
 
 
 def with_keys(protocol: Protocol, public_keys: tuple[bytes, ...]) -> Protocol:

@@ -45,7 +45,7 @@ def world_of(
         return signer(simulated_secret(wanted, peer))
 
     return World(
-        {peer: graph.neighbours(peer) for peer in graph.nodes},
+        graph.adjacency,
         prepared.protocol,
         trainer or SyntheticTrainer(wanted.seed),
         step_seconds=wanted.step_seconds,

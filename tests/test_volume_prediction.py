@@ -196,7 +196,7 @@ def test_kinds_of_control_are_those_that_are_sent() -> None:
     world_of(
         prepared, observe_frame=lambda _what, _s, _r, frame: sent.update([wire.kind_of(frame)])
     ).run()
-    neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
+    neighbours = graph.adjacency
     latencies = link_latencies(prepared.experiment, graph)
     entries = published(protocol)
     times = timeline(protocol, entries, neighbours, latencies, [0.5] * 30)

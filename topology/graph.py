@@ -79,6 +79,11 @@ class Topology:
         graph.add_edges_from(self.edges)
         return graph
 
+    @property
+    def adjacency(self) -> dict[int, tuple[int, ...]]:
+        """The neighbours of every peer, by its number."""
+        return dict(enumerate(self._adjacency))
+
     def neighbours(self, peer: int) -> tuple[int, ...]:
         """Return the neighbours of `peer`, 0 <= peer < N, in ascending order."""
         return self._adjacency[peer]

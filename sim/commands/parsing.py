@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 from peer.config import PRESETS, Experiment, experiment_from, groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
-from peer.options import allowed, kind
+from peer.options import allowed, kind, refuse
 from peer.unused_options import unused_options
 
 LOG = logging.getLogger("kseed")
@@ -92,6 +92,19 @@ def given(parsed: argparse.Namespace, items: Iterable[Any]) -> dict[str, Any]:
 def option(name: str) -> Any:
     """Return the declaration of an option of experiments."""
     return next(item for item in options() if item.name == name)
+
+
+def whole_number(name: str, text: str, least: int, most: int | None = None) -> int:
+    """Return the whole number that the text of a flag is.
+
+    Raises:
+        UserError: it is none, or out of bounds.
+    """
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if value < least or (most is not None and value > most):
+        upwards = "" if most is None else f" and at most {most}"
+        refuse(name, text, f"must be a whole number at least {least}{upwards}")
+    return value
 
 
 def number(item: Any, text: str) -> int | float:

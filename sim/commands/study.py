@@ -14,13 +14,22 @@ from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.options import kind
 from peer.unused_options import unused_options
-from sim.commands.parsing import LOG, Commands, add_flags, given, log_to_stderr, number
+from sim.commands.parsing import (
+    LOG,
+    Commands,
+    add_flags,
+    given,
+    log_to_stderr,
+    number,
+    whole_number,
+)
 from sim.exit_status import FAILED, INCOMPLETE
 
 if TYPE_CHECKING:
     from sim.study.definition import Study
 
 FORMATS = ("csv", "parquet")
+MOST_WORKERS = 1024
 
 
 def add(commands: Commands) -> None:
@@ -80,7 +89,9 @@ def _study(parsed: argparse.Namespace) -> int:
     began = time.perf_counter()
     log_to_stderr()
     study = _wanted(parsed)
-    workers = processors() if parsed.workers is None else _workers(parsed.workers)
+    workers = processors()
+    if parsed.workers is not None:
+        workers = whole_number("workers", parsed.workers, 1, MOST_WORKERS)
     folder = StudyFolder.for_study(study, parsed.out, resume=parsed.resume)
     with folder.held(study):
         try:
@@ -146,13 +157,6 @@ def _value(key: str, text: str) -> Any:
             return text if kind(item) is str else number(item, text)
     # What is no option is refused by name later.
     return text
-
-
-def _workers(text: str) -> int:
-    workers = int(text) if text.isascii() and text.isdigit() else 0
-    if not 1 <= workers <= 1024:
-        raise UserError(f"workers = {text!r} is not allowed: a whole number from 1 to 1024")
-    return workers
 
 
 def _tell_idle(study: Study, given_: Sequence[str]) -> None:

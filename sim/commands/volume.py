@@ -6,7 +6,7 @@ import argparse
 import json
 
 from peer.errors import UserError
-from sim.commands.parsing import Commands, add_experiment, experiment
+from sim.commands.parsing import Commands, add_experiment, experiment, whole_number
 
 _HELP = "what each system of the papers would send, receive and compute in a setting"
 
@@ -91,7 +91,7 @@ def _systems(parsed: argparse.Namespace) -> int:
 
     wanted = experiment(parsed)
     names = parsed.system.split(",") if parsed.system else []
-    sample = None if parsed.sample is None else _sample(parsed.sample)
+    sample = None if parsed.sample is None else whole_number("sample", parsed.sample, 2)
     with WalkProgress("following entries over the graph") as progress:
         found = overview(wanted, names, sample, progress.walked)
     if parsed.csv:
@@ -99,9 +99,3 @@ def _systems(parsed: argparse.Namespace) -> int:
     else:
         print(json.dumps(overview_json(found)) if parsed.json else overview_in_words(found))
     return 0
-
-
-def _sample(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= 2):
-        raise UserError(f"sample = {text!r} is not allowed: must be a whole number at least 2")
-    return int(text)

@@ -113,7 +113,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
         control = _quiet_control(experiment, graph, protocol)
         numbers = (control.control_messages, control.control_bytes, control.framing_bytes)
         return Bytes(*payload, *numbers, 2 * links * shakes, follows_times=False)
-    neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
+    neighbours = graph.adjacency
     latencies = link_latencies(experiment, graph)
     train = experiment.step_seconds * experiment.local_steps
     train_seconds = [train * factor for factor in slowness(experiment)]

@@ -114,8 +114,7 @@ def breadth_first(links: Links, root: int = 0) -> SumTree:
 def push_tree(graph: Topology, origin: int) -> SumTree:
     """Return the tree along which the entries of an origin are pushed; see `peer.trees`."""
     peers = len(graph.nodes)
-    neighbours = {peer: graph.neighbours(peer) for peer in graph.nodes}
-    trees = Trees(neighbours, Roster((1,) * peers, 1.0, 0))
+    trees = Trees(graph.adjacency, Roster((1,) * peers, 1.0, 0))
     parents = [_NOBODY] * peers
     order = [origin]
     for peer in order:
