@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from peer.errors import UserError
 from sim.tables import rows_csv
-from sim.volume.papers import PAPERS, _like, paper_table, printed_value
+from sim.volume.papers import PAPERS, paper_table
+from sim.volume.printed import like, printed_value
 from sim.volume.table import WIDTH, paper_in_words, paper_json
 
 
@@ -86,9 +87,9 @@ def test_one_figure_alone_is_cut_and_rounding_would_not_give_it():
     cut = [row for name in PAPERS for row in paper_table(name).rows if row["rounding"] == "cut"]
     assert [(row["approach"], row["printed"]) for row in cut] == [("FedKSeed", "3.2e5")]
     # Whatever rounds to 8.2e3 a round rounds to 3.3e5 in 40 of them.
-    assert {_like("3.2e5", 40 * n) for n in range(8_150, 8_250)} == {"3.3e5"}
-    assert _like("8.2e3", 8_149) == "8.1e3"
-    assert _like("8.2e3", 8_250) == "8.3e3"
+    assert {like("3.2e5", 40 * n) for n in range(8_150, 8_250)} == {"3.3e5"}
+    assert like("8.2e3", 8_149) == "8.1e3"
+    assert like("8.2e3", 8_250) == "8.3e3"
 
 
 def test_what_is_said_of_ferrets_coordinates_holds():
@@ -96,10 +97,10 @@ def test_what_is_said_of_ferrets_coordinates_holds():
     allowed = [
         k
         for k in range(3_000, 5_000)
-        if (_like("7.8e3", 2 * k), _like("9.4e4", 24 * k)) == ("7.8e3", "9.4e4")
+        if (like("7.8e3", 2 * k), like("9.4e4", 24 * k)) == ("7.8e3", "9.4e4")
     ]
     assert allowed == list(range(3_896, 3_925))
-    assert _like("9.4e4", 24 * 194 * 20) == "9.3e4"
+    assert like("9.4e4", 24 * 194 * 20) == "9.3e4"
 
 
 def test_every_figure_that_does_not_follow_from_the_papers_setting_says_so():
@@ -114,7 +115,7 @@ def test_every_figure_that_does_not_follow_from_the_papers_setting_says_so():
 def test_the_formula_that_ferret_prints_for_a_run_gives_twice_what_it_prints():
     for (_, _, quantity), row in figures("ferret-table3").items():
         if quantity == "numbers a run":
-            assert printed_value(_like(row["printed"], 2 * row["count"])) > 1.9 * float(
+            assert printed_value(like(row["printed"], 2 * row["count"])) > 1.9 * float(
                 printed_value(row["printed"])
             )
     assert any("2 x Per-Round x R" in note for note in paper_table("ferret-table3").notes)
@@ -150,12 +151,12 @@ def test_what_was_measured_is_theirs_alone_and_ferrets_sums_are_right():
     ],
 )
 def test_a_number_is_written_as_the_figure_is_printed(printed, number, text):
-    assert _like(printed, number) == text
+    assert like(printed, number) == text
 
 
 @given(st.integers(0, 10**13))
 def test_cutting_never_rounds_up_and_is_less_than_a_digit_away(number):
-    cut = printed_value(_like("3.2e5", number, "cut"))
+    cut = printed_value(like("3.2e5", number, "cut"))
     assert cut <= number < cut + 10**4
 
 

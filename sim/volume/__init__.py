@@ -3,7 +3,7 @@
 sends: how often an entry is sent; frames: how long the frames are
 
 sizes, adapters, tree_sum -> setting -> costs -> scalars, weights -> systems -> table
-                                                           papers ------------>
+                                                           printed -> papers -->
 frames -> timeline -> timers -> prediction -> comparison <- measured
 walk_kernels -> walks, loads -> spread -> scale -> overview <- systems
 """

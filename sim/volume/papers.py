@@ -6,21 +6,17 @@ What a paper measured on its own machines is printed as theirs alone.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
 from peer.errors import UserError
 from sim.volume.adapters import lora, prompt_encoder, soft_prompt
 from sim.volume.costs import SCALAR, Server
+from sim.volume.printed import figure, like
 from sim.volume.setting import Setting
 from sim.volume.sizes import SHAPES, ModelSize, model_size
 from sim.volume.systems import find_system
-
-_PRINTED: Final = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)(?:e([0-9]+))?(?: ([A-Za-z]+))?")
-_UNITS: Final = {"K": 10**3, "M": 10**6, "B": 10**9, "Bytes": 1, "KB": 2**10, "MB": 2**20}
 
 
 @dataclass(frozen=True)
@@ -30,16 +26,7 @@ class PaperTable:
     Attributes:
         name: by which it is asked for.
         title: what it is.
-        rows: one for each printed figure, with the keys
-            approach, model, quantity: where it is printed;
-            printed: as it is;
-            ours: by the paper's own counting, to as many digits; None where they measured;
-            rounding: half up, or cut;
-            difference: ours less printed, in the printed unit;
-            count: ours in full, numbers or bytes;
-            exact: by what the systems and models really are, where that is another number;
-            exact_difference_percent: of exact, or else of count, from what is printed;
-            note: why the printed figure does not follow from the paper's setting, if so.
+        rows: one for each printed figure; see `sim.volume.printed`.
         notes: on the table as a whole.
     """
 
@@ -61,64 +48,6 @@ def paper_table(name: str) -> PaperTable:
     near = difflib.get_close_matches(plain, PAPERS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"paper = {name!r}: {hint}there are {', '.join(PAPERS)}")
-
-
-def printed_value(printed: str) -> Decimal:
-    """Return the number that a printed figure is, in numbers or bytes: 12.00 MB is 12,582,912."""
-    mantissa, unit = _parts(printed)
-    return mantissa * unit
-
-
-def _parts(printed: str) -> tuple[Decimal, int]:
-    found = _PRINTED.fullmatch(printed)
-    assert found is not None, printed
-    number, exponent, unit = found.groups()
-    return Decimal(number.replace(",", "")), 10 ** int(exponent or 0) * _UNITS.get(unit or "", 1)
-
-
-def _like(printed: str, number: int, rounding: str = "half up") -> str:
-    """Return a number as the figure is printed: with its digits, exponent and unit."""
-    mantissa, unit = _parts(printed)
-    how = ROUND_DOWN if rounding == "cut" else ROUND_HALF_UP
-    rounded = (Decimal(number) / unit).quantize(mantissa, rounding=how)
-    found = _PRINTED.fullmatch(printed)
-    assert found is not None
-    return f"{rounded:,}" + printed[found.end(1) :]
-
-
-def _figure(
-    approach: str,
-    model: str,
-    quantity: str,
-    printed: str,
-    count: int | None,
-    *,
-    exact: int | None = None,
-    rounding: str = "half up",
-    note: str = "",
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "approach": approach,
-        "model": model,
-        "quantity": quantity,
-        "printed": printed,
-        "ours": None,
-        "rounding": None,
-        "difference": None,
-        "count": count,
-        "exact": exact,
-        "exact_difference_percent": None,
-        "note": note,
-    }
-    if count is None:
-        return row
-    row["rounding"] = rounding
-    row["ours"] = _like(printed, count, rounding)
-    row["difference"] = float(_parts(row["ours"])[0] - _parts(printed)[0])
-    theirs = printed_value(printed)
-    best = Decimal(count if exact is None else exact)
-    row["exact_difference_percent"] = round(float((best - theirs) / theirs * 100), 3)
-    return row
 
 
 def _setting(
@@ -208,11 +137,11 @@ def _kseed_rows(
     seeds = _KSEED_SEEDS[model] if approach == "FedKSeed-Pro" else 4096
     setting = _setting(size, seeds, weight_bytes=4, rounds=40, active=37)
     parameters, communication, memory, seconds = printed
-    yield _figure(approach, model, "trainable parameters", parameters, trained[approach])
+    yield figure(approach, model, "trainable parameters", parameters, trained[approach])
     sent = _sent(approach.casefold(), setting)
-    yield _figure(approach, model, "communication", communication, sent)
-    yield _figure(approach, model, "GPU memory", memory, None)
-    yield _figure(approach, model, "seconds a step", seconds, None)
+    yield figure(approach, model, "communication", communication, sent)
+    yield figure(approach, model, "GPU memory", memory, None)
+    yield figure(approach, model, "seconds a step", seconds, None)
 
 
 _FERRET_MODEL: Final = "LLaMA-3B"
@@ -237,7 +166,7 @@ def _ferret_table3() -> PaperTable:
     coordinates = _sent("ferret", real) // 2
     three = (
         f"counts LLaMA-3B as 3.0e9 parameters; its tensors have {real.model.parameters:,}, and "
-        f"twice that is {_like('6.0e9', real_weights)}"
+        f"twice that is {like('6.0e9', real_weights)}"
     )
     both_ways = (
         f"2 K = {sums:,} counts K numbers each way; FedKSeed sends a history of 200 pairs up, K "
@@ -252,9 +181,7 @@ def _ferret_table3() -> PaperTable:
         f"{coordinates // 2:,} is read back from this figure and "
         "the next; 194 blocks of 20 would be 3,880, and 9.3e4 in the whole run"
     )
-    twelve = (
-        f"R = 12, as C.2 says, where FedKSeed's setting has 40: {_like('2.4e11', 40 * weights)}"
-    )
+    twelve = f"R = 12, as C.2 says, where FedKSeed's setting has 40: {like('2.4e11', 40 * weights)}"
     figures = {
         "FedZO": (
             ("6.0e9", weights, real_weights, three),
@@ -280,7 +207,7 @@ def _ferret_table3() -> PaperTable:
         ):
             rounding = "cut" if printed == "3.2e5" else "half up"
             rows.append(
-                _figure(
+                figure(
                     approach,
                     _FERRET_MODEL,
                     quantity,
@@ -296,7 +223,7 @@ def _ferret_table3() -> PaperTable:
             _FERRET_TIMES[approach],
             strict=True,
         ):
-            rows.append(_figure(approach, _FERRET_MODEL, quantity, printed, None))
+            rows.append(figure(approach, _FERRET_MODEL, quantity, printed, None))
     return PaperTable(
         "ferret-table3",
         "Ferret, Table 3: numbers that a client and the server exchange, on LLaMA-3B",
