@@ -548,6 +548,17 @@ def test_a_launched_run_that_was_killed_has_the_bytes_of_its_peers(folder: Path)
     )
 
 
+def test_a_folder_of_one_peer_started_by_hand_is_shown(folder: Path) -> None:
+    for name in ("summary.json", "rounds.jsonl"):
+        (folder / name).unlink()
+    (folder / "sim").rename(folder / "peer")
+    page = read(folder)
+    (warning,) = page.warnings
+    assert warning.startswith("One peer's folder.")
+    assert {"one of the peers", "3 wanted"} <= set(page.texts)
+    assert len(page.tables["The busiest links"]) == 13
+
+
 @pytest.mark.slow
 def test_a_launched_run_has_its_processes(tmp_path: Path) -> None:
     options = {"trainer": "synthetic", "peers": 3, "rounds": 2, "local_steps": 3, "out": "run"}
