@@ -9,11 +9,33 @@ from typing import Final
 
 import topology
 from peer.errors import RunFailed, UserError
-from sim.commands import benches, folders, graphs, init, peers, report, runs, volume
+from sim.commands import (
+    benches,
+    figures,
+    folders,
+    graphs,
+    init,
+    peers,
+    report,
+    runs,
+    study,
+    volume,
+)
 from sim.commands.parsing import Parser
 from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
 
-COMMANDS: Final = (runs, peers, report, volume, graphs, folders, benches, init)
+COMMANDS: Final = (
+    runs,
+    peers,
+    report,
+    volume,
+    study,
+    figures,
+    graphs,
+    folders,
+    benches,
+    init,
+)
 """In the order in which `--help` tells them."""
 
 

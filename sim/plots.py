@@ -5,17 +5,15 @@ They are drawn into the run's folder as files, or as texts for a page that shows
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -28,15 +26,12 @@ import topology
 from peer.records import RunFolder
 from peer.traffic import Traffic
 from sim.closing import byte_unit, bytes_in_words
+from sim.ink import BLUE, FILL, ORANGE, RIM, VERMILION, ink, save
 from topology.drawing import LABEL_LIMIT, VECTOR_LIMIT
 from topology.layout import Points, paths, positions
 
 Rounds = Sequence[Mapping[str, Any]]
 """The lines of rounds.jsonl."""
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart too.
-BLUE, ORANGE, VERMILION = "#0072b2", "#e69f00", "#d55e00"
-FILL, RIM, TEXT, GRID = "#ffffff", "#44546a", "#14283c", "#e3e7ec"
 
 # The pale end of the map would be lost on white.
 SHADES = tuple(map(to_hex, colormaps["viridis_r"](np.linspace(0.1, 1, 256))))
@@ -94,9 +89,9 @@ def draw_run(folder: Path) -> list[Path]:
     if len(name) > _NAME_LENGTH:
         name = name[: _NAME_LENGTH - 1] + "…"
     caption = f"{experiment.method} on {name}, {len(graph.nodes):,} peers"
-    with _settings():
+    with ink():
         figures = {
-            "links": _links_figure(graph, link_bytes(graph, run.read_links()), caption),
+            "links": links_figure(graph, link_bytes(graph, run.read_links()), caption),
             "bytes": _bytes_figure(rounds, caption),
         }
         if any(record["eval_loss"] is not None for record in rounds):
@@ -105,7 +100,7 @@ def draw_run(folder: Path) -> list[Path]:
         written = []
         for kind, figure in figures.items():
             path = folder / "plots" / f"{kind}.svg"
-            figure.savefig(path, metadata={"Date": None}, dpi=200)
+            save(figure, path)
             written.append(path)
     return written
 
@@ -131,22 +126,21 @@ def page_pictures(
         image, so that the page cannot change their colours.
     """
     figures = {}
-    page = {"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}
-    with _settings(**page):
+    with ink({"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}):
         if any(record["eval_loss"] is not None for record in rounds):
             figures["loss"] = _loss_figure(rounds, "", _PAGE)
         if rounds:
             figures["bytes"] = _bytes_figure(rounds, "", _PAGE)
         if graph is not None:
-            figures["links"] = _links_figure(graph, sent, "", _PAGE)
+            figures["links"] = links_figure(graph, sent, "", _PAGE)
             if len(sent) > _PAGE.most_lines:
-                figures["links-on-dark"] = _links_figure(graph, sent, "", _PAGE, shades_on_dark)
+                figures["links-on-dark"] = links_figure(graph, sent, "", _PAGE, shades_on_dark)
         return {kind: _svg(figure) for kind, figure in figures.items()}
 
 
 def _svg(figure: Figure) -> str:
     text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None}, dpi=150)
+    save(figure, text)
     return text.getvalue()
 
 
@@ -171,29 +165,6 @@ def link_bytes(graph: topology.Topology, traffic: Traffic) -> NDArray[np.int64]:
     for sender, receiver, count in traffic.links():
         counted[min(sender, receiver), max(sender, receiver)] += count.wire_bytes
     return np.array([counted[edge] for edge in graph.edges], dtype=np.int64)
-
-
-@contextmanager
-def _settings(**more: Any) -> Iterator[None]:
-    """Keep the user's settings and chance out of the files."""
-    settings: dict[str, Any] = {
-        "svg.hashsalt": "kseed",
-        "font.size": 10,
-        "axes.titlesize": 11,
-        "text.color": TEXT,
-        "text.parse_math": False,
-        "axes.titlecolor": TEXT,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": GRID,
-        "legend.frameon": False,
-    }
-    with style.context(["default", settings | more]), warnings.catch_warnings():
-        # A name in a script that the font lacks becomes boxes; the picture is still of use.
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        yield
 
 
 def _over_rounds(title: str, label: str, paper: _Paper) -> tuple[Figure, Axes]:
@@ -261,13 +232,22 @@ def _bytes_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure
     return figure
 
 
-def _links_figure(
+def links_figure(
     graph: topology.Topology,
     sent: NDArray[np.int64],
     caption: str,
     paper: _Paper = _FILE,
     shades: Sequence[str] = SHADES,
 ) -> Figure:
+    """Draw a graph, each link the darker and thicker the more went over it.
+
+    Args:
+        graph: whose links to draw.
+        sent: as `link_bytes` returns it.
+        caption: what was run, for the title.
+        paper: a file's or a page's.
+        shades: colours of links, from those that carried least to those that carried most.
+    """
     points = positions(graph)
     lines = paths(graph, points)
     # Links may bow out beyond the peers, so the frame is drawn around both.

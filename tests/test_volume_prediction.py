@@ -17,7 +17,7 @@ from peer.config import GRADIENT_BYTES, Experiment
 from peer.entry import Kind, make_ack, make_end, make_history
 from peer.events import EntryAdded, Event
 from sim.bench.worlds import world_of
-from sim.volume.frames import history_frame_bytes, published
+from sim.volume.frames import mean_history_bytes, published
 from sim.volume.measured import measure
 from sim.volume.prediction import predict, without_model
 from sim.volume.timers import TimerModel
@@ -122,6 +122,19 @@ def test_entries_of_a_run_are_foreseen_with_acknowledgements() -> None:
     assert Counter(zip(*(column.tolist() for column in columns), strict=True)) == seen
 
 
+def test_the_mean_length_is_that_of_all_histories() -> None:
+    protocol = without_model(experiment(peers=200, rounds=3)).protocol
+    entries = published(protocol)
+    lengths = [
+        int(length)
+        for length, history in zip(entries.frame_bytes, entries.histories, strict=True)
+        if history
+    ]
+    assert mean_history_bytes(protocol) == sum(lengths) / 600
+    # Peers from 128 on have numbers of two bytes.
+    assert min(lengths) < mean_history_bytes(protocol) < max(lengths)
+
+
 def test_some_rounds_are_foreseen_without_the_end() -> None:
     prepared = without_model(experiment(peers=4, participation=0.5))
     foreseen = published(prepared.protocol, rounds=2)
@@ -169,7 +182,6 @@ def test_lengths_follow_from_numbers(
     numbers = [np.array([number]) for number in (origin, sequence, round_)]
     for sample, entry in zip(frames._samples(protocol), (history, ack, end), strict=True):
         assert frames._frame_lengths(sample, *numbers).tolist() == [len(wire.encode_entry(entry))]
-    assert history_frame_bytes(protocol) <= len(wire.encode_entry(history))
 
 
 def test_kinds_of_control_are_those_that_are_sent() -> None:

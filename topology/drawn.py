@@ -84,7 +84,7 @@ def _among(keys: Ends, known: Ends) -> NDArray[np.bool_]:
     if not len(known):
         return np.zeros(len(keys), dtype=bool)
     places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return known[places] == keys
+    return np.equal(known[places], keys)
 
 
 def _can_go_on(stubs: Ends, peers: int, links: Ends) -> bool:

@@ -30,6 +30,12 @@ def add(commands: Commands) -> None:
         help="what our protocol sends instead, in each mode of gossip: predicted, and counted in a "
         "simulation of the setting with made-up gradients",
     )
+    group.add_argument(
+        "--sample",
+        metavar="N",
+        help="of how many origins the ways of their entries are followed, where there are more "
+        "(default: as many as take some seconds)",
+    )
     group.add_argument("--csv", action="store_true", help="print the rows as CSV")
     volume.set_defaults(run=_volume, engine="sim")
 
@@ -74,3 +80,26 @@ def _measure(parsed: argparse.Namespace) -> int:
     else:
         print(json.dumps({"rows": rows}) if parsed.json else comparison_in_words(rows))
     return 0
+
+
+def _systems(parsed: argparse.Namespace) -> int:
+    from sim.volume.overview import overview, overview_in_words, overview_json
+    from sim.volume.table import rows_csv
+    from sim.volume.walk_progress import WalkProgress
+
+    wanted = experiment(parsed)
+    names = parsed.system.split(",") if parsed.system else []
+    sample = None if parsed.sample is None else _sample(parsed.sample)
+    with WalkProgress("following entries over the graph") as progress:
+        found = overview(wanted, names, sample, progress.walked)
+    if parsed.csv:
+        print(rows_csv(found.rows), end="")
+    else:
+        print(json.dumps(overview_json(found)) if parsed.json else overview_in_words(found))
+    return 0
+
+
+def _sample(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= 2):
+        raise UserError(f"sample = {text!r} is not allowed: must be a whole number at least 2")
+    return int(text)

@@ -12,19 +12,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from sim.closing import bytes_in_words
-from sim.plots import (
-    BLUE,
-    FILL,
-    GRID,
-    ORANGE,
-    RIM,
-    SHADES,
-    TEXT,
-    VERMILION,
-    link_order,
-    link_range,
-    page_pictures,
-)
+from sim.ink import BLUE, FILL, GRID, ORANGE, RIM, TEXT, VERMILION
+from sim.plots import SHADES, link_order, link_range, page_pictures
 from sim.report.folder import Run
 
 _SVG = "{http://www.w3.org/2000/svg}"

@@ -99,9 +99,10 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
     return Published(origins, numbers, kinds == _HISTORY, lengths)
 
 
-def history_frame_bytes(protocol: Protocol) -> int:
-    """Return the length of the first frame of peer 0 that carries a history."""
-    return len(wire.encode_entry(_samples(protocol)[_HISTORY]))
+def mean_history_bytes(protocol: Protocol) -> float:
+    """Return the mean length of the frames that carry a run's histories."""
+    entries = published(protocol, protocol.rounds)
+    return float(entries.frame_bytes[entries.histories].mean())
 
 
 _HISTORY, _ACK, _END = range(3)

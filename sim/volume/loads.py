@@ -11,9 +11,13 @@ then sorted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+LARGEST: Final = 16
+"""So many of the largest loads together tell how far off the largest one is."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Loads:
         median: half are below.
         high: 5% are above.
         most: the largest.
-        error: standard error of one load's estimate, root mean square; 0: all are exact.
+        error: standard error of one load's estimate, root mean square over all; 0: all are exact.
+            What is said of all loads, but for the largest, is as far off or less, mostly.
+        most_error: of the largest: the same over the `LARGEST` largest, and no less than `error`.
     """
 
     mean: float
@@ -37,6 +43,7 @@ class Loads:
     high: float
     most: float
     error: float
+    most_error: float
 
 
 def loads_of(estimates: NDArray[np.float64], left: float) -> Loads:
@@ -47,11 +54,15 @@ def loads_of(estimates: NDArray[np.float64], left: float) -> Loads:
         left: the share of the population that is not in the sample.
     """
     loads = estimates.mean(axis=0)
-    mean, error = float(loads.mean()), 0.0
+    mean = float(loads.mean())
+    error = most_error = 0.0
     if len(estimates) == 2:
-        error = float(np.sqrt(np.square(estimates[0] - estimates[1]).mean() / 4 * left))
+        squares = np.square(estimates[0] - estimates[1]) * (left / 4)
+        largest = np.argpartition(loads, -LARGEST)[-LARGEST:] if len(loads) > LARGEST else ...
+        error = float(squares.mean() ** 0.5)
+        most_error = max(error, float(squares[largest].mean() ** 0.5))
         seen = float(loads.var())
         if seen:
-            loads = mean + (loads - mean) * np.sqrt(max(0.0, 1 - error**2 / seen))
+            loads = mean + (loads - mean) * max(0.0, 1 - error**2 / seen) ** 0.5
     low, median, high, most = np.quantile(loads, [0.05, 0.5, 0.95, 1.0]).tolist()
-    return Loads(mean, float(loads.std()), low, median, high, most, error)
+    return Loads(mean, float(loads.std()), low, median, high, most, error, most_error)

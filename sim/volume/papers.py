@@ -276,7 +276,7 @@ def _ferret_table3() -> PaperTable:
     rows = []
     for approach, pair in figures.items():
         for quantity, (printed, count, exact, note) in zip(
-            ("numbers a round", "numbers in the run"), pair, strict=True
+            ("numbers a round", "numbers a run"), pair, strict=True
         ):
             rounding = "cut" if printed == "3.2e5" else "half up"
             rows.append(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Final
+
+import numpy as np
 
 from sim.volume.adapters import lora
 from sim.volume.costs import (
@@ -20,6 +21,7 @@ from sim.volume.costs import (
     inference,
 )
 from sim.volume.setting import ENTRY_HEAD, Setting
+from sim.volume.tree_sum import sums_bytes_of_draws
 from sim.volume.weights import DOWNLOAD, NO_SHAPE
 
 _HALF: Final = 2
@@ -29,10 +31,6 @@ _WIDE: Final = 8
 """Bytes of an integer seed and of a Python float in FATE-LLM."""
 
 _OURS: Final = "without a server it is this project: histories alone, no control traffic"
-
-_SUM_BYTES: Final = 8
-_INDEX_BYTES: Final = 2
-"""Of a sum along a tree, in fixed point, and of its place where not all sums are sent."""
 
 
 def fedkseed(setting: Setting) -> Costs:
@@ -114,7 +112,7 @@ def fwdllm(setting: Setting) -> Costs:
     held = None if trained is None else setting.model.parameters + trained
     return Costs(
         Server(PAIR * setting.local_steps, down, DOWNLOAD),
-        "no: its server makes the weights from the scalars of a round and sends them out",
+        "its server makes the weights from the scalars of a round and sends them out",
         Memory("M_infer", None if held is None else held * setting.weight_bytes),
         "O(1) up in the paper: one seed and scalar a local step taken"
         + (f"; {NO_SHAPE}" if trained is None else ""),
@@ -124,7 +122,7 @@ def fwdllm(setting: Setting) -> Costs:
 def baffle(setting: Setting) -> Costs:
     """Return K differences of losses up and the weights down (FedKSeed, appendix A).
 
-    Feng et al. (2023), algorithm 1: K perturbations, of which each gives one difference.
+    Feng et al. (2023): K perturbations, of which each gives one difference.
     """
     return Costs(
         Server(
@@ -132,7 +130,7 @@ def baffle(setting: Setting) -> Costs:
             setting.model.parameters * setting.weight_bytes,
             DOWNLOAD,
         ),
-        "no: its server makes the weights from the differences of a round and sends them out",
+        "its server makes the weights from the differences of a round and sends them out",
         inference(setting),
         "K perturbations a round, as many as FedKSeed's candidate seeds here",
     )
@@ -149,7 +147,7 @@ def fedzen(setting: Setting) -> Costs:
             setting.model.parameters * setting.weight_bytes,
             DOWNLOAD,
         ),
-        "no: an incremental estimate of the Hessian is no sum of what the peers send",
+        "an incremental estimate of the Hessian is no sum of what the peers send",
         inference(setting),
         "O(1) up: tau directions a round taken, a slope and a curvature along each",
     )
@@ -174,7 +172,7 @@ def evofed(setting: Setting) -> Costs:
 def decomfl(setting: Setting) -> Costs:
     """Return tau scalars up; seeds and mean scalars of all rounds since the last time down.
 
-    Li et al. (2025), algorithm 3: all active clients of a round draw the same tau seeds, so their
+    Li et al. (2025): all active clients of a round draw the same tau seeds, so their
     scalars are averaged, tau numbers a round. A client replays all rounds
     that it has missed, N / m on average, so catching up is not bounded. One perturbation a step.
     """
@@ -215,46 +213,37 @@ def fate(setting: Setting) -> Costs:
     down = (_WIDE + SCALAR + 2 * _WIDE) * k
     return Costs(
         Server(2 * _WIDE * tau, down, k * d, clients=setting.peers),
-        "no: its arbiter holds the sums",
+        "its arbiter holds the sums",
         inference(setting, models=2),
-        "numbers without pickle's bytes; no share of clients is drawn: all take part in each round",
+        "numbers without pickle's bytes, the first round counted like the others; no share of "
+        "clients is drawn: all take part in each round",
     )
 
 
 def tree_sum(setting: Setting) -> Costs:
     """Return K sums added up along one spanning tree and handed down: a cost model only.
 
-    Up, a link carries the sums of the seeds drawn below it: of n steps K (1 - (1 - 1/K)^n) are
-    expected to be different. Down, the others carry those drawn by anybody. A message has
-    10 bytes a sum with its index, or 8 K for all, whichever is less. Always 2 (N - 1) sends.
-
-    It is no join: a sum that is taken twice, or half, is wrong.
+    `sim.volume.tree_sum` has the formula, and why this is not built. Always 2 (N - 1) sends.
     """
     k, tau, n = setting.candidate_seeds, setting.local_steps, setting.peers
-    share = setting.active / n
-    sizes = setting.subtrees or (n,) * (n - 1)
-    up = sum(_sums_bytes(k, tau * share * size) for size in sizes)
-    down = (n - 1) * _sums_bytes(k, tau * setting.active)
+    draws = tau * setting.active
     note = "a cost model: a sum along a tree does not survive a loss or a repeat"
-    if not setting.subtrees:
+    if setting.subtrees:
+        below = np.array(setting.subtrees) * (draws / n)
+    else:
+        below = np.full(n - 1, float(draws))
         note += "; the tree is not known, so each link is taken to carry everybody's sums"
     return Costs(
         None,
         Gossip(
             "sums along one tree",
-            up + down,
+            sums_bytes_of_draws(below, draws, k).total,
             2 * (n - 1),
             k * setting.model.parameters,
         ),
         inference(setting),
         note,
     )
-
-
-def _sums_bytes(seeds: int, steps: float) -> float:
-    """Return the bytes of the sums of the seeds that so many draws are expected to hit."""
-    drawn = seeds * (1 - math.pow(1 - 1 / seeds, steps))
-    return min(drawn * (_SUM_BYTES + _INDEX_BYTES), seeds * _SUM_BYTES)
 
 
 _APPENDIX: Final = "FedKSeed appendix A"
@@ -280,7 +269,7 @@ SCALARS: Final = (
     System("baffle", "BAFFLE", "K loss differences up, weights down", _APPENDIX, baffle),
     System("fedzen", "FedZeN", "scalars up, weights down", _APPENDIX, fedzen),
     System("evofed", "EvoFed", "K fitnesses", "FedKSeed appendix A, EvoFed (12)", evofed),
-    System("decomfl", "DeComFL", "tau scalars", "DeComFL algorithm 3", decomfl),
+    System("decomfl", "DeComFL", "tau scalars", "DeComFL 2025", decomfl),
     System("seedflood", "SeedFlood", "a pair for each peer and step", "SeedFlood 2026", seedflood),
     System("fate-fedkseed", "FATE-LLM's FedKSeed", "K sums and more", "its program", fate),
     System("tree-sum", "sum along a tree", "K sums up and down", "here", tree_sum),

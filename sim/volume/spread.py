@@ -2,13 +2,17 @@
 
     links = build_links("random-regular", 10**6)
     origins = np.array(Roster((1,) * 10**6, 0.05, 0).active(0))
-    print(in_words(spread_volume(links, "flood", origins, np.full(len(origins), 834))))
+    with WalkProgress(f"walking over {links.name}") as progress:
+        volume = spread_volume(
+            links, "flood", origins, np.full(len(origins), 834), walked=progress.walked
+        )
+    print(in_words(volume))
 
 For graphs that stay as they are, links that are all alike and lose nothing, and peers that are all
-there. Flooding then sends each entry 2E - N + 1 times, a tree N - 1 times; so the volume is exact
-whatever the size. Hops and loads of links are exact where every origin is walked (`sim.volume.walks`),
-and equal what the simulator counts. In larger graphs a sample of the origins is walked, drawn with a
-probability in proportion to their bytes, and the error is stated (`sim.volume.loads`).
+there. Flooding then sends each entry 2E - N + 1 times, a tree N - 1 times, so the volume is exact
+whatever the size. Hops, and what each link carries, are exact where every origin is walked
+(`sim.volume.walks`), and equal what the simulator counts. In larger graphs a sample of the origins
+is walked, and the error is stated (`sim.volume.loads`).
 """
 
 from __future__ import annotations
@@ -21,19 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.errors import UserError
+from sim.volume.costs import sends_of_an_update
 from sim.volume.loads import Loads, loads_of
-from sim.volume.walks import MODES, Walks, children, walk
+from sim.volume.walks import MODES, Walks, walk
 from topology.arrays import Links
 from topology.counts import count_links
 
-WORK: Final = {"flood": 5e8, "tree": 2e8}
-"""Links and peers that all walks together pass where no sample is given: about 10 s on 2 cores."""
+WORK: Final = {"flood": 3e8, "tree": 1.2e8}
+"""Links and peers that all walks together pass where no sample is given: 5 to 10 s on 2 cores."""
 
 LEAST_SAMPLE: Final = 16
 """Origins that are walked at least, if there are so many."""
 
-MEASURED_LIMIT: Final = 10**6
-"""The most peers whose graph is made; beyond, `extrapolate` does without."""
+MEASURED_LIMIT: Final = 2**20
+"""The most peers whose graph is made: a million; beyond, `extrapolate` does without."""
 
 Counts = NDArray[np.int64]
 
@@ -63,6 +68,7 @@ class SpreadVolume:
         last_hops_mean: hops to the last peer, the mean over entries by their bytes.
         last_hops_error: of that.
         last_hops_max: the most of those walked.
+        last_hops_above: with 95% confidence, at most this share of the entries takes more.
         hops_mean: hops to any peer, the mean over entries by their bytes.
         hops_error: of that.
         peer_bytes: how the bytes of peers, sent plus received, differ.
@@ -86,6 +92,7 @@ class SpreadVolume:
     last_hops_mean: float | None = None
     last_hops_error: float | None = None
     last_hops_max: int | None = None
+    last_hops_above: float | None = None
     hops_mean: float | None = None
     hops_error: float | None = None
     peer_bytes: Loads | None = None
@@ -139,7 +146,8 @@ def spread_volume(
     left = 1 - len(chosen) / len(authors)
     last_hops = _mean(walks.last_hops, weights, left)
     hops = _mean(walks.sum_hops / (links.peers - 1), weights, left)
-    shares, whole = _shares(walks, left), int(lengths.sum())
+    whole = int(lengths.sum())
+    firsts = _firsts(walks, whole, left)
     volume = _closed_form(links.name, links.peers, links.count, gossip, len(origins), whole)
     return replace(
         volume,
@@ -149,10 +157,12 @@ def spread_volume(
         last_hops_mean=last_hops[0],
         last_hops_error=last_hops[1],
         last_hops_max=int(walks.last_hops.max()),
+        # If it were more, none of it would be in the sample in less than 5 cases of 100.
+        last_hops_above=1 - 0.05 ** (1 / len(chosen)) if left else 0.0,
         hops_mean=hops[0],
         hops_error=hops[1],
-        peer_bytes=loads_of(_peer_bytes(links, gossip, shares, own, whole), left),
-        link_bytes=loads_of(_link_bytes(gossip, shares, whole), left),
+        peer_bytes=loads_of(_peer_bytes(links, gossip, firsts, own, whole), left),
+        link_bytes=loads_of(_link_bytes(gossip, firsts, whole), left),
     )
 
 
@@ -194,7 +204,7 @@ def _check(gossip: str, entries: int) -> None:
 def _closed_form(
     name: str, peers: int, links: int, gossip: str, entries: int, entry_bytes: int
 ) -> SpreadVolume:
-    sends = 2 * links - peers + 1 if gossip == "flood" else peers - 1
+    sends = sends_of_an_update(gossip, peers, links)
     return SpreadVolume(
         topology=name,
         gossip=gossip,
@@ -214,8 +224,8 @@ def _closed_form(
 def _choose(authors: Counts, own: Counts, most: int, seed: int) -> tuple[Counts, Counts]:
     """Return the origins to walk, and what each one counts for.
 
-    All with their bytes; or a sample in which the expected number of an origin's places is in
-    proportion to its bytes, so that each place counts for one (systematic sampling in random order).
+    All with their bytes; or a sample in which an origin has places in proportion to its bytes, so
+    that each place counts for one: systematic sampling, in random order.
     """
     if most >= len(authors):
         return authors, own[authors]
@@ -233,31 +243,32 @@ def _mean(values: NDArray[Any], weights: Counts, left: float) -> tuple[float, fl
     return mean, error
 
 
-def _shares(walks: Walks, left: float) -> NDArray[np.float64]:
-    """Return the share of the bytes that each link brings to somebody first.
+def _firsts(walks: Walks, whole: int, left: float) -> NDArray[np.float64]:
+    """Return the bytes that each link brings to somebody first.
 
     Returns:
-        Shape (1, 2E) if all origins were walked, else (2, 2E): by the halves of the sample.
+        Shape (1, 2E) if all origins were walked, else (2, 2E): as the halves of the sample tell it.
     """
     firsts, weights = walks.firsts[:, :, 0], walks.weights
     if not left:
         firsts, weights = firsts.sum(axis=0, keepdims=True), weights.sum(axis=0, keepdims=True)
-    return firsts / weights
+    return np.asarray(firsts * (whole / weights), dtype=np.float64)
 
 
-def _link_bytes(gossip: str, shares: NDArray[np.float64], whole: int) -> NDArray[np.float64]:
+def _link_bytes(gossip: str, firsts: NDArray[np.float64], whole: int) -> NDArray[np.float64]:
     """Return what links carry, in no certain order: flooding leaves out those back to the first."""
-    return whole * (shares if gossip == "tree" else 1 - shares)
+    return firsts if gossip == "tree" else whole - firsts
 
 
 def _peer_bytes(
-    links: Links, gossip: str, shares: NDArray[np.float64], own: Counts, whole: int
+    links: Links, gossip: str, firsts: NDArray[np.float64], own: Counts, whole: int
 ) -> NDArray[np.float64]:
     """Return what peers send and receive: shape (1 or 2, N)."""
-    brought = whole * children(links, shares)
-    others = whole - own
+    # Each peer's links follow one another, and it has one at least.
+    brought: NDArray[np.float64] = np.add.reduceat(firsts, links.starts[:-1], axis=1)
+    others = (whole - own).astype(np.float64)
     if gossip == "tree":
         return brought + others
-    # Each copy of an entry goes over each of a peer's links to it or from it, but for its first
-    # copy, which goes one way, and those with which it is the first.
+    # Over each of a peer's links an entry goes both ways, but for the link it has come by, and
+    # those by which it has brought it to others: they carry it one way.
     return 2 * whole * links.degrees - others - brought

@@ -27,7 +27,7 @@ def in_words(volume: SpreadVolume) -> str:
     assert volume.link_bytes is not None
     lines += [
         f"  last peer  after {_with_error(volume.last_hops_mean, volume.last_hops_error)} hops, "
-        f"at most {volume.last_hops_max}{'' if volume.exact else ' of those walked'}; "
+        f"at most {volume.last_hops_max}{_but_for(volume)}; "
         f"any peer after {_with_error(volume.hops_mean, volume.hops_error)}",
         f"  peers      {_in_words(volume.peer_bytes)}",
         f"  links      {_in_words(volume.link_bytes)}",
@@ -39,6 +39,11 @@ def in_words(volume: SpreadVolume) -> str:
     return "\n".join([*lines, note])
 
 
+def _but_for(volume: SpreadVolume) -> str:
+    above = volume.last_hops_above
+    return f" for all but {above:.0%} of the entries (95% confidence)" if above else ""
+
+
 def _with_error(value: float | None, error: float | None) -> str:
     return f"{value:.2f} ± {error:.2f}" if error else f"{value:.2f}"
 
@@ -46,4 +51,9 @@ def _with_error(value: float | None, error: float | None) -> str:
 def _in_words(loads: Loads) -> str:
     text = f"5% below {bytes_in_words(loads.low)}, half below {bytes_in_words(loads.median)}, "
     text += f"5% above {bytes_in_words(loads.high)}, the most {bytes_in_words(loads.most)}"
-    return f"{text}, ± {bytes_in_words(loads.error)}" if loads.error else text
+    if not loads.error:
+        return text
+    return (
+        f"{text} ± {bytes_in_words(loads.most_error)}; "
+        f"a single one is known to ± {bytes_in_words(loads.error)}"
+    )

@@ -175,9 +175,10 @@ _PLACE: Final[_Columns] = (
 
 
 def _aligned(columns: _Columns, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the lines of a table: texts on the left, what has digits first on the right."""
-    cells = [[cell(row) for row in rows] for _, cell in columns]
-    titles = [title for title, _ in columns]
+    """Yield a table's lines: texts to the left, numbers to the right, empty columns left out."""
+    made = [(title, [cell(row) for row in rows]) for title, cell in columns]
+    titles = [title for title, cells in made if any(cells)]
+    cells = [cells for _, cells in made if any(cells)]
     widths = [max(map(len, [title, *col])) for title, col in zip(titles, cells, strict=True)]
     right = [all(not c or c[0] in "-?0123456789" or c == "download" for c in col) for col in cells]
     for line in (titles, *zip(*cells, strict=True)):
@@ -203,7 +204,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for system in dict.fromkeys(row["system"] for row in rows):
         mine = [row for row in rows if row["system"] == system]
         parts = [mine[0]["title"], f"sends {mine[0]['sent']} ({mine[0]['source']})"]
-        parts += [f"without a server {row['how']}" for row in mine if row["round_sends"] is None]
+        reasons = [row["how"] for row in mine if row["round_sends"] is None]
+        parts += [f"not without a server: {reason}" for reason in reasons]
         if mine[0]["note"]:
             parts.append(mine[0]["note"])
         yield from _wrapped("; ".join(parts) + ".")

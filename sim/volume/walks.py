@@ -83,14 +83,10 @@ def link_loads(links: Links, gossip: str, walks: Walks) -> Counts:
     over the links of the tree. Flooded, it goes over all but those back to where a peer has it
     from.
     """
-    firsts = walks.firsts.sum(axis=0)
+    firsts: Counts = walks.firsts.sum(axis=0)
     if gossip == "tree":
         return firsts
     # Sorted by receiver and then by sender, links are in the order of their opposites.
     opposite = np.argsort(links.ends, kind="stable")
-    return walks.weights.sum(axis=0) - firsts[opposite]
-
-
-def children(links: Links, firsts: Counts) -> Counts:
-    """Return to how many each peer has brought an entry first, shape (..., N); so (..., 2E)."""
-    return np.add.reduceat(firsts, links.starts[:-1], axis=-1)
+    carried: Counts = walks.weights.sum(axis=0) - firsts[opposite]
+    return carried

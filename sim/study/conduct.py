@@ -1,0 +1,143 @@
+"""A study is done: what is finished is read, what is not is computed, and the table is made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from peer.errors import RunFailed, UserError
+from sim.study.definition import Study
+from sim.study.folder import StudyFolder
+from sim.study.measuring import Row, measure
+from sim.study.progress import StudyProgress
+from sim.study.setting import Setting
+from sim.study.workers import WorkerDied, done_by_workers
+from topology import TopologyError
+
+LOG = logging.getLogger("kseed")
+
+DONE: Final = "done"
+IMPOSSIBLE: Final = "impossible"
+FAILED: Final = "failed"
+
+_DIED: Final = "its process was ended twice, which a system does when it has no memory left"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a setting.
+
+    Attributes:
+        status: DONE, IMPOSSIBLE (there is no such experiment) or FAILED.
+        reason: why it is not done, else empty.
+        row: its measured columns, if it is done.
+    """
+
+    status: str
+    reason: str = ""
+    row: Row | None = None
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """A study that has come to its end.
+
+    Attributes:
+        study: what was studied.
+        folder: where it is.
+        outcomes: for each setting, in the order of the grid.
+        before: how many settings were finished before.
+    """
+
+    study: Study
+    folder: StudyFolder
+    outcomes: Sequence[Outcome]
+    before: int
+
+    def having(self, status: str) -> list[tuple[Setting, Outcome]]:
+        """Return the settings with a status."""
+        pairs = zip(self.study.settings, self.outcomes, strict=True)
+        return [(setting, outcome) for setting, outcome in pairs if outcome.status == status]
+
+
+def conduct(study: Study, folder: StudyFolder, workers: int) -> Conducted:
+    """Do what of a study is not finished yet; results are kept one by one, whatever happens.
+
+    Args:
+        study: what to do.
+        folder: as `StudyFolder.for_study` returns it for this study; held.
+        workers: so many settings at a time.
+
+    Raises:
+        UserError: no setting is possible.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for setting in study.settings:
+        if setting.refusal:
+            outcomes[setting.digest] = Outcome(IMPOSSIBLE, setting.refusal)
+        elif row := folder.read_result(setting):
+            outcomes[setting.digest] = Outcome(DONE, row=row)
+    before = sum(outcome.status == DONE for outcome in outcomes.values())
+    todo = [setting for setting in study.settings if setting.digest not in outcomes]
+    work = partial(compute, folder=folder)
+    with (
+        StudyProgress(len(study.settings), len(outcomes)) as progress,
+        closing(done_by_workers(work, todo, workers)) as results,
+    ):
+        for setting, found in results:
+            outcome = Outcome(FAILED, _DIED) if isinstance(found, WorkerDied) else found
+            outcomes[setting.digest] = outcome
+            if outcome.status == FAILED:
+                LOG.error("%s: failed: %s", setting.name, outcome.reason)
+            progress.advance()
+    conducted = Conducted(study, folder, [outcomes[s.digest] for s in study.settings], before)
+    impossible = conducted.having(IMPOSSIBLE)
+    if len(impossible) == len(study.settings):
+        setting, outcome = impossible[0]
+        raise UserError(f"no setting is possible; the first one, {setting.name}: {outcome.reason}")
+    return conducted
+
+
+def compute(setting: Setting, folder: StudyFolder) -> Outcome:
+    """Compute a setting in this process, keep its result, and return what came of it."""
+    try:
+        with _quiet(folder.of_setting(setting).with_suffix(".log")):
+            row = measure(setting, folder.of_setting(setting))
+        folder.write_result(setting, row)
+        return Outcome(DONE, row=row)
+    except (UserError, TopologyError) as error:
+        return Outcome(IMPOSSIBLE, str(error))
+    except RunFailed as error:
+        return Outcome(FAILED, str(error))
+    except MemoryError:
+        return Outcome(FAILED, "there is not enough memory")
+    except Exception as error:
+        # One setting that meets a defect must not take the others with it.
+        return Outcome(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _quiet(path: Path) -> Iterator[None]:
+    """Write what a run logs and shows to a file of its own; it stays if there is anything in it."""
+    with path.open("w", encoding="utf-8") as file, redirect_stderr(file):
+        handler = logging.StreamHandler(file)
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            file.flush()
+            if not file.tell():
+                path.unlink()

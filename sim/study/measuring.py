@@ -1,0 +1,195 @@
+"""What one setting costs: the columns of its row in the table.
+
+Bytes are sent; `bytes_per_peer_round` are sent plus received, everything included. Times are
+virtual but for `wall_seconds`, the only column that two computations of a setting do not share.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from statistics import fmean
+from typing import Any, Final
+
+import topology
+from peer.errors import RunFailed, UserError
+from peer.events import Event
+from peer.records import CONFIG, TOPOLOGY, RunFolder
+from peer.setup import prepare
+from peer.summary import lower_bound_payload
+from peer.traffic import Traffic
+from sim.bench.worlds import world_of
+from sim.spread_watch import SpreadWatch
+from sim.study.setting import PROTOCOL, Setting
+
+COLUMNS: Final[dict[str, type]] = {
+    "edges": int,
+    "mean_degree": float,
+    "diameter": int,
+    "mean_path": float,
+    "payload_messages": int,
+    "payload_bytes": int,
+    "control_messages": int,
+    "control_bytes": int,
+    "framing_bytes": int,
+    "handshake_bytes": int,
+    "wire_bytes": int,
+    "lower_bound_payload_bytes": int,
+    "redundancy": float,
+    "bytes_per_peer_round": float,
+    "hottest_link_bytes": int,
+    "mean_link_bytes": float,
+    "spread_seconds_mean": float,
+    "spread_seconds_max": float,
+    "round_seconds_mean": float,
+    "virtual_seconds": float,
+    "timeouts": int,
+    "missing_peers": int,
+    "digests_equal": bool,
+    "eval_loss_initial": float,
+    "eval_loss_final": float,
+    "resumed": bool,
+    "wall_seconds": float,
+}
+"""spread_seconds: from publishing to the last peer, over all histories; protocol only, as is
+round_seconds_mean, from one round's start to the next one's. eval_loss, and `resumed`, whether the
+run was interrupted in between, so that its bytes have two meetings of the peers in them: sim only.
+Links' bytes are of both directions together."""
+
+SUMMARY: Final = "summary.json"
+_RESUMED: Final = "resumed"
+"""A file in a run's folder that says that it was."""
+
+Row = dict[str, Any]
+
+
+def measure(setting: Setting, folder: Path) -> Row:
+    """Run a setting and return its measured columns, and `peers`, which a topology file may set.
+
+    Args:
+        setting: one that has no refusal.
+        folder: for topology.json and links.csv, as a run folder has them, or for the whole run,
+            which is gone on with if it has been interrupted.
+
+    Raises:
+        UserError, TopologyError: there can be no such run.
+        RunFailed: it has come to no end.
+    """
+    began = time.perf_counter()
+    row = (_protocol if setting.measure == PROTOCOL else _whole_run)(setting, folder)
+    return row | {"wall_seconds": time.perf_counter() - began}
+
+
+def _protocol(setting: Setting, folder: Path) -> Row:
+    prepared = prepare(setting.experiment(), "sim")
+    watch = SpreadWatch()
+
+    def observe(peer: int, event: Event) -> None:
+        watch.observe(peer, event, world.schedule.now)
+
+    world = world_of(prepared, observe=observe)
+    world.run()
+    experiment, histories = prepared.experiment, watch.histories
+    there = [gossip for gossip in world.peers if gossip.me not in world.absent]
+    if not there:
+        raise RunFailed("the scenario has left no peer that could end the run")
+    missing = {peer for g in there if g.finished for peer in g.finished.missing}
+    seconds = [watch.seconds(entry) for entry in histories]
+    last = max((watch.last(entry) for entry in histories), default=0.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    topology.save(prepared.graph, folder / TOPOLOGY)
+    RunFolder(folder).write_links(world.traffic)
+    lower_bound = lower_bound_payload(watch.entries, experiment.peers)
+    return {
+        **_volume(prepared.graph, world.traffic, lower_bound, experiment.rounds),
+        "spread_seconds_mean": fmean(seconds) if seconds else None,
+        "spread_seconds_max": max(seconds, default=None),
+        "round_seconds_mean": last / experiment.rounds,
+        "virtual_seconds": world.ended_at,
+        "timeouts": sum(seat.timeouts for seat in world.seats),
+        "missing_peers": len(missing),
+        "digests_equal": len({gossip.rounds.accumulator.digest() for gossip in there}) == 1,
+    }
+
+
+def _whole_run(setting: Setting, folder: Path) -> Row:
+    summary = _finished(folder) or _simulated(setting, folder)
+    traffic, loss, sent = RunFolder(folder).read_links(), summary["eval_loss"], summary["bytes"]
+    return {
+        **_volume(
+            topology.load(folder / TOPOLOGY),
+            traffic,
+            sent["lower_bound_payload_total"],
+            summary["rounds"],
+        ),
+        "virtual_seconds": summary["seconds"]["virtual"],
+        "timeouts": summary["timeouts_fired"],
+        "missing_peers": len(summary["missing_peers"]),
+        "digests_equal": summary["digests"]["all_equal"],
+        "eval_loss_initial": loss and loss["initial"],
+        "eval_loss_final": loss and loss["final"],
+        "resumed": (folder / _RESUMED).exists(),
+    }
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a run that has ended, and whose result was lost."""
+    try:
+        summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary
+
+
+def _simulated(setting: Setting, folder: Path) -> dict[str, Any]:
+    from sim.runner import simulate
+
+    wanted = replace(setting.experiment(), out=str(folder))
+    if not (folder / CONFIG).exists():
+        if folder.exists():
+            rmtree(folder)
+        return simulate(wanted)
+    (folder / _RESUMED).touch()
+    try:
+        return simulate(replace(wanted, resume=True))
+    except UserError:
+        # It was damaged when it was interrupted; or else the same error comes again, and what
+        # there is has to stay.
+        anew = folder.with_name(folder.name + ".anew")
+        if anew.exists():
+            rmtree(anew)
+        summary = simulate(replace(wanted, out=str(anew)))
+        rmtree(folder)
+        anew.rename(folder)
+        return summary
+
+
+def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds: int) -> Row:
+    measures, total = topology.measure(graph), traffic.total()
+    over_link: Counter[tuple[int, int]] = Counter()
+    for sender, receiver, count in traffic.links():
+        over_link[min(sender, receiver), max(sender, receiver)] += count.wire_bytes
+    return {
+        "peers": measures.nodes,
+        "edges": measures.edges,
+        "mean_degree": measures.degree_mean,
+        "diameter": measures.diameter,
+        "mean_path": measures.mean_path,
+        "payload_messages": total.payload_messages,
+        "payload_bytes": total.payload_bytes,
+        "control_messages": total.control_messages,
+        "control_bytes": total.control_bytes,
+        "framing_bytes": total.framing_bytes,
+        "handshake_bytes": total.handshake_bytes,
+        "wire_bytes": total.wire_bytes,
+        "lower_bound_payload_bytes": lower_bound,
+        "redundancy": total.payload_bytes / lower_bound if lower_bound else None,
+        # What one peer sends is what another receives, so each byte counts twice.
+        "bytes_per_peer_round": 2 * total.wire_bytes / measures.nodes / rounds,
+        "hottest_link_bytes": max(over_link.values()),
+        "mean_link_bytes": total.wire_bytes / measures.edges,
+    }

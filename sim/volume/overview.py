@@ -1,0 +1,89 @@
+"""One setting at a glance: what every system costs, and how our entries spread over the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from peer.config import Experiment
+from sim.closing import bytes_in_words
+from sim.volume.costs import sends_of_an_update
+from sim.volume.frames import mean_history_bytes
+from sim.volume.scale import agreement, entries_of, graph_of, histories_spread
+from sim.volume.setting import Setting, setting_of
+from sim.volume.spread import SpreadVolume
+from sim.volume.spread_words import in_words
+from sim.volume.systems import systems_rows
+from sim.volume.table import systems_in_words, systems_json
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is told of a setting.
+
+    Attributes:
+        setting: the numbers that the formulas go by.
+        rows: of the systems; see `sim.volume.systems`.
+        spread: of the histories of a run; None in a mode whose ways do not follow from the graph.
+        run_payload_bytes: of all copies of all entries of the run, ACKs and ENDs included.
+    """
+
+    setting: Setting
+    rows: list[dict[str, Any]]
+    spread: SpreadVolume | None
+    run_payload_bytes: int
+
+
+def overview(
+    experiment: Experiment,
+    systems: Sequence[str],
+    sample: int | None,
+    walked: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Overview:
+    """Return what a setting costs; nothing is run.
+
+    Args:
+        experiment: the setting; its model may be a size.
+        systems: by name; none: all.
+        sample: see `spread_volume`.
+        walked: see `spread_volume`.
+
+    Raises:
+        UserError: an unknown system or size, or what has no formula.
+        TopologyError: there is no such graph, or it varies over time.
+    """
+    experiment, links = graph_of(experiment)
+    protocol = agreement(experiment)
+    setting = setting_of(
+        experiment,
+        links,
+        entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=False)),
+        pro_entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=True)),
+    )
+    rows = systems_rows(setting, systems)
+    entries = entries_of(experiment)
+    copies = sends_of_an_update(experiment.gossip, setting.peers, setting.edges)
+    spread = None
+    if experiment.gossip in ("flood", "tree"):
+        spread = histories_spread(experiment, links, entries, sample=sample, walked=walked)
+    return Overview(setting, rows, spread, int(entries.frame_bytes.sum()) * copies)
+
+
+def overview_json(found: Overview) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        **systems_json(found.setting, found.rows),
+        "spread": None if found.spread is None else asdict(found.spread),
+        "run_payload_bytes": found.run_payload_bytes,
+    }
+
+
+def overview_in_words(found: Overview) -> str:
+    """Return an overview as text, without a newline at the end."""
+    whole = (
+        f"With ACKs and ENDs the run's entries take {bytes_in_words(found.run_payload_bytes)} "
+        f"({found.run_payload_bytes:,} bytes)."
+    )
+    spread = [] if found.spread is None else [in_words(found.spread)]
+    return "\n\n".join([systems_in_words(found.setting, found.rows), *spread, whole])
