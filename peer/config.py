@@ -74,7 +74,7 @@ class Experiment:
     topology: str = option(
         "ring", "graph family, or a .graphml, .edgelist or .json file", begins="the run"
     )
-    peers: int = option(8, "number of peers; a topology file sets it", least=2, most=2**32)
+    peers: int = option(8, "number of peers; a topology file sets it", least=2, most=2**24)
     degree: int = option(4, "degree of the families that have one", least=1)
     rounds: int = option(8, "rounds R", least=1, most=2**24, defines_run=False)
     participation: float = option(

@@ -33,8 +33,7 @@ Rounds = Sequence[Mapping[str, Any]]
 """The lines of rounds.jsonl."""
 
 # The pale end of the map would be lost on white.
-_SHADES = colormaps["viridis_r"](np.linspace(0.1, 1, 256))
-SHADES = tuple(to_hex(shade) for shade in _SHADES)
+SHADES = tuple(map(to_hex, colormaps["viridis_r"](np.linspace(0.1, 1, 256))))
 """The colours of links, from those that carried least to those that carried most."""
 
 _NAME_LENGTH = 30
@@ -106,7 +105,10 @@ def draw_run(folder: Path) -> list[Path]:
 
 
 def page_pictures(
-    graph: topology.Topology | None, sent: NDArray[np.int64], rounds: Rounds
+    graph: topology.Topology | None,
+    sent: NDArray[np.int64],
+    rounds: Rounds,
+    shades_on_dark: Sequence[str],
 ) -> dict[str, str]:
     """Return the pictures of a run as texts in SVG, for a page that says beside them what they are.
 
@@ -116,9 +118,11 @@ def page_pictures(
         graph: None: there is none to draw.
         sent: bytes over each link, see `link_bytes`.
         rounds: as in rounds.jsonl; none: nothing is drawn over rounds.
+        shades_on_dark: what takes the place of `SHADES` in a picture for a dark page.
 
     Returns:
-        By kind, what there is of loss, bytes and links.
+        By kind, what there is of loss, bytes and links; and links-on-dark where the links are one
+        image, so that the page cannot change their colours.
     """
     figures = {}
     with ink({"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}):
@@ -128,6 +132,8 @@ def page_pictures(
             figures["bytes"] = _bytes_figure(rounds, "", _PAGE)
         if graph is not None:
             figures["links"] = links_figure(graph, sent, "", _PAGE)
+            if len(sent) > _PAGE.most_lines:
+                figures["links-on-dark"] = links_figure(graph, sent, "", _PAGE, shades_on_dark)
         return {kind: _svg(figure) for kind, figure in figures.items()}
 
 
@@ -224,7 +230,11 @@ def _bytes_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure
 
 
 def links_figure(
-    graph: topology.Topology, sent: NDArray[np.int64], caption: str, paper: _Paper = _FILE
+    graph: topology.Topology,
+    sent: NDArray[np.int64],
+    caption: str,
+    paper: _Paper = _FILE,
+    shades: Sequence[str] = SHADES,
 ) -> Figure:
     """Draw a graph, each link the darker and thicker the more went over it.
 
@@ -233,6 +243,7 @@ def links_figure(
         sent: as `link_bytes` returns it.
         caption: what was run, for the title.
         paper: a file's or a page's.
+        shades: colours of links, from those that carried least to those that carried most.
     """
     points = positions(graph)
     lines = paths(graph, points)
@@ -251,7 +262,7 @@ def links_figure(
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.set_axis_off()
-    colours = _draw_links(axes, lines, sent, 72 * scale, paper.most_lines)
+    colours = _draw_links(axes, lines, sent, 72 * scale, paper.most_lines, shades)
     _draw_peers(axes, points, float(np.clip(0.6 * 72 * scale * room, 1.5, 24)))
     if paper.head:
         title = _links_title(sent, caption)
@@ -274,7 +285,12 @@ def _links_title(sent: NDArray[np.int64], caption: str) -> str:
 
 
 def _draw_links(
-    axes: Axes, lines: list[Points], sent: NDArray[np.int64], scale: float, most_lines: int
+    axes: Axes,
+    lines: list[Points],
+    sent: NDArray[np.int64],
+    scale: float,
+    most_lines: int,
+    shades: Sequence[str],
 ) -> ScalarMappable:
     """Draw links the darker and thicker the more went over them; return what colours mean.
 
@@ -284,11 +300,12 @@ def _draw_links(
         sent: bytes over each link.
         scale: typographic points per unit of `lines`.
         most_lines: beyond it they become one image.
+        shades: their colours, from those that carried least to those that carried most.
     """
     most = sent.max()
     _, size = byte_unit(most)
     span = Normalize(link_range(sent)[0] / size, most / size or 1.0)
-    colours = ScalarMappable(span, ListedColormap(_SHADES))
+    colours = ScalarMappable(span, ListedColormap(shades))
     total = sum(float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in lines)
     # Covers at most a third of a square's area.
     widest = float(np.clip(4 * scale / 3 / total, 0.01, 4.5))

@@ -168,12 +168,12 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> Non
 @pytest.mark.parametrize(
     ("key", "value", "must_be"),
     [
-        ("peers", True, "a whole number at least 2 and at most 4294967296"),
-        ("peers", 1.5, "a whole number at least 2 and at most 4294967296"),
-        ("peers", 8.0, "a whole number at least 2 and at most 4294967296"),
-        ("peers", 1, "a whole number at least 2 and at most 4294967296"),
-        ("peers", 2**32 + 1, "a whole number at least 2 and at most 4294967296"),
-        ("peers", "8", "a whole number at least 2 and at most 4294967296"),
+        ("peers", True, "a whole number at least 2 and at most 16777216"),
+        ("peers", 1.5, "a whole number at least 2 and at most 16777216"),
+        ("peers", 8.0, "a whole number at least 2 and at most 16777216"),
+        ("peers", 1, "a whole number at least 2 and at most 16777216"),
+        ("peers", 2**24 + 1, "a whole number at least 2 and at most 16777216"),
+        ("peers", "8", "a whole number at least 2 and at most 16777216"),
         ("candidate_seeds", 0, "a whole number at least 1 and at most 16777216"),
         ("rounds", 0, "a whole number at least 1 and at most 16777216"),
         ("local_steps", -5, "a whole number at least 1 and at most 262144"),

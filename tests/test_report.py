@@ -484,7 +484,7 @@ def test_a_run_that_was_killed_is_shown_as_far_as_it_came(folder: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     page = read(folder)
     (warning,) = page.warnings
-    assert warning.startswith("The run has not ended. 1 of 3 rounds are done.")
+    assert warning.startswith("The run has not ended. Rounds done: 1 of 3.")
     assert {"not ended", "1 of 3"} <= set(page.texts)
     assert len(page.elements("svg")) == 2
     assert len(page.tables["Peer by peer"]) == PEERS + 1
@@ -496,7 +496,7 @@ def test_a_run_that_has_just_begun_is_shown(folder: Path) -> None:
         (folder / name).unlink()
     page = read(folder)
     ended, links = page.warnings
-    assert ended.startswith("The run has not ended. 0 of 3 rounds are done.")
+    assert ended.startswith("The run has not ended. Rounds done: 0 of 3.")
     assert "links.csv is missing" in links
     assert [svg["class"] for svg in page.elements("svg")] == ["picture links"]
     assert any("What the links have carried is not known." in text for text in page.texts)
@@ -507,7 +507,7 @@ def test_a_summary_from_before_a_resumption_is_not_taken_for_the_run_s(folder: P
     config.write_text(write_toml(read_toml(config) | {"rounds": 9}))
     page = read(folder)
     ended, note = page.warnings
-    assert ended.startswith("The run has not ended. 3 of 9 rounds are done.")
+    assert ended.startswith("The run has not ended. Rounds done: 3 of 9.")
     assert "summary.json is of the run's first 3 rounds" in note
 
 
@@ -516,7 +516,7 @@ def test_rolled_back_and_resumed_runs_are_shown(folder: Path, tmp_path: Path) ->
     rollback(folder, 2, back)
     page = read(back)
     ended, links = page.warnings
-    assert ended.startswith("The run has not ended. 2 of 3 rounds are done.")
+    assert ended.startswith("The run has not ended. Rounds done: 2 of 3.")
     assert "links.csv is missing" in links
     before = [row[:3] for row in page.tables["Round by round"]]
     simulate(experiment_from(read_toml(back / "config.toml") | {"out": str(back), "resume": True}))
@@ -546,6 +546,17 @@ def test_a_launched_run_that_was_killed_has_the_bytes_of_its_peers(folder: Path)
         int(cells[3]) + int(cells[5]) + int(cells[6]) + int(cells[7])
         for cells in (line.split(",") for line in links[1:])
     )
+
+
+def test_a_folder_of_one_peer_started_by_hand_is_shown(folder: Path) -> None:
+    for name in ("summary.json", "rounds.jsonl"):
+        (folder / name).unlink()
+    (folder / "sim").rename(folder / "peer")
+    page = read(folder)
+    (warning,) = page.warnings
+    assert warning.startswith("One peer's folder.")
+    assert {"one of the peers", "3 wanted"} <= set(page.texts)
+    assert len(page.tables["The busiest links"]) == 13
 
 
 @pytest.mark.slow

@@ -214,6 +214,11 @@ def test_the_graph_is_drawn_in_the_colours_of_the_page(page: chromium.Page, repo
             ".map(e => getComputedStyle(e).stroke.match(/[0-9]+/g).map(Number))"
         )
         shades = [sum(stroke) / 765 for stroke in strokes]
+        images = page.evaluate(
+            "[...document.querySelectorAll('image')]"
+            ".filter(e => getComputedStyle(e).display !== 'none').map(e => e.getAttribute('class'))"
+        )
+        assert images == ([] if strokes else ["on-dark" if dark else "on-light"])
         # An image has no strokes.
         for stroke, shade in zip(strokes, shades, strict=True):
             assert max(abs(channel / 255 - background) for channel in stroke) > 0.2

@@ -52,7 +52,7 @@ def page(run: Run) -> str:
         subtitle=f"{run.name}: {_ENGINES[run.engine]}",
         name=run.name,
         verdict=_verdict(run),
-        equal=ended and not _differing(run),
+        mood=_mood(run),
         troubles=found,
         figures=_figures(run),
         words=_words(run),
@@ -80,10 +80,17 @@ def _title(run: Run) -> str:
 
 def _verdict(run: Run) -> str:
     if run.summary is None:
-        return "not ended"
+        return "one of the peers" if run.engine == "peer" else "not ended"
     if _differing(run):
         return "peers differ"
     return f"all {len(run.there):,} peers equal"
+
+
+def _mood(run: Run) -> str:
+    """Return the class of the verdict."""
+    if run.summary is None:
+        return "mild" if run.engine == "peer" else "grave"
+    return "grave" if _differing(run) else "sound"
 
 
 def _differing(run: Run) -> bool:
@@ -93,7 +100,9 @@ def _differing(run: Run) -> bool:
 def _figures(run: Run) -> list[Figure]:
     done, wanted = run.rounds_done, run.experiment.rounds
     steps = f"each of {count(run.experiment.local_steps, 'local step')} a peer"
-    shown = [Figure("rounds", f"{done:,} of {wanted:,}", steps)]
+    # A launched run's rounds are known when it has ended, a single peer's are not recorded.
+    value = f"{done:,} of {wanted:,}" if run.rounds else f"{wanted:,} wanted"
+    shown = [Figure("rounds", value, steps)]
     losses = [record["eval_loss"] for record in run.rounds]
     if losses and not run.experiment.is_synthetic:
         shown.insert(0, _loss_figure(losses))

@@ -22,7 +22,7 @@ _STOPS = 9
 """Colours that stand for all of a scale."""
 
 # Of viridis without its darkest end, which would be lost on black: there what carries most shines.
-_SHINING = [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0.22, 1, len(SHADES)))]
+_SHINING = tuple(map(to_hex, colormaps["viridis"](np.linspace(0.22, 1, len(SHADES)))))
 
 _DARK: Mapping[str, str] = dict(zip(SHADES, _SHINING, strict=True)) | {
     "#000000": "#dfe6ee",
@@ -76,8 +76,14 @@ def pictures(run: Run, words: Mapping[str, str]) -> Pictures:
         run: see `Run`.
         words: for each kind what it shows, for those who do not see it.
     """
-    drawn = page_pictures(run.graph, run.sent, run.rounds)
-    parts = {kind: _part(kind, text, words[kind], run) for kind, text in drawn.items()}
+    drawn = page_pictures(run.graph, run.sent, run.rounds, _SHINING)
+    on_dark = drawn.pop("links-on-dark", None)
+    roots = {kind: _parsed(kind, text) for kind, text in drawn.items()}
+    if "links" in roots:
+        _tell_links(roots["links"], run)
+    if on_dark is not None:
+        _add_image_for_dark(roots["links"], _parsed("dark", on_dark))
+    parts = {kind: _part(kind, root, words[kind]) for kind, root in roots.items()}
     scale = None
     if run.sent.any():
         least, most = link_range(run.sent)
@@ -94,8 +100,8 @@ def _variable(colour: str) -> str:
     return f"var(--c{colour[1:]})"
 
 
-def _part(kind: str, text: str, words: str, run: Run) -> str:
-    """Return a picture as an element of a page, its ids unlike those of other pictures."""
+def _parsed(kind: str, text: str) -> ElementTree.Element:
+    """Return a picture for a page, its ids unlike those of other pictures."""
     root = ElementTree.fromstring(text)
     for parent in root.iter():
         for child in list(parent):
@@ -107,11 +113,16 @@ def _part(kind: str, text: str, words: str, run: Run) -> str:
             del element.attrib[name]
             element.set(name.replace(_XLINK, ""), _restyled(name, value, kind))
         element.tag = element.tag.replace(_SVG, "")
-    if kind == "links":
-        _tell_links(root, run)
-    _, _, width, height = root.get("viewBox", "").split()
-    attributes = {
-        "viewBox": root.get("viewBox", ""),
+    return root
+
+
+def _part(kind: str, root: ElementTree.Element, words: str) -> str:
+    """Return a picture as an element of a page."""
+    box = root.get("viewBox", "")
+    _, _, width, height = box.split()
+    root.attrib.clear()
+    root.attrib |= {
+        "viewBox": box,
         "class": f"picture {kind}",
         "role": "img",
         "aria-label": words,
@@ -119,8 +130,6 @@ def _part(kind: str, text: str, words: str, run: Run) -> str:
         "width": width,
         "height": height,
     }
-    root.attrib.clear()
-    root.attrib.update(attributes)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -147,3 +156,13 @@ def _tell_links(root: ElementTree.Element, run: Run) -> None:
         i, j = run.graph.edges[link]
         title = ElementTree.SubElement(line, "title")
         title.text = f"{run.called(i)} – {run.called(j)}: {bytes_in_words(run.sent[link])}"
+
+
+def _add_image_for_dark(root: ElementTree.Element, dark: ElementTree.Element) -> None:
+    """Lay the image of the links on a dark page over that on a light one; the page shows either."""
+    images, others = root.findall(".//image/.."), dark.findall(".//image")
+    for group, other in zip(images, others, strict=True):
+        for image in group.findall("image"):
+            image.set("class", "on-light")
+        other.set("class", "on-dark")
+        group.append(other)

@@ -169,7 +169,7 @@ def busiest_links(run: Run) -> Table:
     whole = sum(both.values())
     rows = [
         (
-            f"{run.called(i)}\u00a0–\u00a0{run.called(j)}",
+            f"{run.called(i)} – {run.called(j)}",
             f"{sent:,}",
             f"{directed.get((i, j), 0):,}",
             f"{directed.get((j, i), 0):,}",

@@ -86,8 +86,8 @@ def _whole(run: Run) -> Iterator[Trouble]:
         yield Trouble(
             True,
             "The run has not ended",
-            f"{done:,} of {count(rounds, 'round')} are done. It is under way, was interrupted or "
-            "rolled back, so digests, entries and times are not known.",
+            f"Rounds done: {done:,} of {rounds:,}. It is under way, was interrupted or rolled "
+            "back, so digests, entries and times are not known.",
         )
     for sentence in run.damage:
         yield Trouble(True, "The folder is not whole", sentence)
