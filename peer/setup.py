@@ -186,26 +186,36 @@ def build_protocol(
         global_model: None without a model.
         latencies: seconds that a frame is expected to take, by directed link, where that is known.
     """
-    peers = experiment.peers
-    rows = (1,) * peers if corpus is None else tuple(map(len, corpus.split.shards))
-    roster = build_roster(experiment, rows)
-    units = choose_units(
-        experiment.learning_rate,
-        experiment.rounds,
-        experiment.local_steps,
-        experiment.gradient_bound,
-        peers,
-    )
+    rows = (1,) * experiment.peers if corpus is None else tuple(map(len, corpus.split.shards))
+    protocol = without_graph(experiment, rows)
     agreed: dict[str, Any] = {
         name: value for name, value in experiment.identity().items() if name not in LOCAL_NAMES
     }
     if corpus is not None:
         agreed["shards"] = corpus.digest()
-    agreed |= {"rounds": experiment.rounds, "roster": rows, "units": units, "edges": graph.edges}
+    agreed |= {"rounds": experiment.rounds, "roster": rows, "units": protocol.units}
+    agreed["edges"] = graph.edges
     if global_model is not None:
         agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.w0.digest}
+    return replace(
+        protocol,
+        fields={name: field_digest(value) for name, value in agreed.items()},
+        trees=build_trees(graph, protocol.roster, latencies),
+    )
+
+
+def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
+    """Return as much of the agreement as follows from options and numbers of rows.
+
+    Args:
+        experiment: the run's.
+        rows: of each peer.
+
+    Raises:
+        UserError: the run is too long for its accumulator.
+    """
     return Protocol(
-        roster=roster,
+        roster=build_roster(experiment, rows),
         rounds=experiment.rounds,
         local_steps=experiment.local_steps,
         candidate_seeds=experiment.candidate_seeds,
@@ -213,13 +223,17 @@ def build_protocol(
         gradient_bound=experiment.gradient_bound,
         weighted_draws=experiment.is_pro,
         learning_rate=experiment.learning_rate,
-        units=units,
-        fields={name: field_digest(value) for name, value in agreed.items()},
+        units=choose_units(
+            experiment.learning_rate,
+            experiment.rounds,
+            experiment.local_steps,
+            experiment.gradient_bound,
+            experiment.peers,
+        ),
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
         schedule=experiment.schedule,
         gossip=experiment.gossip,
-        trees=build_trees(graph, roster, latencies),
         tick=experiment.tick,
         folding=experiment.fold,
         disconnects=experiment.disconnect,

@@ -12,8 +12,7 @@ import topology
 from peer.config import Experiment
 from peer.errors import UserError
 from peer.protocol import Protocol
-from peer.setup import build_roster
-from peer.units import choose_units
+from peer.setup import without_graph
 from sim.volume.frames import Published
 from sim.volume.spread import MEASURED_LIMIT, SpreadVolume, extrapolate, spread_volume
 from topology.arrays import MOST_LINKS, Links, build_links, links_of
@@ -46,28 +45,9 @@ def agreement(experiment: Experiment) -> Protocol:
     """
     if experiment.schedule != "sync":
         raise UserError("schedule = 'async' is not allowed: volumes are those of sync runs")
-    peers = experiment.peers
-    return Protocol(
-        roster=build_roster(experiment, (1,) * peers),
-        rounds=experiment.rounds,
-        local_steps=experiment.local_steps,
-        candidate_seeds=experiment.candidate_seeds,
-        gradient_bytes=experiment.gradient_bytes,
-        gradient_bound=experiment.gradient_bound,
-        weighted_draws=experiment.is_pro,
-        learning_rate=experiment.learning_rate,
-        units=choose_units(
-            experiment.learning_rate,
-            experiment.rounds,
-            experiment.local_steps,
-            experiment.gradient_bound,
-            peers,
-        ),
-        schedule=experiment.schedule,
-        folding=experiment.fold,
-        # That there are keys makes entries longer, whatever they are.
-        public_keys=(bytes(32),) if experiment.sign else (),
-    )
+    protocol = without_graph(experiment, (1,) * experiment.peers)
+    # That there are keys makes entries longer, whatever they are.
+    return replace(protocol, public_keys=(bytes(32),) if experiment.sign else ())
 
 
 def histories_spread(
