@@ -1,9 +1,9 @@
 """What a run would cost in time, bytes and memory, before it starts (`--dry-run`).
 
-Payload is exact where links lose nothing: the size of every entry is known, and so is how often it
-is sent. Control traffic is what the simulator counts, within some per cent (`sim.volume.timers`),
-and a guess for real processes, whose ticks follow the clock. Time is scaled up from a few local
-steps, a piece of a rebuild and a few rows of evaluation, measured here and now.
+Payload is exact where nothing disturbs the run: the size of every entry is known, and so is how
+often it is sent. Control traffic is what the simulator counts, within some per cent
+(`sim.volume.timers`), and a guess for real processes, whose ticks follow the clock. Time is scaled
+up from a few local steps, a piece of a rebuild and a few rows of evaluation, measured here and now.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
         "rounds": experiment.rounds,
         "bytes": {
             "payload_total": sent.payload_bytes,
+            "payload_exact": sent.exact,
             "payload_messages": sent.payload_messages,
             "control_total": sent.control_bytes,
             "framing_total": sent.payload_framing_bytes + sent.control_framing_bytes,
@@ -118,8 +119,8 @@ def in_words(cost: dict[str, Any]) -> str:
         f" (a local step {seconds['local_step'] * 1e3:.1f} ms,"
         f" a rebuild {seconds['rebuild']:.2f} s, an evaluation {seconds['evaluation']:.1f} s)",
         f"  bytes   {bytes_in_words(sent['per_peer_round_mean'])} per peer and round, "
-        f"{bytes_in_words(sent['wire_total'])} in all, of which payload exactly "
-        f"{sent['payload_total']:,}",
+        f"{bytes_in_words(sent['wire_total'])} in all, of which payload "
+        f"{'exactly' if sent['payload_exact'] else 'about'} {sent['payload_total']:,}",
         f"  memory  {bytes_in_words(cost['memory_bytes'])}",
         "Nothing was written.",
     ]

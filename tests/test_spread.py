@@ -363,7 +363,7 @@ def test_words_say_what_is_exact() -> None:
         "  a link     22.7 kB each way, on average",
         "  last peer  after 6.00 hops, at most 6; any peer after 3.09",
     ]
-    assert said[-1] == "All of this is exact."
+    assert said[-1] == "All of this is exact, for links that are alike and lose nothing."
     assert "±" not in in_words(whole)
     some = in_words(spread_volume(links, "flood", origins, lengths, sample=10))
     assert "at most 6 for all but 26% of the entries (95% confidence)" in some

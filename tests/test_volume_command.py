@@ -44,7 +44,7 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_setting_is_told_in_words_json_and_csv(capfd: pytest.CaptureFixture[str]) -> None:
     words = told(capfd, *SMALL, "--model", "3B")
     assert "llama-3b: 3,426,473,600 parameters" in words
-    assert "All of this is exact." in words
+    assert "All of this is exact, for links that are alike" in words
     whole = json.loads(told(capfd, *SMALL, "--model", "3B", "--json"))
     assert whole["setting"]["peers"] == 9
     assert whole["spread"]["walked"] == 9
@@ -53,6 +53,32 @@ def test_a_setting_is_told_in_words_json_and_csv(capfd: pytest.CaptureFixture[st
     named = {row["system"] for row in table}
     assert {"fedkseed", "fedavg", "ferret", "seedflood"} <= named
     assert all(row["round_sends"] for row in table if row["via"] == "server")
+
+
+def test_what_stands_in_no_formula_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "leaves.toml"
+    path.write_text('rounds = 4\n[[scenario]]\nverb = "leave"\npeer = 3\nround = 2\n')
+    words = told(capfd, str(path), "--loss", "0.3", "--latency", "uniform:0.02-0.9")
+    assert "left out: loss, scenario." in words
+    assert "here all are alike" in words
+    whole = json.loads(told(capfd, *SMALL, "--duplication", "0.3", "--json"))
+    assert (whole["left_out"], whole["links_alike"]) == (["duplication"], True)
+    assert "left out" not in told(capfd, *SMALL)
+
+
+def test_a_dry_run_says_exactly_only_of_what_is(capfd: pytest.CaptureFixture[str]) -> None:
+    for more, exact in (
+        ([], True),
+        (["--loss", "0.3"], False),
+        (["--gossip", "antientropy"], False),
+    ):
+        arguments = ["sim", *SMALL, "--trainer", "synthetic", "--dry-run", *more]
+        assert main(arguments) == 0
+        assert ("payload exactly" in capfd.readouterr().out) is exact
+        assert main([*arguments, "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["bytes"]["payload_exact"] is exact
 
 
 def test_the_model_of_an_experiment_has_a_size_of_its_own(

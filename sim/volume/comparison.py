@@ -8,7 +8,8 @@ A row is a plain dictionary, the same for tables, JSON and CSV:
     error                  (predicted - measured) / measured
     model                  `exact`: the two have to be equal; `times`: they follow from the times at
                            which entries come, and differ where two events fall on one instant;
-                           `rough`: control is only greetings, digests and farewells
+                           `rough`: disturbed or slow links, or control is only greetings, digests
+                           and farewells, or several entries in a message count one by one
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-import topology
 from peer.config import Experiment
 from peer.dissemination import MODES
 from sim.volume.measured import measure
-from sim.volume.prediction import Bytes, predict, without_model
+from sim.volume.prediction import Bytes, predict
 
 _PAYLOAD: Final = ("payload_messages", "payload_bytes", "payload_framing_bytes")
 _CONTROL: Final = ("control_messages", "control_bytes", "control_framing_bytes", "wire_bytes")
@@ -37,26 +37,17 @@ def compare(experiment: Experiment) -> Iterator[list[dict[str, Any]]]:
     Raises:
         UserError, TopologyError: as the run itself would.
     """
-    graph = without_model(experiment).graph
     for mode in MODES:
         wanted = replace(experiment, gossip=mode)
-        yield _rows(wanted, predict(wanted), measure(wanted), _loses_nothing(experiment, graph))
+        yield _rows(wanted, predict(wanted), measure(wanted))
 
 
-def _loses_nothing(experiment: Experiment, graph: topology.Topology) -> bool:
-    faults = experiment.loss or experiment.duplication or experiment.reordering
-    return not (faults or experiment.scenario or isinstance(graph, topology.Varying))
-
-
-def _rows(
-    experiment: Experiment, predicted: Bytes, measured: Bytes, lossless: bool
-) -> list[dict[str, Any]]:
-    # Messages of anti-entropy carry several entries, and how many is a matter of timing.
-    payload = "exact" if lossless and experiment.gossip != "antientropy" else "rough"
-    control = "times" if lossless and predicted.follows_times else "rough"
+def _rows(experiment: Experiment, predicted: Bytes, measured: Bytes) -> list[dict[str, Any]]:
+    payload = "exact" if predicted.exact else "rough"
+    control = "times" if predicted.follows_times else "rough"
     models = dict.fromkeys(_PAYLOAD, payload) | dict.fromkeys(_CONTROL, control)
     models["handshake_bytes"] = "rough" if experiment.scenario else "exact"
-    if predicted.follows_times:
+    if predicted.seconds_to_last is not None:
         models |= dict.fromkeys(_TIMES, control)
     rows = []
     for what, model in models.items():

@@ -102,10 +102,9 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
     return Published(*(np.concatenate(column) for column in columns))
 
 
-def mean_history_bytes(protocol: Protocol) -> float:
-    """Return the mean length of the frames that carry a run's histories."""
-    entries = published(protocol, protocol.rounds)
-    return float(entries.frame_bytes[entries.histories].mean())
+def history_bytes(protocol: Protocol) -> int:
+    """Return the length of the frame of a history whose three numbers take a byte each."""
+    return len(wire.encode_entry(_samples(protocol)[Kind.HISTORY]))
 
 
 def _samples(protocol: Protocol) -> Mapping[Kind, Entry]:

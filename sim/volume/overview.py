@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from peer.config import Experiment
-from sim.volume.frames import mean_history_bytes, published
+from peer.latency import Constant, parse_latency
+from sim.volume.calm import left_out
+from sim.volume.frames import history_bytes, published
 from sim.volume.scale import agreement, graph_of, histories_spread
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.setting import Setting, setting_of
@@ -27,12 +29,17 @@ class Overview:
         rows: of the systems; see `sim.volume.systems`.
         spread: of the histories of a run; None in a mode whose ways do not follow from the graph.
         run_payload_bytes: of all copies of all entries of the run, ACKs and ENDs included.
+        left_out: options, by name, that change what is sent and stand in none of the formulas.
+        alike: whether all links take the same time; if not, entries go other ways than `spread` has
+            it, though as often.
     """
 
     setting: Setting
     rows: list[dict[str, Any]]
     spread: SpreadVolume | None
     run_payload_bytes: int
+    left_out: tuple[str, ...]
+    alike: bool
 
 
 def overview(
@@ -55,19 +62,25 @@ def overview(
     """
     experiment, links = graph_of(experiment)
     protocol = agreement(experiment)
-    setting = setting_of(
-        experiment,
-        links,
-        entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=False)),
-        pro_entry_bytes=mean_history_bytes(replace(protocol, weighted_draws=True)),
-    )
-    rows = systems_rows(setting, systems)
     entries = published(protocol)
+    mean = float(entries.frame_bytes[entries.histories].mean())
+    other = mean + history_bytes(replace(protocol, weighted_draws=not protocol.weighted_draws))
+    other -= history_bytes(protocol)
+    own, pro = (other, mean) if experiment.is_pro else (mean, other)
+    setting = setting_of(experiment, links, entry_bytes=own, pro_entry_bytes=pro)
+    rows = systems_rows(setting, systems)
     copies = sends_per_entry(experiment.gossip, setting.peers, setting.edges)
     spread = None
     if experiment.gossip in BY_THE_GRAPH:
         spread = histories_spread(experiment, links, entries, sample=sample, walked=walked)
-    return Overview(setting, rows, spread, int(entries.frame_bytes.sum()) * copies)
+    return Overview(
+        setting,
+        rows,
+        spread,
+        int(entries.frame_bytes.sum()) * copies,
+        left_out(experiment),
+        isinstance(parse_latency(experiment.latency), Constant),
+    )
 
 
 def overview_json(found: Overview) -> dict[str, Any]:
@@ -76,6 +89,8 @@ def overview_json(found: Overview) -> dict[str, Any]:
         **systems_json(found.setting, found.rows),
         "spread": None if found.spread is None else asdict(found.spread),
         "run_payload_bytes": found.run_payload_bytes,
+        "left_out": found.left_out,
+        "links_alike": found.alike,
     }
 
 
@@ -86,4 +101,14 @@ def overview_in_words(found: Overview) -> str:
         f"({found.run_payload_bytes:,} bytes)."
     )
     spread = [] if found.spread is None else [in_words(found.spread)]
-    return "\n\n".join([systems_in_words(found.setting, found.rows), *spread, whole])
+    if spread and not found.alike:
+        spread.append(
+            "Links of this run differ in latency, and here all are alike: entries are sent as "
+            "often, but go other ways."
+        )
+    if found.left_out:
+        names = ", ".join(found.left_out)
+        spread.append(
+            f"These stand in none of the formulas, and what they change is left out: {names}."
+        )
+    return "\n\n".join([systems_in_words(found.setting, found.rows), whole, *spread])

@@ -2,8 +2,11 @@
 
 Payload: each entry is sent as often as `sim.volume.sends` says. Control: greetings, digests and
 news (`sim.volume.timers`) at the times of a timeline (`sim.volume.timeline`). Handshakes: two
-connections a link. Payload is exact for every run on links that lose nothing, whatever their
-latencies; control is a model, whose error a measurement shows.
+connections a link.
+
+Payload is exact where nothing is lost, nobody is given up, and links are quicker than the tick by
+which neighbours learn what they lack: otherwise some entries are asked for while they are on their
+way (`sim.volume.calm` tells). Control is a model, whose error a measurement shows.
 """
 
 from __future__ import annotations
@@ -22,6 +25,14 @@ from peer.setup import Prepared, prepare
 from peer.traffic import LinkCount
 from peer.zmtp import framing_bytes, handshake_bytes
 from sim.speeds import slowness
+from sim.volume.calm import (
+    EXACT_LATENESS,
+    FOLLOWED_LATENESS,
+    in_time,
+    lateness,
+    left_out,
+    meets_first,
+)
 from sim.volume.frames import Published, published
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.timeline import timeline
@@ -43,8 +54,10 @@ class Bytes:
         control_bytes: theirs.
         control_framing_bytes: what ZMTP adds to these.
         handshake_bytes: of all connections.
-        follows_times: whether control is counted or follows from when entries come; else it is that
-            of a run in which neighbours only greet, tell digests and say farewell.
+        exact: whether payload and its framing are those of a run, to the byte.
+        follows_times: whether control is counted or follows from when entries come, within some
+            per cent; else it may be off by any factor, as what is only known of slow or disturbed
+            links, or that neighbours greet, tell digests and say farewell.
         seconds_to_last: from publishing an entry to its last peer, in virtual time, mean over all;
             None: not known, as the two that follow.
         most_seconds_to_last: the longest of them.
@@ -58,6 +71,7 @@ class Bytes:
     control_bytes: int
     control_framing_bytes: int
     handshake_bytes: int
+    exact: bool = True
     follows_times: bool = True
     seconds_to_last: float | None = None
     most_seconds_to_last: float | None = None
@@ -109,10 +123,12 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
         int(entries.frame_bytes.sum()) * sends,
         int(entries.framing_bytes(curve=curve).sum()) * sends,
     )
-    if not follows_times(experiment, graph, protocol, entries):
+    if not _has_times(experiment, graph, protocol, entries):
         control = _quiet_control(experiment, graph, protocol)
         numbers = (control.control_messages, control.control_bytes, control.framing_bytes)
-        return Bytes(*payload, *numbers, 2 * links * shakes, follows_times=False)
+        # A run too large to follow has its volume all the same, if its links are as usual.
+        exact = protocol.gossip in BY_THE_GRAPH and not left_out(experiment, graph)
+        return Bytes(*payload, *numbers, 2 * links * shakes, exact=exact, follows_times=False)
     neighbours = graph.adjacency
     latencies = link_latencies(experiment, graph)
     train = experiment.step_seconds * experiment.local_steps
@@ -120,22 +136,26 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
     times = timeline(protocol, entries, neighbours, latencies, train_seconds)
     model = TimerModel(protocol, entries, times, neighbours, latencies, curve=curve)
     last = times.seconds_to_last()
+    undisturbed = not left_out(experiment, graph) and in_time(protocol, entries, times)
+    late = lateness(times, latencies) / protocol.tick
     return Bytes(
         *payload,
         model.total.control_messages,
         model.total.control_bytes,
         model.total.framing_bytes,
         2 * links * shakes,
+        exact=undisturbed and late <= EXACT_LATENESS,
+        follows_times=undisturbed and late <= FOLLOWED_LATENESS and meets_first(times, latencies),
         seconds_to_last=float(last.mean()),
         most_seconds_to_last=float(last.max()),
         ended_at=model.ended_at,
     )
 
 
-def follows_times(
+def _has_times(
     experiment: Experiment, graph: topology.Topology, protocol: Protocol, entries: Published
 ) -> bool:
-    """Tell whether times, and with them control, can be predicted."""
+    """Tell whether there is a timeline."""
     return (
         protocol.gossip in BY_THE_GRAPH
         and protocol.schedule == "sync"

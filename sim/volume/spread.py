@@ -144,7 +144,8 @@ def spread_volume(
 
     walks = walk(links, gossip, chosen, weights[:, None], count)
     left = 1 - len(chosen) / len(authors)
-    last_hops = _mean(walks.last_hops, weights, left)
+    # Whole numbers: that all of a sample are alike is no proof. As if one more were off by one.
+    last_hops = _mean(walks.last_hops, weights, left, 1 / (len(chosen) + 1))
     hops = _mean(walks.sum_hops / (links.peers - 1), weights, left)
     whole = int(lengths.sum())
     firsts = _firsts(walks, whole, left)
@@ -236,11 +237,20 @@ def _choose(authors: Counts, own: Counts, most: int, seed: int) -> tuple[Counts,
     return order[np.searchsorted(until, places, side="right")], np.ones(most, dtype=np.int64)
 
 
-def _mean(values: NDArray[Any], weights: Counts, left: float) -> tuple[float, float]:
-    """Return the mean over entries, and its standard error."""
+def _mean(
+    values: NDArray[Any], weights: Counts, left: float, least_variance: float = 0.0
+) -> tuple[float, float]:
+    """Return the mean over entries, and its standard error.
+
+    Args:
+        values: of each origin walked.
+        weights: what each counts for.
+        left: the share of origins that were not walked.
+        least_variance: to take where those walked differ less.
+    """
     mean = float(np.average(values, weights=weights))
-    error = float(np.std(values, ddof=1) * np.sqrt(left / len(values))) if left else 0.0
-    return mean, error
+    variance = max(float(np.var(values, ddof=1)), least_variance) if left else 0.0
+    return mean, float(np.sqrt(variance * left / len(values)))
 
 
 def _firsts(walks: Walks, whole: int, left: float) -> NDArray[np.float64]:

@@ -33,7 +33,8 @@ def in_words(volume: SpreadVolume) -> str:
         f"  links      {_in_words(volume.link_bytes)}",
     ]
     if volume.exact:
-        return "\n".join([*lines, "All of this is exact."])
+        note = "All of this is exact, for links that are alike and lose nothing."
+        return "\n".join([*lines, note])
     note = f"Sends, payload and averages of loads are exact; the rest is from {volume.walked:,} of "
     note += f"{volume.origins:,} origins, with its standard error."
     return "\n".join([*lines, note])

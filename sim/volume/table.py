@@ -152,8 +152,8 @@ _COMPARISON: Final[_Columns] = (
 )
 _MODELS: Final = (
     "exact: has to be equal. times: follows from when entries come, and differs where two events "
-    "fall on one instant. rough: greetings, digests and farewells alone; and anti-entropy's "
-    "messages, which carry several entries each, as if each entry came alone."
+    "fall on one instant. rough: of disturbed or slow links; greetings, digests and farewells "
+    "alone; and anti-entropy's messages, which carry several entries each, one by one."
 )
 _PLACE: Final[_Columns] = (
     ("approach", lambda row: row["approach"]),
