@@ -41,6 +41,7 @@ CONFIG = "config.toml"
 LAYOUT = "layout.json"
 SUMMARY = "summary.json"
 TOPOLOGY = "topology.json"
+LINKS = "links.csv"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
 
@@ -180,7 +181,7 @@ class RunFolder:
     def write_links(self, traffic: Traffic) -> None:
         """Write links.csv."""
         columns = [item.name for item in fields(LinkCount)]
-        path = self.path / "links.csv"
+        path = self.path / LINKS
         with replacing(path) as new, new.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["sender", "receiver", *columns])
@@ -194,7 +195,7 @@ class RunFolder:
             curve: see `Traffic`; for what is still to be counted.
         """
         traffic = Traffic(curve=curve)
-        path = self.path / "links.csv"
+        path = self.path / LINKS
         if not path.exists():
             return traffic
         columns = ["sender", "receiver", *(item.name for item in fields(LinkCount))]

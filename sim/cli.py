@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -52,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, topology.TopologyError) as error:
         print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
         return MISTAKE
+    except BrokenPipeError:
+        # Whoever read what was printed wants no more of it; Python would try once more to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
         return MISTAKE if error.filename else FAILED

@@ -249,7 +249,7 @@ def test_mistakes_are_told_in_one_line(
         ([str(tmp_path / "none")], "is no run folder"),
         ([str(tmp_path / "broken")], "is no TOML file"),
         ([str(folder), "--to", str(nowhere)], "No such file or directory"),
-        ([str(folder), "--to", str(empty)], "Is a directory"),
+        ([str(folder), "--to", str(empty)], "ends in .html"),
         ([], "the following arguments are required: folder"),
     ):
         assert main(["report", *arguments]) == 2

@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 
+from peer.config import options
 from peer.errors import UserError
-from sim.commands.parsing import Commands, add_experiment, experiment, whole_number
+from sim.commands.parsing import LOG, Commands, add_experiment, experiment, given, whole_number
 
 _HELP = "what each system of the papers would send, receive and compute in a setting"
+
+
+_APART = (
+    ("csv", "json"),
+    ("paper", "measure"),
+    *((one, other) for one in ("paper", "measure") for other in ("system", "sample")),
+)
+"""Flags of which one leaves nothing for the other to do."""
 
 
 def add(commands: Commands) -> None:
@@ -41,12 +50,12 @@ def add(commands: Commands) -> None:
 
 
 def _volume(parsed: argparse.Namespace) -> int:
-    asked = [name for name in ("system", "paper", "measure") if getattr(parsed, name)]
-    if len(asked) > 1:
-        raise UserError(f"--{asked[0]} and --{asked[1]} cannot be had together")
-    if parsed.csv and parsed.json:
-        raise UserError("--csv and --json cannot be had together")
-    if parsed.paper:
+    for one, other in _APART:
+        if all(getattr(parsed, name) not in (None, False) for name in (one, other)):
+            raise UserError(f"--{one} and --{other} cannot be had together")
+    if parsed.paper is not None:
+        if parsed.file or given(parsed, (item for item in options() if item.name != "json")):
+            LOG.warning("a paper's table is of its own setting: all other options are ignored")
         return _paper(parsed)
     return _measure(parsed) if parsed.measure else _systems(parsed)
 
@@ -90,7 +99,7 @@ def _systems(parsed: argparse.Namespace) -> int:
     from sim.volume.walk_progress import WalkProgress
 
     wanted = experiment(parsed)
-    names = parsed.system.split(",") if parsed.system else []
+    names = [] if parsed.system is None else parsed.system.split(",")
     sample = None if parsed.sample is None else whole_number("sample", parsed.sample, 2)
     with WalkProgress("following entries over the graph") as progress:
         found = overview(wanted, names, sample, progress.walked)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import topology
 from peer.config import Experiment
 from peer.errors import UserError
-from peer.records import CONFIG, LAYOUT, TOPOLOGY, RunFolder
+from peer.records import CONFIG, LAYOUT, LINKS, TOPOLOGY, RunFolder
 from peer.summary import SCHEMA
 from peer.traffic import LinkCount, Traffic
 from sim.plots import link_bytes
@@ -218,7 +218,7 @@ class _Reader:
         folders = [self._folder]
         if not ended and members:
             folders = [RunFolder(path.parent) for path in members]
-        elif not (self._path / "links.csv").exists():
+        elif not (self._path / LINKS).exists():
             self.damage.append("links.csv is missing, so what each link has carried is not known.")
         traffic = Traffic()
         for folder in folders:
@@ -228,7 +228,7 @@ class _Reader:
                 self.damage.append(f"{self._told(error)}.")
                 continue
             if not all(self._plausible(*link) for link in counted):
-                place = (folder.path / "links.csv").relative_to(self._path)
+                place = (folder.path / LINKS).relative_to(self._path)
                 self.damage.append(f"{place} is damaged: it holds numbers that cannot be.")
                 continue
             for link in counted:
@@ -271,7 +271,7 @@ class _Reader:
         if not (self._path / "rounds.jsonl").exists():
             self.damage.append("rounds.jsonl is missing, so there are no curves.")
         counted, total = traffic.total().wire_bytes, summary["bytes"]["wire_total"]
-        if (self._path / "links.csv").exists() and counted != total:
+        if (self._path / LINKS).exists() and counted != total:
             self.damage.append(
                 f"links.csv and summary.json differ: {counted:,} bytes over all links in the one, "
                 f"{total:,} in the other."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peer.config import Experiment, options
-from peer.records import NEVER_SAVED
+from peer.records import LINKS, NEVER_SAVED
 from peer.scenario import Incident
 from sim.report.folder import Run
 from sim.report.troubles import camps
@@ -207,7 +207,7 @@ def peers(run: Run) -> Table:
         if states:
             columns.append(("~remarks", lambda peer: ", ".join(states.get(peer, ()))))
     rows = [tuple(text(peer) for _, text in columns) for peer in range(run.experiment.peers)]
-    shown, note = _shortened(rows, "links.csv")
+    shown, note = _shortened(rows, LINKS)
     return Table("Peer by peer", tuple(title for title, _ in columns), shown, note)
 
 

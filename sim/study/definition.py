@@ -181,6 +181,7 @@ def _check_values(sweep: Mapping[str, tuple[Any, ...]], settings: tuple[Setting,
     """Refuse a value with which no setting is an experiment."""
     for key, values in sweep.items():
         for value in values:
-            refusals = [each.refusal for each in settings if each.swept[key] == value]
+            # By how they are written, for NaN equals nothing.
+            refusals = [s.refusal for s in settings if repr(s.swept[key]) == repr(value)]
             if all(refusals):
                 raise UserError(refusals[0])

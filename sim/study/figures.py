@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-import topology
-from peer.records import TOPOLOGY, RunFolder
+from peer.records import RunFolder
 from sim.ink import ink, save
 from sim.plots import link_bytes, links_figure
 from sim.study.conduct import DONE, Conducted
@@ -155,9 +154,8 @@ def _links_figures(conducted: Conducted, rows: Sequence[Row]) -> dict[str, Figur
         if kind in seen or row["peers"] > MOST_PEERS_DRAWN or len(seen) == MOST_LINK_PICTURES:
             continue
         seen.add(kind)
-        folder = conducted.folder.folder_of(row["setting"])
-        graph = topology.load(folder / TOPOLOGY)
-        sent = link_bytes(graph, RunFolder(folder).read_links())
+        graph, traffic = conducted.folder.links_of(row["setting"])
+        sent = link_bytes(graph, traffic)
         stem = f"links-{Path(row['topology']).stem}-{row['peers']}-{row['gossip']}"
         number = sum(key.startswith(stem) for key in figures)
         caption = f"{row['gossip']} on {graph.name}, {row['peers']:,} peers"

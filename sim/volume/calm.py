@@ -15,6 +15,7 @@ import topology
 from peer.config import Experiment
 from peer.latency import Constant, Edge, parse_latency
 from peer.protocol import Protocol
+from sim.speeds import slowness
 from sim.volume.frames import Published
 from sim.volume.timeline import Timeline
 
@@ -42,6 +43,12 @@ def left_out(experiment: Experiment, graph: topology.Topology | None = None) -> 
         names.append("latency_per")
     if experiment.scenario:
         names.append("scenario")
+    if experiment.speed_spread or experiment.stragglers:
+        factors = slowness(experiment)
+        train = experiment.step_seconds * experiment.local_steps
+        if (max(factors) - min(factors)) * train > experiment.round_timeout:
+            # The quick ones give up the slow ones.
+            names.append("round_timeout")
     if experiment.schedule != "sync":
         names.append("schedule")
     if isinstance(graph, topology.Varying):

@@ -100,7 +100,8 @@ def overview_in_words(found: Overview) -> str:
         f"With ACKs and ENDs the run's entries take {bytes_in_words(found.run_payload_bytes)} "
         f"({found.run_payload_bytes:,} bytes)."
     )
-    spread = [] if found.spread is None else [in_words(found.spread)]
+    undisturbed = found.alike and not found.left_out
+    spread = [] if found.spread is None else [in_words(found.spread, undisturbed=undisturbed)]
     if spread and not found.alike:
         spread.append(
             "Links of this run differ in latency, and here all are alike: entries are sent as "

@@ -7,8 +7,13 @@ from sim.volume.spread import SpreadVolume
 from sim.words import bytes_in_words
 
 
-def in_words(volume: SpreadVolume) -> str:
-    """Return lines that say all of it, and which of it is exact."""
+def in_words(volume: SpreadVolume, *, undisturbed: bool = True) -> str:
+    """Return lines that say all of it, and which of it is exact.
+
+    Args:
+        volume: what to say.
+        undisturbed: whether the run that is meant has links that are alike and lose nothing.
+    """
     how = "flooded" if volume.gossip == "flood" else "pushed along trees"
     lines = [
         f"{volume.entries:,} entries {how} over {volume.topology}, {volume.peers:,} peers, "
@@ -33,8 +38,9 @@ def in_words(volume: SpreadVolume) -> str:
         f"  links      {_in_words(volume.link_bytes)}",
     ]
     if volume.exact:
-        note = "All of this is exact, for links that are alike and lose nothing."
-        return "\n".join([*lines, note])
+        exact = "All of this is exact, for links that are alike and lose nothing."
+        disturbed = "All of this is for links that are alike and lose nothing; see below."
+        return "\n".join([*lines, exact if undisturbed else disturbed])
     note = f"Sends, payload and averages of loads are exact; the rest is from {volume.walked:,} of "
     note += f"{volume.origins:,} origins, with its standard error."
     return "\n".join([*lines, note])

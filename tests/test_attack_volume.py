@@ -1,0 +1,156 @@
+"""What an attack on the laboratory of communication volume has found: each test failed then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from peer import wire
+from peer.config import experiment_from
+from peer.errors import UserError
+from sim.bench.worlds import build_world, experiment
+from sim.cli import main
+from sim.estimate import estimate, in_words
+from sim.study.definition import define
+from sim.volume.comparison import compare
+from sim.volume.overview import overview, overview_in_words
+from sim.volume.spread import spread_volume
+from topology.arrays import build_links
+
+SMALL = {"peers": 12, "topology": "torus", "rounds": 3, "local_steps": 5}
+LEAVE = [{"verb": "leave", "peer": 3, "round": 1}]
+INEXACT = (
+    {"loss": 0.3},
+    {"duplication": 0.3},
+    {"scenario": LEAVE},
+    {"round_timeout": 1.0, "local_steps": 200, "stragglers": 0.3},
+    {"gossip": "antientropy"},
+)
+
+
+def wanted(**values: Any) -> Any:
+    return experiment_from({"trainer": "synthetic", **SMALL, **values})
+
+
+@pytest.mark.parametrize("given", INEXACT, ids=lambda given: "-".join(given))
+def test_a_dry_run_says_exactly_of_nothing_that_is_not(given: dict[str, Any]) -> None:
+    said = in_words(estimate(wanted(**given), "sim"))
+    assert "payload exactly" not in said
+
+
+@pytest.mark.parametrize("given", INEXACT[:-1], ids=lambda given: "-".join(given))
+def test_an_overview_calls_nothing_exact_that_is_not(given: dict[str, Any]) -> None:
+    said = overview_in_words(overview(wanted(**given), [], None))
+    assert "All of this is exact" not in said
+
+
+@pytest.mark.parametrize("gossip", ["flood", "tree"])
+def test_an_exact_overview_has_the_loads_of_the_simulator(gossip: str) -> None:
+    given = {**SMALL, "gossip": gossip, "latency": "uniform:0.02-0.9"}
+    found = overview(experiment_from({"trainer": "synthetic", **given}), [], None)
+    assert found.spread is not None
+    assert found.spread.link_bytes is not None
+    loads: Counter[tuple[int, int]] = Counter()
+
+    def observe(_what: str, sender: int, receiver: int, frame: bytes) -> None:
+        message = wire.decode(frame)
+        if isinstance(message, wire.Entries) and all(each.gradients for each in message.entries):
+            loads[sender, receiver] += len(frame)
+
+    build_world(experiment(**given), observe_frame=observe).run()
+    carried = np.zeros(2 * found.spread.links)
+    carried[: len(loads)] = list(loads.values())
+    assert carried.sum() == found.spread.payload_bytes
+    if found.spread.exact and "All of this is exact" in overview_in_words(found):
+        assert found.spread.link_bytes.deviation == pytest.approx(carried.std())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"latency": "0.25", "tick": 0.1, "topology": "torus", "peers": 16},
+        {"latency": "0.5", "topology": "torus", "peers": 16, "rounds": 5, "local_steps": 50},
+        {"latency": "uniform:0.1-3", "topology": "ring", "peers": 16},
+        {"topology": "ring", "peers": 32, "rounds": 1, "local_steps": 1, "step_seconds": 0.001},
+        {"bandwidth": 10_000.0},
+        {"latency": "uniform:0.02-0.08", "latency_per": "frame"},
+        {"round_timeout": 1.0, "local_steps": 200, "stragglers": 0.3},
+    ],
+    ids=lambda given: "-".join(f"{key}={value}" for key, value in given.items()),
+)
+def test_what_follows_from_times_is_within_5_percent_and_what_is_exact_is_equal(
+    given: dict[str, Any],
+) -> None:
+    for rows in compare(wanted(**given)):
+        for row in rows:
+            if row["model"] == "exact":
+                assert row["predicted"] == row["measured"], row
+            elif row["model"] == "times" and row["error"] is not None:
+                assert abs(row["error"]) <= 0.05, row
+
+
+@pytest.mark.slow
+def test_payload_is_exact_on_links_that_are_slower_than_ticks() -> None:
+    given = {"topology": "exponential", "peers": 24, "rounds": 20, "local_steps": 2, "seed": 53}
+    given |= {"latency": "2.5", "participation": 0.5, "method": "fedkseed-pro"}
+    given |= {"candidate_seeds": 2, "sign": True, "gradient_bytes": 2}
+    rows = next(compare(wanted(**given)))
+    for row in rows:
+        if row["model"] == "exact":
+            assert row["predicted"] == row["measured"], row
+
+
+@pytest.mark.parametrize("key", ["loss", "gradient_bound"])
+def test_nan_in_a_sweep_is_a_mistake(key: str) -> None:
+    with pytest.raises(UserError, match="nan"):
+        define({}, {}, {key: [float("nan")]})
+
+
+@pytest.mark.parametrize("name", ["star", "random-regular"])
+def test_a_sample_that_is_all_alike_is_not_told_as_exact(name: str) -> None:
+    links = build_links(name, 400)
+    every, lengths = np.arange(400), np.full(400, 100)
+    whole = spread_volume(links, "flood", every, lengths)
+    part = spread_volume(links, "flood", every, lengths, sample=16)
+    assert part.last_hops_mean is not None
+    assert part.last_hops_error is not None
+    assert whole.last_hops_mean is not None
+    off = abs(part.last_hops_mean - whole.last_hops_mean)
+    assert off == 0 or part.last_hops_error > 0
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = tmp_path / "study"
+    flags = ["--rounds", "1", "--local-steps", "1", "--workers", "1", "--out", str(folder)]
+    assert main(["study", "--sweep", "peers=4,5", *flags]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated"])
+def test_a_study_whose_links_are_lost_is_gone_on_with(study: Path, damage: str) -> None:
+    for folder in [path for path in (study / "settings").iterdir() if path.is_dir()]:
+        if damage == "gone":
+            shutil.rmtree(folder)
+        else:
+            (folder / "links.csv").write_bytes((folder / "links.csv").read_bytes()[:30])
+    assert main(["study", "--out", str(study)]) == 0
+
+
+def test_a_report_does_not_replace_a_file_of_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ["--trainer", "synthetic", "--rounds", "1", "--local-steps", "1", "--peers", "4"]
+    assert main(["sim", *flags, "--out", str(run)]) == 0
+    assert main(["report", str(run), "--to", str(run / "summary.json")]) == 2
+    assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["peers"] == 4
+
+
+@pytest.mark.parametrize("given", [["--system", ""], ["--paper", ""]])
+def test_an_empty_name_is_a_mistake(given: list[str]) -> None:
+    assert main(["volume", "--trainer", "synthetic", *given]) == 2
