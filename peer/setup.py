@@ -75,15 +75,20 @@ def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topol
     """
     name = experiment.topology
     peers = experiment.peers if name in topology.FAMILIES else None
-    _check_peers(peers)
+    check_peers(peers)
     graph = topology.resolve(name, peers, degree=experiment.degree, seed=experiment.seed)
     experiment = replace(experiment, peers=len(graph.nodes))
-    _check_peers(experiment.peers)
+    check_peers(experiment.peers)
     check_scenario(experiment.scenario, experiment.peers, experiment.rounds)
     return experiment, graph
 
 
-def _check_peers(peers: int | None) -> None:
+def check_peers(peers: int | None) -> None:
+    """Refuse more peers than a run can have; None: their number is not known yet.
+
+    Raises:
+        UserError: there are more.
+    """
     if peers is not None and peers > MOST_PEERS:
         refuse("peers", peers, f"a run has at most {MOST_PEERS}; `kseed volume` counts for more")
 

@@ -21,6 +21,20 @@ if not torch.cuda.is_available():
 # times as long as one alone.
 torch.set_num_threads(1)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, or one would run alone at the end."""
+
+    def is_short(item: pytest.Item) -> bool:
+        limit = item.get_closest_marker("timeout")
+        return limit is None or limit.args[0] < _LONG
+
+    items.sort(key=is_short)
+
+
+_LONG = 600
+"""Seconds that are allowed to the longest tests."""
+
 COLOURS = ("red", "blue", "green", "grey")
 ANIMALS = ("cat", "dog", "hen", "fox", "owl", "bee")
 ROWS = 72

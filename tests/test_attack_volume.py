@@ -96,7 +96,7 @@ def test_what_follows_from_times_is_within_5_percent_and_what_is_exact_is_equal(
 
 
 @pytest.mark.slow
-def test_payload_is_exact_on_links_that_are_slower_than_ticks() -> None:
+def test_nothing_is_promised_that_links_slower_than_ticks_break() -> None:
     given = {"topology": "exponential", "peers": 24, "rounds": 20, "local_steps": 2, "seed": 53}
     given |= {"latency": "2.5", "participation": 0.5, "method": "fedkseed-pro"}
     given |= {"candidate_seeds": 2, "sign": True, "gradient_bytes": 2}

@@ -30,8 +30,10 @@ def _peer(parsed: argparse.Namespace) -> int:
 
 def _keys(parsed: argparse.Namespace) -> int:
     from peer.keys import PUBLIC, make_keys, secret_name
+    from peer.setup import check_peers
 
     peers = experiment_from({"peers": number(option("peers"), parsed.peers)}).peers
+    check_peers(peers)
     make_keys(peers, parsed.to)
     print(
         f"{parsed.to / PUBLIC} is for every peer, {parsed.to / secret_name(0)} for peer 0 alone, "
