@@ -4,7 +4,8 @@ It follows from a `Timeline` alone; no entry is sent. A peer's digest at a time 
 entries which have come by then: here the sum of a random number for each, so equal sums are equal
 sets. Who gets a digest that is not its own answers with what is new to it, and who holds everything
 leaves when its neighbours do (`peer.reconciliation`, `peer.ending`). Left out is what links that
-lose nothing seldom need: whole version vectors, and asking for what comes by itself.
+lose nothing seldom need: whole version vectors, and asking for what comes by itself. Which of two
+events at one instant is the first is not followed either; links that are all alike have many such.
 """
 
 from __future__ import annotations
