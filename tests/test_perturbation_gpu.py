@@ -163,7 +163,8 @@ def test_rebuilds_equal_the_cpu(name, dtype, ids, replicas, largest, exponent, s
     assert same_bits(rebuilt(KERNELS[name], w0, ids, sums, exponent, start), expected)
 
 
-@pytest.mark.parametrize("replicas", [1, 3])
+# Of eight Gaussian replicas a tile holds half of each period's blocks.
+@pytest.mark.parametrize("replicas", [1, 3, 8])
 @every_name
 def test_the_tiles_of_a_gpu(name, replicas):
     kernel = gpu.GpuPerturbation(KNOWN[name], DEVICE)
@@ -210,8 +211,12 @@ def test_more_seeds_than_a_group(name, monkeypatch):
 @every_name
 def test_no_seeds_or_only_sums_of_zero_give_back_w0(name):
     w0 = torch.cat([some_weights(300), torch.tensor([-0.0])])
-    for ids, sums in (([], np.empty((2, 0), np.int64)), ([1, 2], np.zeros((2, 2), np.int64))):
+    for count in (0, 2):
+        ids, sums = random_seeds(count), np.zeros((2, count), np.int64)
         assert same_bits(rebuilt(KERNELS[name], w0, ids, sums, -24), torch.stack([w0, w0]))
+        in_place = there(w0)
+        KERNELS[name].rebuild(in_place, in_place, ids, sums[0], -24)
+        assert same_bits(in_place.cpu(), w0)
 
 
 @every_name

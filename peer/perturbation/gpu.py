@@ -130,7 +130,9 @@ class GpuPerturbation(Perturbation):
         start: int,
     ) -> None:
         if not len(seeds):
-            outs.copy_(w0)
+            for out in outs:
+                # Row by row: a GPU refuses to copy w0 to itself in another shape.
+                out.copy_(w0)
             return
         for at in range(0, len(outs), self._tiling.replicas):
             some = slice(at, at + self._tiling.replicas)
@@ -187,9 +189,13 @@ class GpuPerturbation(Perturbation):
             kernel[(tiles,)](*arguments, **options)
 
     def _tiles(self, start: int, n: int, blocks: int) -> int:
-        """Return how many tiles of some blocks reach from the period of the start to the end."""
-        before = start % self.distribution.period
-        return -(-(before + n) // (blocks * self.distribution.weights_per_block))
+        """Return how many tiles of some blocks reach from the period of the start to the end.
+
+        Numbers of one block lie all over their period, so the last one is taken whole.
+        """
+        period = self.distribution.period
+        periods = -(-(start % period + n) // period)
+        return -(-periods * period // (blocks * self.distribution.weights_per_block))
 
     def _seeds(self, seeds: list[int] | NDArray[np.uint64]) -> torch.Tensor:
         return self._send(np.array(seeds, np.uint64).view(np.int64))
