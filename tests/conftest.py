@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,20 @@ if not torch.cuda.is_available():
     # Triton looks when it is imported: here, before any test module can be the first to do so.
     os.environ["TRITON_INTERPRET"] = "1"
 
+# A shell starts what goes on in its background with Ctrl-C ignored, and so would be the commands
+# that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # As in a run. On a busy machine threads that wait for one another at every tiny product take ten
 # times as long as one alone.
 torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one test more than there are cores: many wait for processes most of the time."""
+    from peer.perturbation.cpu import cores
+
+    return cores() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
