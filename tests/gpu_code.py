@@ -47,7 +47,7 @@ def compiled(capability: int, name: str, dtype: str, distribution: str, replicas
     constants: dict[str, Any] = {"gaussian": known is GAUSSIAN, "blocks": tiling.walk}
     if name == "rebuild":
         cut = tiling.of_rebuild(known.weights_per_block, replicas)
-        constants |= zip(("blocks", "at_once", "columns"), cut, strict=True)
+        constants |= zip(("blocks", "per_block", "at_once", "columns"), cut, strict=True)
         constants |= {"groups": 1, "group": gpu.GROUP}
     types = TYPES | dict.fromkeys(("weights", "outs", "w0"), WEIGHTS[dtype])
     signature = {argument: types.get(argument, "constexpr") for argument in kernel.arg_names}
@@ -59,7 +59,7 @@ def compiled(capability: int, name: str, dtype: str, distribution: str, replicas
     return triton.compile(
         ASTSource(kernel, signature, constants, aligned),
         target=GPUTarget("cuda", capability, 32),
-        options=gpu.REBUILDING if name == "rebuild" else gpu.WALKING,
+        options=gpu.COMPILED,
     )
 
 

@@ -19,8 +19,8 @@ OLDEST = [
     "80/rebuild/float32/gaussian/1",
     "80/rebuild/float32/rademacher/1",
     # As many accumulators as one rebuild takes.
-    "80/rebuild/bfloat16/gaussian/8",
-    "80/rebuild/bfloat16/rademacher/16",
+    "80/rebuild/bfloat16/gaussian/2",
+    "80/rebuild/bfloat16/rademacher/8",
 ]
 """Some kernels for the oldest GPUs that get any."""
 

@@ -30,8 +30,14 @@ gpu = pytest.importorskip("peer.perturbation.gpu")
 
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 # A step of the interpreter takes a millisecond, however much it does, so there tiles are large.
-WIDE = {"gaussian": gpu.Tiling(512, 2**13, 2**17, 4), "rademacher": gpu.Tiling(64, 2**11, 2**17, 4)}
-DEEP = {"gaussian": gpu.Tiling(64, 2**14, 2**12, 4), "rademacher": gpu.Tiling(32, 2**12, 2**12, 4)}
+WIDE = {
+    "gaussian": gpu.Tiling(512, 512, 64, 2**18, 4),
+    "rademacher": gpu.Tiling(64, 64, 64, 2**17, 4),
+}
+DEEP = {
+    "gaussian": gpu.Tiling(64, 32, 512, 2**14, 4),
+    "rademacher": gpu.Tiling(32, 8, 512, 2**12, 4),
+}
 CPU = {name: perturbation(name, "cpu", threads=1) for name in DISTRIBUTIONS}
 KERNELS = {
     name: gpu.GpuPerturbation(KNOWN[name], DEVICE, None if ON_GPU else WIDE[name])

@@ -199,6 +199,9 @@ class Perturbation(ABC):
 
     def _first_not_finite(self, weights: torch.Tensor) -> int | None:
         """Return the index of the first weight that is not finite."""
+        # Both ends are NaN if any weight is.
+        if not len(weights) or all(math.isfinite(end) for end in weights.aminmax()):
+            return None
         for at in range(0, len(weights), _LOOK):
             finite = weights[at : at + _LOOK].isfinite()
             if not finite.all():

@@ -24,16 +24,15 @@ GROUP: Final = 65536
 _DIGITS: Final = 8
 """Digits of a sum in base 256: seven, and room for the bytes of z to move one."""
 
-_FEWEST_SEEDS: Final = 32
-"""Seeds that a tensor core multiplies at once."""
+_MOST_BITS: Final = 64
+"""Bits of a block of signs that a tile takes, at most: registers hold no more products."""
 
 _BITS: Final = {torch.bfloat16: torch.int16}
 """Types whose bits the kernels take, and as what."""
 
 _OLDEST_TRITON: Final = (3, 5)
 
-WALKING: Final = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": False}
-REBUILDING: Final = WALKING | {"num_warps": 8}
+COMPILED: Final = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": False}
 """How kernels are compiled: without pipelines, which would move the table to and fro, and without
 fused multiply-adds."""
 
@@ -47,28 +46,35 @@ class Tiling:
 
     Attributes:
         walk: blocks of Philox in a tile of units or passes, at least 32.
-        step: blocks times seeds in a step of a rebuild, at least 32.
-        products: numbers that a rebuild sums in 32 bits at once, at least 1024 * replicas.
+        blocks: of Philox in a tile of a rebuild: 8 for each warp.
+        at_once: seeds in a step of a rebuild, a multiple of 32.
+        products: numbers that a rebuild sums in 32 bits at once, at least 64 * replicas * blocks
+            for signs and 128 * replicas * blocks for Gaussian numbers.
         replicas: accumulators of one rebuild of several; more take the seeds anew.
     """
 
     walk: int
-    step: int
+    blocks: int
+    at_once: int
     products: int
     replicas: int
 
-    def of_rebuild(self, weights_per_block: int, replicas: int) -> tuple[int, int, int]:
-        """Return how a rebuild of some accumulators is cut: blocks, seeds at once, columns."""
+    def of_rebuild(self, weights_per_block: int, replicas: int) -> tuple[int, int, int, int]:
+        """Return how a rebuild of some accumulators is cut.
+
+        Returns:
+            Blocks; of the weights of each block how many; seeds at once; and columns.
+        """
         columns = _DIGITS << (replicas - 1).bit_length()
-        blocks = min(self.products // (columns * weights_per_block), self.step // _FEWEST_SEEDS)
-        return blocks, self.step // blocks, columns
+        per_block = min(self.products // (columns * self.blocks), weights_per_block, _MOST_BITS)
+        return self.blocks, per_block, self.at_once, columns
 
 
-# In a step of a rebuild each of 256 threads makes four blocks of Gaussian numbers, or one of signs,
-# and 64 of its registers hold products. That nothing spills was read from the compiled code.
+# In a step of a rebuild each of 128 threads makes eight blocks, of as many seeds, and 128 of its
+# registers hold products. That nothing spills was read from the compiled code.
 TILINGS: Final = {
-    "gaussian": Tiling(walk=128, step=1024, products=2**14, replicas=8),
-    "rademacher": Tiling(walk=32, step=256, products=2**14, replicas=16),
+    "gaussian": Tiling(walk=128, blocks=32, at_once=32, products=2**14, replicas=2),
+    "rademacher": Tiling(walk=32, blocks=32, at_once=32, products=2**14, replicas=8),
 }
 
 
@@ -117,7 +123,7 @@ class GpuPerturbation(Perturbation):
             n,
             self._is_gaussian,
             blocks,
-            **WALKING,
+            **COMPILED,
         )
 
     def _rebuild(
@@ -147,8 +153,8 @@ class GpuPerturbation(Perturbation):
         scale: float,
         start: int,
     ) -> None:
-        per_block = self.distribution.weights_per_block
-        blocks, at_once, columns = self._tiling.of_rebuild(per_block, len(outs))
+        whole = self.distribution.weights_per_block
+        blocks, per_block, at_once, columns = self._tiling.of_rebuild(whole, len(outs))
         padding = -len(seeds) % at_once
         seeds = np.pad(seeds, (0, padding))
         sums = np.pad(sums, ((0, columns // _DIGITS - len(sums)), (0, padding)))
@@ -163,7 +169,7 @@ class GpuPerturbation(Perturbation):
         steps = np.stack(parts).reshape(len(parts), columns, -1, at_once).transpose(2, 0, 1, 3)
         self._launch(
             gpu_kernels.rebuild,
-            self._tiles(start, len(w0), blocks),
+            self._tiles(start, len(w0), blocks) * (whole // per_block),
             _bits(outs),
             _bits(w0),
             self._table,
@@ -177,11 +183,12 @@ class GpuPerturbation(Perturbation):
             len(w0),
             self._is_gaussian,
             blocks,
+            per_block,
             at_once,
             columns,
             groups,
             GROUP,
-            **REBUILDING,
+            **COMPILED,
         )
 
     def _launch(self, kernel: Any, tiles: int, *arguments: Any, **options: Any) -> None:

@@ -24,6 +24,7 @@ import triton.language as tl
 
 from peer.perturbation.gpu_numbers import (
     bits_of_seeds,
+    by_block,
     gaussian_of_seeds,
     numbers_of_tile,
     places_in_tile,
@@ -197,6 +198,7 @@ def rebuild(
     n: tl.tensor,
     gaussian: tl.constexpr,
     blocks: tl.constexpr,
+    per_block: tl.constexpr,
     at_once: tl.constexpr,
     columns: tl.constexpr,
     groups: tl.constexpr,
@@ -210,7 +212,8 @@ def rebuild(
         D_m = sum_j digit_m(j) low(j) + digit_(m-1)(j) high(j)
 
     a product of two matrices of bytes, in which nothing passes 2**31 for 65536 seeds. A sign is
-    2 bit - 1, so D_m is twice the product with the bits, less the sum of the digits.
+    2 bit - 1, so D_m is twice the product with the bits, less the sum of the digits. The bits come
+    times a power of two, one for each row, by which the products are divided.
 
     Args:
         outs: like w0; may be w0 itself.
@@ -226,22 +229,25 @@ def rebuild(
         start: index of the first weight.
         n: how many weights.
         gaussian: which distribution.
-        blocks: blocks of Philox in a tile.
+        blocks: blocks of Philox in a tile, a multiple of 8.
+        per_block: weights of each block in a tile: all 16, or 8 to 64 signs.
         at_once: seeds in a step; a multiple of 32.
         columns: 8 times a power of two, at least 8 * replicas.
         groups: how many groups of seeds there are, count / group rounded up.
         group: seeds whose products are summed in 32 bits: a multiple of at_once, at most 65536.
     """
-    rows: tl.constexpr = blocks * (16 if gaussian else 128)
+    rows: tl.constexpr = blocks * per_block
     parts: tl.constexpr = 2 if gaussian else 1
+    cuts: tl.constexpr = 1 if gaussian else 128 // per_block
+    part = tl.program_id(0) % cuts
     start = start.to(tl.int64)
     first = start - start % (512 if gaussian else 128)
-    block = tl.program_id(0).to(tl.int64) * blocks + tl.arange(0, blocks)
+    block = tl.program_id(0).to(tl.int64) // cuts * blocks + tl.arange(0, blocks)
     if gaussian:
         places = (block // 32 * 512 + block % 32)[:, None] + tl.arange(0, 16)[None, :] * 32
         block += first // 16
     else:
-        places = block[:, None] * 128 + tl.arange(0, 128)[None, :]
+        places = (block * 128 + part * per_block)[:, None] + tl.arange(0, per_block)[None, :]
         block += first // 128
     places = tl.reshape(places, (rows,)) + (first - start)
     inside = (places >= 0) & (places < n)
@@ -256,19 +262,21 @@ def rebuild(
         for _ in range(g * group, tl.minimum(count, (g + 1) * group), at_once):
             factor = tl.trans(tl.load(digits + of_step))
             if gaussian:
-                z = gaussian_of_seeds(table, seeds, block, blocks, at_once)
+                low, high = gaussian_of_seeds(table, seeds, block, at_once)
                 moved = tl.trans(tl.load(digits + columns * at_once + of_step))
-                products = tl.dot(z.to(tl.int8), factor, products, out_dtype=tl.int32)
-                high = ((z + 128) >> 8).to(tl.int8)
+                products = tl.dot(low, factor, products, out_dtype=tl.int32)
                 products = tl.dot(high, moved, products, out_dtype=tl.int32)
             else:
-                z = bits_of_seeds(seeds, block, blocks, at_once)
+                z = bits_of_seeds(seeds, block, part, per_block, at_once)
                 products = tl.dot(z, factor, products, out_dtype=tl.int32)
             seeds += at_once
             digits += parts * columns * at_once
+        products = by_block(products, blocks, per_block)
         if not gaussian:
             sums = tl.load(digit_sums + g * columns + tl.arange(0, columns))
-            products = 2 * products - sums[None, :]
+            bit = (tl.arange(0, rows) % 8)[:, None]
+            products >>= bit
+            products = 2 * tl.where(bit == 7, -products, products) - sums[None, :]
         even, odd = tl.split(tl.reshape(products, (rows, columns // 8, 2, 2, 2)))
         pairs = even.to(tl.int64) + (odd.to(tl.int64) << 8)
         halves += tl.sum(pairs << power, axis=3)

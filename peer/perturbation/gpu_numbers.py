@@ -109,34 +109,149 @@ def places_in_tile(gaussian: tl.constexpr, blocks: tl.constexpr) -> tl.tensor:
 
 
 @_jit
-def gaussian_of_seeds(
-    table: tl.tensor,
-    seeds: tl.tensor,
-    block: tl.tensor,
-    blocks: tl.constexpr,
-    at_once: tl.constexpr,
-) -> tl.tensor:
-    """Return the numbers of at_once seeds: int32, shape (16 * blocks, at_once).
+def _factor(z: tl.tensor, per_block: tl.constexpr, at_once: tl.constexpr) -> tl.tensor:
+    """Return numbers as a factor of a product: shape (blocks * per_block, at_once).
 
-    Four seeds side by side come from one thread, so that bytes are stored by fours.
+    Rows are in the order (number // 2, block // 8, number % 2, block % 8). So each number is where
+    a tensor core wants it, in the thread that has made it: of a fragment of 16 rows and 32 seeds
+    thread 4 r + q of a warp holds rows r and r + 8, and seeds 4 q to 4 q + 3 and 16 more.
+
+    Args:
+        z: int8, shape (blocks, at_once / 8, per_block, seed // 16 % 2, seed // 2 % 2, seed % 2),
+            with q and what is above 32 seeds in the second axis.
+        per_block: the size of the third axis.
+        at_once: how many seeds.
     """
-    fours = seeds + 4 * tl.arange(0, at_once // 4)[None, :]
+    blocks: tl.constexpr = z.shape[0]
+    z = tl.reshape(z, (blocks // 8, 8, at_once // 32, 4, per_block // 2, 2, 2, 2, 2))
+    z = tl.permute(z, (4, 0, 5, 1, 2, 6, 3, 7, 8))
+    return tl.reshape(z, (blocks * per_block, at_once))
+
+
+@_jit
+def by_block(rows: tl.tensor, blocks: tl.constexpr, per_block: tl.constexpr) -> tl.tensor:
+    """Return what is ordered as the rows of a factor, shape (rows, n), by block and number."""
+    rows = tl.reshape(rows, (per_block // 2, blocks // 8, 2, 8, rows.shape[1]))
+    rows = tl.permute(rows, (1, 3, 0, 2, 4))
+    return tl.reshape(rows, (blocks * per_block, rows.shape[4]))
+
+
+@_jit
+def _seeds_of_thread(seeds: tl.tensor, at_once: tl.constexpr) -> tl.tensor:
+    """Return pointers to the first seed of each thread, shape (1, at_once / 8); see `_factor`."""
+    n = tl.arange(0, at_once // 8)[None, :]
+    return seeds + n // 4 * 32 + n % 4 * 4
+
+
+@_jit
+def gaussian_of_seeds(
+    table: tl.tensor, seeds: tl.tensor, block: tl.tensor, at_once: tl.constexpr
+) -> tl.tensor:
+    """Return low and high bytes of numbers, which are low + 256 high, as two factors.
+
+    Args:
+        table: the points.
+        seeds: pointer to the first of them.
+        block: int64 of shape (blocks,).
+        at_once: how many seeds, a multiple of 32.
+    """
+    first = _seeds_of_thread(seeds, at_once)
     block = block[:, None]
-    z0 = _gaussian(table, tl.load(fours), block)
-    z1 = _gaussian(table, tl.load(fours + 1), block)
-    z2 = _gaussian(table, tl.load(fours + 2), block)
-    z3 = _gaussian(table, tl.load(fours + 3), block)
-    z = tl.join(tl.join(z0, z2), tl.join(z1, z3))
-    return tl.reshape(tl.permute(z, (0, 4, 5, 3, 2, 1, 6, 7)), (16 * blocks, at_once))
+    z = tl.join(_gaussian_of_four(table, first, block), _gaussian_of_four(table, first + 16, block))
+    # (block, n, word // 2, word % 2, half, axis, seed // 16 % 2, seed // 2 % 2, seed % 2)
+    z = tl.permute(z, (0, 1, 4, 5, 3, 2, 8, 6, 7))
+    low, high = z.to(tl.int8), ((z + 128) >> 8).to(tl.int8)
+    return _factor(low, 16, at_once), _factor(high, 16, at_once)
+
+
+@_jit
+def _gaussian_of_four(table: tl.tensor, seeds: tl.tensor, block: tl.tensor) -> tl.tensor:
+    """Return the numbers of four seeds side by side: those of `_gaussian`, and two axes more."""
+    z0 = _gaussian(table, tl.load(seeds), block)
+    z1 = _gaussian(table, tl.load(seeds + 1), block)
+    z2 = _gaussian(table, tl.load(seeds + 2), block)
+    z3 = _gaussian(table, tl.load(seeds + 3), block)
+    return tl.join(tl.join(z0, z2), tl.join(z1, z3))
 
 
 @_jit
 def bits_of_seeds(
-    seeds: tl.tensor, block: tl.tensor, blocks: tl.constexpr, at_once: tl.constexpr
+    seeds: tl.tensor,
+    block: tl.tensor,
+    part: tl.tensor,
+    per_block: tl.constexpr,
+    at_once: tl.constexpr,
 ) -> tl.tensor:
-    """Return the bits of at_once seeds: int8, shape (128 * blocks, at_once)."""
-    seed = tl.load(seeds + tl.arange(0, at_once))[None, :]
-    words = _rademacher(seed, block[:, None])
-    words = tl.reshape(tl.permute(words, (0, 2, 3, 1)), (4 * blocks, 1, at_once))
-    bits = (words >> tl.arange(0, 32)[None, :, None]) & 1
-    return tl.reshape(bits.to(tl.int8), (128 * blocks, at_once))
+    """Return bits of signs as a factor: bit i is 0 or 2**(i % 8), or -2**7.
+
+    To leave a bit in its place within a byte costs one instruction for four of them.
+
+    Args:
+        seeds: pointer to the first of them.
+        block: int64 of shape (blocks,).
+        part: which bits of each block: those from part * per_block.
+        per_block: how many, 8 to 64.
+        at_once: how many seeds, a multiple of 32.
+    """
+    first = _seeds_of_thread(seeds, at_once)
+    block = block[:, None]
+    bits = tl.join(
+        _bits_of_four(first, block, part, per_block),
+        _bits_of_four(first + 16, block, part, per_block),
+    )
+    s0, s1 = bits.to(tl.int8), (bits >> 8).to(tl.int8)
+    s2, s3 = (bits >> 16).to(tl.int8), (bits >> 24).to(tl.int8)
+    return _factor(tl.join(tl.join(s0, s2), tl.join(s1, s3)), per_block, at_once)
+
+
+@_jit
+def _bits_of_four(
+    seeds: tl.tensor, block: tl.tensor, part: tl.tensor, per_block: tl.constexpr
+) -> tl.tensor:
+    """Return bits of four seeds, in four bytes: uint32, shape (blocks, n, per_block)."""
+    a0, a1 = _part(tl.load(seeds), block, part, per_block)
+    b0, b1 = _part(tl.load(seeds + 1), block, part, per_block)
+    c0, c1 = _part(tl.load(seeds + 2), block, part, per_block)
+    d0, d1 = _part(tl.load(seeds + 3), block, part, per_block)
+    p0, p1, p2, p3 = _bytes_of_four(a0, b0, c0, d0)
+    if per_block == 8:
+        p = tl.expand_dims(p0, 2)
+    elif per_block == 16:
+        p = tl.join(p0, p1)
+    else:
+        p = tl.join(tl.join(p0, p2), tl.join(p1, p3))
+        if per_block == 64:
+            p4, p5, p6, p7 = _bytes_of_four(a1, b1, c1, d1)
+            p = tl.join(p, tl.join(tl.join(p4, p6), tl.join(p5, p7)))
+            p = tl.permute(p, (0, 1, 4, 2, 3))
+    b0, b1, b2, b3 = p & 0x01010101, p & 0x02020202, p & 0x04040404, p & 0x08080808
+    b4, b5, b6, b7 = p & 0x10101010, p & 0x20202020, p & 0x40404040, p & 0x80808080
+    even = tl.join(tl.join(b0, b4), tl.join(b2, b6))
+    odd = tl.join(tl.join(b1, b5), tl.join(b3, b7))
+    return tl.reshape(tl.join(even, odd), (p.shape[0], p.shape[1], per_block))
+
+
+@_jit
+def _part(seed: tl.tensor, block: tl.tensor, part: tl.tensor, per_block: tl.constexpr) -> tl.tensor:
+    """Return a part of a block in the low bits of a word, or in two words."""
+    w0, w1, w2, w3 = _words(seed, block, _RADEMACHER)
+    if per_block == 64:
+        low, high = tl.where(part == 0, w0, w2), tl.where(part == 0, w1, w3)
+    else:
+        at = part * per_block
+        low = tl.where(at < 64, tl.where(at < 32, w0, w1), tl.where(at < 96, w2, w3)) >> (at % 32)
+        high = low
+    return low, high
+
+
+@_jit
+def _bytes_of_four(a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor) -> tl.tensor:
+    """Return words 0 to 3 of the same bytes, word i with byte i of a, b, c and d."""
+    ac, ac_high = (a & 0xFFFF) | (c << 16), (a >> 16) | (c & 0xFFFF0000)
+    bd, bd_high = (b & 0xFFFF) | (d << 16), (b >> 16) | (d & 0xFFFF0000)
+    return (
+        (ac & 0x00FF00FF) | ((bd & 0x00FF00FF) << 8),
+        ((ac >> 8) & 0x00FF00FF) | (bd & 0xFF00FF00),
+        (ac_high & 0x00FF00FF) | ((bd_high & 0x00FF00FF) << 8),
+        ((ac_high >> 8) & 0x00FF00FF) | (bd_high & 0xFF00FF00),
+    )
