@@ -24,8 +24,12 @@ GROUP: Final = 65536
 _DIGITS: Final = 8
 """Digits of a sum in base 256: seven, and room for the bytes of z to move one."""
 
-_MOST_BITS: Final = 64
-"""Bits of a block of signs that a tile takes, at most: registers hold no more products."""
+_MOST_BITS: Final = 32
+"""Bits of a block of signs that a tile takes, at most.
+
+Its other bits are made in vain. But of more than one word's bits the products fill the registers,
+so that fewer threads are there to do anything while one waits.
+"""
 
 _BITS: Final = {torch.bfloat16: torch.int16}
 """Types whose bits the kernels take, and as what."""
@@ -70,8 +74,8 @@ class Tiling:
         return self.blocks, per_block, self.at_once, columns
 
 
-# In a step of a rebuild each of 128 threads makes eight blocks, of as many seeds, and 128 of its
-# registers hold products. That nothing spills was read from the compiled code.
+# In a step of a rebuild each of 128 threads makes eight blocks, of as many seeds, and at most 128
+# of its registers hold products. That nothing spills was read from the compiled code.
 TILINGS: Final = {
     "gaussian": Tiling(walk=128, blocks=32, at_once=32, products=2**14, replicas=2),
     "rademacher": Tiling(walk=32, blocks=32, at_once=32, products=2**14, replicas=8),

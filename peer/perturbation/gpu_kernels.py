@@ -230,7 +230,7 @@ def rebuild(
         n: how many weights.
         gaussian: which distribution.
         blocks: blocks of Philox in a tile, a multiple of 8.
-        per_block: weights of each block in a tile: all 16, or 8 to 64 signs.
+        per_block: weights of each block in a tile: all 16, or 8, 16 or 32 signs.
         at_once: seeds in a step; a multiple of 32.
         columns: 8 times a power of two, at least 8 * replicas.
         groups: how many groups of seeds there are, count / group rounded up.

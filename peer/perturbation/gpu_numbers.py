@@ -190,7 +190,7 @@ def bits_of_seeds(
         seeds: pointer to the first of them.
         block: int64 of shape (blocks,).
         part: which bits of each block: those from part * per_block.
-        per_block: how many, 8 to 64.
+        per_block: how many: 8, 16 or 32.
         at_once: how many seeds, a multiple of 32.
     """
     first = _seeds_of_thread(seeds, at_once)
@@ -209,21 +209,18 @@ def _bits_of_four(
     seeds: tl.tensor, block: tl.tensor, part: tl.tensor, per_block: tl.constexpr
 ) -> tl.tensor:
     """Return bits of four seeds, in four bytes: uint32, shape (blocks, n, per_block)."""
-    a0, a1 = _part(tl.load(seeds), block, part, per_block)
-    b0, b1 = _part(tl.load(seeds + 1), block, part, per_block)
-    c0, c1 = _part(tl.load(seeds + 2), block, part, per_block)
-    d0, d1 = _part(tl.load(seeds + 3), block, part, per_block)
-    p0, p1, p2, p3 = _bytes_of_four(a0, b0, c0, d0)
+    p0, p1, p2, p3 = _bytes_of_four(
+        _part(tl.load(seeds), block, part, per_block),
+        _part(tl.load(seeds + 1), block, part, per_block),
+        _part(tl.load(seeds + 2), block, part, per_block),
+        _part(tl.load(seeds + 3), block, part, per_block),
+    )
     if per_block == 8:
         p = tl.expand_dims(p0, 2)
     elif per_block == 16:
         p = tl.join(p0, p1)
     else:
         p = tl.join(tl.join(p0, p2), tl.join(p1, p3))
-        if per_block == 64:
-            p4, p5, p6, p7 = _bytes_of_four(a1, b1, c1, d1)
-            p = tl.join(p, tl.join(tl.join(p4, p6), tl.join(p5, p7)))
-            p = tl.permute(p, (0, 1, 4, 2, 3))
     b0, b1, b2, b3 = p & 0x01010101, p & 0x02020202, p & 0x04040404, p & 0x08080808
     b4, b5, b6, b7 = p & 0x10101010, p & 0x20202020, p & 0x40404040, p & 0x80808080
     even = tl.join(tl.join(b0, b4), tl.join(b2, b6))
@@ -233,15 +230,11 @@ def _bits_of_four(
 
 @_jit
 def _part(seed: tl.tensor, block: tl.tensor, part: tl.tensor, per_block: tl.constexpr) -> tl.tensor:
-    """Return a part of a block in the low bits of a word, or in two words."""
+    """Return a part of a block in the low bits of a word."""
     w0, w1, w2, w3 = _words(seed, block, _RADEMACHER)
-    if per_block == 64:
-        low, high = tl.where(part == 0, w0, w2), tl.where(part == 0, w1, w3)
-    else:
-        at = part * per_block
-        low = tl.where(at < 64, tl.where(at < 32, w0, w1), tl.where(at < 96, w2, w3)) >> (at % 32)
-        high = low
-    return low, high
+    at = part * per_block
+    word = tl.where(at < 64, tl.where(at < 32, w0, w1), tl.where(at < 96, w2, w3))
+    return word >> (at % 32)
 
 
 @_jit
