@@ -21,11 +21,11 @@ from typing import Any, Final
 import topology
 from peer.errors import UserError
 from peer.experiment_file import read_toml
-from peer.records import LINKS, TOPOLOGY, RunFolder, finite
+from peer.records import finite
 from peer.traffic import Traffic
 from peer.whole_file import SUFFIX, write_whole
 from sim.study.definition import Study, define
-from sim.study.measuring import Row
+from sim.study.measuring import Row, read_links
 from sim.study.setting import Setting, digest_of
 from topology import TopologyError
 
@@ -155,22 +155,23 @@ class StudyFolder:
             LOG.warning("%s is damaged: %s is computed again", path, setting.name)
             return None
         try:
-            self.links_of(setting.digest)
+            self.links_of(setting.digest, row["wire_bytes"])
         except (UserError, TopologyError) as error:
             LOG.warning("%s: %s is computed again", error, setting.name)
             return None
         return row
 
-    def links_of(self, digest: str) -> tuple[topology.Topology, Traffic]:
+    def links_of(self, digest: str, wire_bytes: int) -> tuple[topology.Topology, Traffic]:
         """Return the graph of a finished setting, and what went over its links.
+
+        Args:
+            digest: the setting's.
+            wire_bytes: see `read_links`.
 
         Raises:
             UserError, TopologyError: the files that hold it are damaged or gone.
         """
-        folder = RunFolder(self.folder_of(digest))
-        if not (folder.path / LINKS).exists():
-            raise UserError(f"{folder.path / LINKS} is gone")
-        return topology.load(folder.path / TOPOLOGY), folder.read_links()
+        return read_links(self.folder_of(digest), wire_bytes)
 
     def _result(self, setting: Setting) -> Path:
         return self.path / SETTINGS / f"{setting.digest}.json"
