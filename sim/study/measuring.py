@@ -19,7 +19,7 @@ from peer.errors import UserError
 from peer.events import Event
 from peer.records import CONFIG, LINKS, SUMMARY, TOPOLOGY, RunFolder
 from peer.setup import prepare
-from peer.summary import lower_bound_payload
+from peer.summary import lower_bound_payload, per_peer_round, redundancy
 from peer.traffic import Traffic
 from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
@@ -206,9 +206,8 @@ def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds
         "handshake_bytes": total.handshake_bytes,
         "wire_bytes": total.wire_bytes,
         "lower_bound_payload_bytes": lower_bound,
-        "redundancy": total.payload_bytes / lower_bound if lower_bound else None,
-        # What one peer sends is what another receives, so each byte counts twice.
-        "bytes_per_peer_round": 2 * total.wire_bytes / measures.nodes / rounds,
+        "redundancy": redundancy(total.payload_bytes, lower_bound),
+        "bytes_per_peer_round": per_peer_round(total.wire_bytes, measures.nodes, rounds),
         "hottest_link_bytes": max(traffic.over_links().values()),
         "mean_link_bytes": total.wire_bytes / measures.edges,
     }
