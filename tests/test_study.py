@@ -163,6 +163,15 @@ def test_if_nothing_is_possible_it_is_a_mistake(
     assert study(tmp_path, "--sweep", "peers=5,7") == 0
 
 
+@pytest.mark.parametrize("out", [["--out", "a/b"], []])
+def test_a_mistake_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", *FLAGS, "--sweep", "peers=5,7", "--topology", "torus", *out]) == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_finished_is_not_computed_again(tmp_path: Path, computed: list[str]) -> None:
     assert study(tmp_path, "--sweep", "peers=4,5") == 0
     before = table(tmp_path)

@@ -14,8 +14,9 @@ import fcntl
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Final
 
 import topology
@@ -106,9 +107,12 @@ class StudyFolder:
     def held(self, study: Study) -> Iterator[None]:
         """Make the folder and write study.toml; meanwhile nobody else can do a study in it.
 
+        If the study turns out to be a mistake, what was made for it is removed.
+
         Raises:
             UserError: somebody does, or it cannot be made.
         """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             (self.path / SETTINGS).mkdir(parents=True, exist_ok=True)
             lock = (self.path / _LOCK).open("w")
@@ -120,7 +124,16 @@ class StudyFolder:
             except BlockingIOError:
                 raise UserError(f"{self.path} is in use by another `kseed study`") from None
             write_whole(self.path / STUDY, study.toml())
-            yield
+            try:
+                yield
+            except UserError:
+                if made and not any(self._results()):
+                    rmtree(self.path)
+                    with suppress(OSError):
+                        # Meanwhile there may be something else in them.
+                        for path in made[1:]:
+                            path.rmdir()
+                raise
 
     def of_setting(self, setting: Setting) -> Path:
         """Return the folder of one setting."""
