@@ -42,6 +42,8 @@ LAYOUT = "layout.json"
 SUMMARY = "summary.json"
 TOPOLOGY = "topology.json"
 LINKS = "links.csv"
+ROUNDS = "rounds.jsonl"
+ACCUMULATOR = "accumulator.npz"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
 
@@ -161,7 +163,7 @@ class RunFolder:
 
     def read_rounds(self) -> list[dict[str, Any]]:
         """Return the lines of rounds.jsonl up to the first damaged one; none without a file."""
-        path = self.path / "rounds.jsonl"
+        path = self.path / ROUNDS
         records: list[dict[str, Any]] = []
         for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
@@ -176,7 +178,7 @@ class RunFolder:
     def write_rounds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
         """Write rounds.jsonl anew."""
         lines = [json.dumps(finite(dict(record))) + "\n" for record in rounds]
-        write_whole(self.path / "rounds.jsonl", "".join(lines))
+        write_whole(self.path / ROUNDS, "".join(lines))
 
     def write_links(self, traffic: Traffic) -> None:
         """Write links.csv."""
@@ -213,7 +215,7 @@ class RunFolder:
 
     def write_accumulator(self, accumulator: Accumulator, *, with_probabilities: bool) -> None:
         """Write accumulator.npz, and for FedKSeed-Pro probabilities.csv."""
-        path = self.path / "accumulator.npz"
+        path = self.path / ACCUMULATOR
         with replacing(path) as new, new.open("wb") as file:
             np.savez(
                 file,
@@ -240,9 +242,9 @@ class RunFolder:
         Raises:
             UserError: there is none.
         """
-        path = self.path / "accumulator.npz"
+        path = self.path / ACCUMULATOR
         if not path.exists():
-            raise UserError(f"{self.path} has no accumulator.npz: the run has not ended")
+            raise UserError(f"{self.path} has no {ACCUMULATOR}: the run has not ended")
         try:
             # Opened here, since numpy leaves a broken file open.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

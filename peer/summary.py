@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import topology
-from peer.config import Experiment
+from peer.config import WEIGHT_BYTES, Experiment
 from peer.entry import Entry
 from peer.setup import Corpus
 from peer.traffic import Traffic
@@ -132,10 +132,9 @@ def summarise(
             "framing_total": total.framing_bytes,
             "handshake_total": total.handshake_bytes,
             "wire_total": total.wire_bytes,
-            # What one peer sends is what another receives, so each byte counts twice.
-            "per_peer_round_mean": 2 * total.wire_bytes / peers / experiment.rounds,
+            "per_peer_round_mean": per_peer_round(total.wire_bytes, peers, experiment.rounds),
             "lower_bound_payload_total": lower_bound,
-            "redundancy": total.payload_bytes / lower_bound if lower_bound else None,
+            "redundancy": redundancy(total.payload_bytes, lower_bound),
         },
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
@@ -150,6 +149,34 @@ def summarise(
 def lower_bound_payload(entries: Iterable[Entry], peers: int) -> int:
     """Return the payload bytes of one copy of each entry for every peer but its origin."""
     return sum(len(encode(Entries((entry,)))) * (peers - 1) for entry in entries)
+
+
+def per_peer_round(sent: int, peers: int, rounds: int) -> float:
+    """Return what a peer sends plus what it receives in a round, given what all have sent in all.
+
+    What one peer sends is what another receives, so each byte counts twice.
+    """
+    return 2 * sent / peers / rounds
+
+
+def redundancy(payload: int, lower_bound: int) -> float | None:
+    """Return how often the payload of `lower_bound_payload` was sent; None: there was none."""
+    return payload / lower_bound if lower_bound else None
+
+
+def weights_up_and_down(model: Mapping[str, Any] | None) -> int | None:
+    """Return the bytes of a model sent to a peer and back, as a round of FedAvg does.
+
+    Args:
+        model: {name, parameters, dtype} of a summary; None: the run had none.
+
+    Returns:
+        None without a model, or if it is of no known type.
+    """
+    if model is None or model["dtype"] not in WEIGHT_BYTES:
+        return None
+    both_ways: int = 2 * model["parameters"] * WEIGHT_BYTES[model["dtype"]]
+    return both_ways
 
 
 def _liars(accused: Mapping[int, Mapping[int, str]]) -> list[dict[str, Any]]:

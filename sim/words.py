@@ -1,8 +1,17 @@
-"""Numbers, bytes, times and lists in words."""
+"""Numbers, bytes, times, lists and engines in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+ENGINES: Final[Mapping[str | None, str]] = {
+    "sim": "simulated in one process",
+    "launch": "one process a peer",
+    "peer": "one peer, started by hand",
+    None: "by an engine that the folder does not tell",
+}
+"""How a run was made, by the engine of its summary or its folder."""
 
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _SHOWN = 12
@@ -40,6 +49,11 @@ def seconds_in_words(seconds: float) -> str:
         return f"{whole_minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes:02d} min"
+
+
+def ratio_in_words(ratio: float) -> str:
+    """Return how many times as much something is, as a whole number where that is large."""
+    return f"{ratio:,.0f}" if ratio >= 99.5 else f"{ratio:.2g}"
 
 
 def ranges(peers: Iterable[int]) -> str:

@@ -125,10 +125,11 @@ def test_a_sample_that_is_all_alike_is_not_told_as_exact(name: str) -> None:
     assert off == 0 or part.last_hops_error > 0
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(params=["protocol", "sim"])
+def study(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     folder = tmp_path / "study"
     flags = ["--rounds", "1", "--local-steps", "1", "--workers", "1", "--out", str(folder)]
+    flags += ["--measure", request.param, "--trainer", "synthetic"]
     assert main(["study", "--sweep", "peers=4,5", *flags]) == 0
     return folder
 

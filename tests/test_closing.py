@@ -36,6 +36,7 @@ WITH_MODEL = {
     "missing_peers": [],
     "absent_peers": [],
     "timeouts_fired": 0,
+    "faults": {"exit_signals": []},
     "bytes": {"wire_total": 366_976, "per_peer_round_mean": 5_734.0, "redundancy": 1.2857},
     "seconds": {"wall": 83.4},
     "folder": "runs/torus-16-fedkseed-pro-1",
@@ -124,7 +125,7 @@ def test_a_run_that_went_wrong():
         "models         NOT EQUAL: 2 different digests at 1,200 peers\n"
         "missing peers  3, 4, 5, 6, 7, 8, 9, 10 and 992 more: no end of their logs came\n"
         "absent peers   3: not there at the end\n"
-        "time-outs      2 rounds closed without somebody's entry\n"
+        "time-outs      2 times a peer closed a round without somebody's entry\n"
         "skipped steps  12, whose loss was not finite\n"
         "rejected       1 message that broke the protocol\n"
         "liar           peer 3, named by 1, 2: sent a forged entry\n"
@@ -185,6 +186,13 @@ def test_each_trouble_is_told_by_itself_and_only_if_there_was_any(key, label):
     (line,) = (line for line in words.splitlines() if line.startswith(label))
     assert re.search(r"\b7\b", line)
     assert len(words.splitlines()) == len(closing_words(WITH_MODEL).splitlines()) + 1
+
+
+def test_time_outs_are_of_peers_and_not_of_rounds():
+    words = closing_words(WITH_MODEL | {"rounds": 1, "timeouts_fired": 11})
+    assert "time-outs      11 times a peer closed a round without somebody's entry\n" in words
+    once = closing_words(WITH_MODEL | {"timeouts_fired": 1})
+    assert "1 time a peer closed a round" in once
 
 
 def test_the_summary_is_left_as_it_was_and_lines_are_short():

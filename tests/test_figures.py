@@ -282,6 +282,11 @@ def test_the_command(
         (["figure-5"], "'latest-model', 'break-even'"),
         (["break-even", "--peers", "1"], "peers = 1 is not allowed"),
         (["break-even", "--peers", "97"], "96 and 98 would do"),
+        (["break-even", "--topology", "complete", "--peers", "20000"], "has 199,990,000 links"),
+        (
+            ["break-even", "--topology", "random-regular", "--degree", "600", "--peers", "9999"],
+            "random-regular of 9,999 peers has 2,999,700 links, and at most 1,048,576 are compared",
+        ),
         (["break-even", "--topology", "doughnut"], "neither a family"),
         (["break-even", "--topology", "random-matching"], "varies over time"),
         (["break-even", "--gradient-bytes", "3"], "one of 4, 2, 1"),

@@ -163,6 +163,15 @@ def test_if_nothing_is_possible_it_is_a_mistake(
     assert study(tmp_path, "--sweep", "peers=5,7") == 0
 
 
+@pytest.mark.parametrize("out", [["--out", "a/b"], []])
+def test_a_mistake_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", *FLAGS, "--sweep", "peers=5,7", "--topology", "torus", *out]) == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_finished_is_not_computed_again(tmp_path: Path, computed: list[str]) -> None:
     assert study(tmp_path, "--sweep", "peers=4,5") == 0
     before = table(tmp_path)
@@ -247,6 +256,31 @@ def test_a_run_whose_result_was_lost_is_not_done_again(
     monkeypatch.setattr(runner, "simulate", lambda *_: pytest.fail("it was done again"))
     assert study(tmp_path, *flags) == 0
     assert without_times(tmp_path) == before
+
+
+@pytest.mark.parametrize("measure", ["protocol", "sim"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:30]),
+        # Cut where a line ends.
+        lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-1])),
+        lambda path: path.with_name("topology.json").write_text("{"),
+    ],
+    ids=["gone", "cut", "shorter", "no graph"],
+)
+def test_a_setting_whose_links_are_lost_is_computed_anew(
+    tmp_path: Path, computed: list[str], measure: str, damage: Callable[[Path], Any]
+) -> None:
+    flags = ("--measure", measure, "--trainer", "synthetic", "--sweep", "peers=4,5")
+    assert study(tmp_path, *flags) == 0
+    before = without_times(tmp_path)
+    damage(tmp_path / "settings" / before[0]["setting"] / "links.csv")
+    for _ in range(2):
+        assert study(tmp_path, *flags) == 0
+        assert without_times(tmp_path) == before
+    assert computed == ["peers = 4", "peers = 5", "peers = 4"]
 
 
 def test_a_run_that_cannot_be_gone_on_with_is_done_anew(tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_a_combination_that_no_experiment_can_be_is_a_setting_with_a_refusal() -
         ({"sweep": {}}, "a study varies something"),
         ({"sweep": {"peers": [8, 9, 8]}}, "sweep.peers has 8 twice"),
         ({"sweep": {"loss": [0, 0.0]}}, "sweep.loss has 0.0 twice"),
+        (
+            {"sweep": {"latency": ["0.1", "0.10"]}},
+            "latency has '0.1' and '0.10', which are the same",
+        ),
+        (
+            {"sweep": {"latency": ["1", "uniform:1-2", "uniform:1.0-2"]}},
+            "uniform:1.0-2', which are",
+        ),
         ({"peers": 4}, "peers is both varied and set to 4"),
         ({"out": "x"}, "out = 'x' is not allowed: it is of one run"),
         ({"sweep": {"resume": [True]}}, "resume = .* is not allowed: it is of one run"),

@@ -88,6 +88,7 @@ def test_a_study_that_was_ended_goes_on_and_repeats_nothing(
         os.kill(process.pid, signal_)
         wait_until_all_ended(process)
         end = end_of(process)
+    assert "leaked" not in end.err
     before = _results(tmp_path)
     assert 3 <= len(before) < SETTINGS
     if signal_ is signal.SIGINT:

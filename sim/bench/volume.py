@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from peer.summary import per_peer_round
 from sim.bench.worlds import build_world, experiment, run_until_stopped, stop_at
 
 PEERS: Final = 738
@@ -43,5 +44,4 @@ def volume(*, sign: bool) -> dict[str, float]:
         "framing_bytes": total.framing_bytes,
         "handshake_bytes": total.handshake_bytes,
     }
-    # What one peer sends another one receives.
-    return {name: 2 * number / PEERS / ROUNDS for name, number in parts.items()}
+    return {name: per_peer_round(number, PEERS, ROUNDS) for name, number in parts.items()}

@@ -46,6 +46,9 @@ from sim.volume.tree_sum import (
     sums_bytes,
 )
 from topology.arrays import build_links, links_of
+from topology.counts import count_links
+
+_Crossings = dict[str, dict[str, float]]
 
 LOCAL_STEPS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 OTHER_PEERS: Final = (16, 64, 256, 1024, 4096)
@@ -56,28 +59,32 @@ _MOST_SIMULATED: Final = 2**22
 """Peers times seeds, and peers times steps, of a round that is simulated."""
 
 _PUSH_TREES: Final = 16
-_MOST_OF_COMPLETE: Final = 256
-"""More peers have too many links where everyone is linked to everyone."""
+_MOST_LINKS: Final = 2**20
+"""Of a family's graph: some 20 seconds and 1 GB."""
 
 
 def report_break_even(options: BreakEvenOptions) -> dict[str, Any]:
     """Return the report; see this module's docstring.
 
     Raises:
-        UserError: the topology varies over time.
+        UserError: the topology varies over time, or has too many links.
         TopologyError: there is no such topology.
     """
     wanted = options.peers if options.topology in topology.FAMILIES else None
+    if wanted is not None and options.topology not in topology.VARYING:
+        links = count_links(options.topology, wanted, degree=options.degree)
+        if links > _MOST_LINKS:
+            raise UserError(
+                f"{options.topology} of {wanted:,} peers has {links:,} links, and at most "
+                f"{_MOST_LINKS:,} are compared"
+            )
     graph = topology.resolve(options.topology, wanted, degree=options.degree, seed=options.seed)
     if isinstance(graph, topology.Varying):
         raise UserError(f"topology = {graph.name!r} varies over time: a tree needs links that stay")
     tree = breadth_first(links_of(graph))
     candidates, peers = options.candidate_seeds, len(graph.nodes)
     sent = options.gradient_bytes + index_bytes(candidates)
-    crossings = {
-        name: _break_even(tree, step_bytes, candidates)
-        for name, step_bytes in (("sent", sent), ("derived", options.gradient_bytes))
-    }
+    crossings = _crossings(options, tree)
     # Both crossings lie well within what is drawn.
     first = min(LOCAL_STEPS[0], crossings["sent"]["local_steps"] / 4)
     last = max(LOCAL_STEPS[-1], crossings["derived"]["local_steps"] * 4)
@@ -105,7 +112,7 @@ def report_break_even(options: BreakEvenOptions) -> dict[str, Any]:
             "sums": [sums_bytes(tree, tau, candidates).total for tau in steps],
         },
         "break_even": crossings,
-        "by_peers": list(_by_peers(options, graph, tree)),
+        "by_peers": list(_by_peers(options, graph, crossings)),
     }
 
 
@@ -152,6 +159,16 @@ def _simulated(
     return float(np.mean(totals)), float(np.std(totals, ddof=1) / np.sqrt(len(totals)))
 
 
+def _crossings(options: BreakEvenOptions, tree: SumTree) -> _Crossings:
+    """Return where histories break even whose indices are sent, and where they are derived."""
+    candidates = options.candidate_seeds
+    sent = options.gradient_bytes + index_bytes(candidates)
+    return {
+        name: _break_even(tree, step_bytes, candidates)
+        for name, step_bytes in (("sent", sent), ("derived", options.gradient_bytes))
+    }
+
+
 def _break_even(tree: SumTree, step_bytes: int, candidates: int) -> dict[str, float]:
     peers = len(tree.parents)
     tau = break_even(tree, step_bytes, candidates)
@@ -163,24 +180,20 @@ def _break_even(tree: SumTree, step_bytes: int, candidates: int) -> dict[str, fl
 
 
 def _by_peers(
-    options: BreakEvenOptions, graph: topology.Topology, tree: SumTree
+    options: BreakEvenOptions, graph: topology.Topology, crossings: _Crossings
 ) -> Iterator[dict[str, Any]]:
     """Yield the break-even of the same family with other numbers of peers, and of this one."""
-    trees = {len(graph.nodes): tree}
+    found = {len(graph.nodes): crossings}
     for peers in OTHER_PEERS if graph.name in topology.FAMILIES else ():
-        if graph.name == "complete" and peers > _MOST_OF_COMPLETE:
-            break
+        if peers in found:
+            continue
         try:
+            if count_links(graph.name, peers, degree=options.degree) > _MOST_LINKS:
+                break
             other = build_links(graph.name, peers, degree=options.degree, seed=options.seed)
         except topology.TopologyError:
             # A sparse random graph falls apart, and a larger one all the more.
             break
-        trees.setdefault(peers, breadth_first(other))
-    candidates = options.candidate_seeds
-    for peers, each in sorted(trees.items()):
-        sent = options.gradient_bytes + index_bytes(candidates)
-        yield {
-            "peers": peers,
-            "sent": _break_even(each, sent, candidates)["steps_per_seed"],
-            "derived": _break_even(each, options.gradient_bytes, candidates)["steps_per_seed"],
-        }
+        found[peers] = _crossings(options, breadth_first(other))
+    for peers, each in sorted(found.items()):
+        yield {"peers": peers} | {name: at["steps_per_seed"] for name, at in each.items()}

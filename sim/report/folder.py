@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 import topology
 from peer.config import Experiment
 from peer.errors import UserError
-from peer.records import CONFIG, LAYOUT, LINKS, TOPOLOGY, RunFolder
+from peer.records import (
+    ACCUMULATOR,
+    CONFIG,
+    LAYOUT,
+    LINKS,
+    ROUNDS,
+    SUMMARY,
+    TOPOLOGY,
+    RunFolder,
+)
 from peer.summary import SCHEMA
 from peer.traffic import LinkCount, Traffic
 from sim.plots import link_bytes
-from sim.report.shape import ROUND, SUMMARY, misfit
+from sim.report import shape
 from sim.words import count
 
 _ENGINES = ("sim", "launch", "peer")
@@ -39,6 +48,7 @@ class Run:
         traffic: what each link has carried, nothing where that was not counted.
         sent: bytes over each link, shape (E,), in the order of the graph's.
         summary: None: the run has not ended, or summary.json is lost.
+        summary_broken: there is a summary.json, and it cannot be believed.
         damage: what is missing or broken, a sentence each.
         notes: what one should know about the rest, a sentence each.
     """
@@ -52,6 +62,7 @@ class Run:
     traffic: Traffic
     sent: NDArray[np.int64]
     summary: Mapping[str, Any] | None
+    summary_broken: bool
     damage: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -98,6 +109,7 @@ def read_run(path: Path) -> Run:
         traffic=traffic,
         sent=link_bytes(graph, traffic) if graph is not None else np.zeros(0, dtype=np.int64),
         summary=summary,
+        summary_broken=reader.summary_broken,
         damage=tuple(reader.damage),
         notes=tuple(reader.notes),
     )
@@ -112,6 +124,7 @@ class _Reader:
         self._experiment = experiment
         self.damage: list[str] = []
         self.notes: list[str] = []
+        self.summary_broken = False
         self.engine = next((name for name in _ENGINES if folder.state(name).is_dir()), None)
 
     def graph(self) -> topology.Topology | None:
@@ -132,17 +145,17 @@ class _Reader:
         return graph
 
     def rounds(self) -> list[dict[str, Any]]:
-        path = self._path / "rounds.jsonl"
+        path = self._path / ROUNDS
         lines = len(path.read_bytes().splitlines()) if path.exists() else 0
         rounds: list[dict[str, Any]] = []
         for record in self._folder.read_rounds():
             after = not rounds or record["round"] > rounds[-1]["round"]
-            if misfit(record, ROUND) is not None or not after or record["round"] < 0:
+            if shape.misfit(record, shape.ROUND) is not None or not after or record["round"] < 0:
                 break
             rounds.append(record)
         if len(rounds) < lines:
             self.damage.append(
-                f"rounds.jsonl is damaged: {count(lines - len(rounds), 'line')} of {lines:,} "
+                f"{ROUNDS} is damaged: {count(lines - len(rounds), 'line')} of {lines:,} "
                 f"cannot be used, from line {len(rounds) + 1:,} on."
             )
         return self._since_start(rounds)
@@ -165,29 +178,29 @@ class _Reader:
         return whole
 
     def summary(self) -> dict[str, Any] | None:
-        path = self._path / "summary.json"
+        path = self._path / SUMMARY
         if not path.exists():
             return None
         try:
             summary = json.loads(path.read_bytes())
+            wrong = self._wrong(summary)
         except (ValueError, RecursionError):
-            self.damage.append("summary.json is damaged: it is not JSON.")
-            return None
-        wrong = self._wrong(summary)
+            wrong = "it is not JSON"
         if wrong is not None:
-            self.damage.append(f"summary.json is damaged: {wrong}.")
+            self.summary_broken = True
+            self.damage.append(f"{SUMMARY} is damaged: {wrong}.")
             return None
         assert isinstance(summary, dict)
         if summary["rounds"] != self._experiment.rounds:
             self.notes.append(
-                f"summary.json is of the run's first {summary['rounds']:,} rounds, before it was "
+                f"{SUMMARY} is of the run's first {summary['rounds']:,} rounds, before it was "
                 "resumed, and is not shown."
             )
             return None
         return summary
 
     def _wrong(self, summary: Any) -> str | None:
-        where = misfit(summary, SUMMARY)
+        where = shape.misfit(summary, shape.SUMMARY)
         if where is not None:
             return f"{where} is not what it should be" if where else "it is no object"
         if summary["schema"] != SCHEMA:
@@ -219,7 +232,7 @@ class _Reader:
         if not ended and members:
             folders = [RunFolder(path.parent) for path in members]
         elif not (self._path / LINKS).exists():
-            self.damage.append("links.csv is missing, so what each link has carried is not known.")
+            self.damage.append(f"{LINKS} is missing, so what each link has carried is not known.")
         traffic = Traffic()
         for folder in folders:
             try:
@@ -248,16 +261,16 @@ class _Reader:
         try:
             digest = self._folder.read_accumulator().digest()
         except UserError as error:
-            missing = not (self._path / "accumulator.npz").exists()
+            missing = not (self._path / ACCUMULATOR).exists()
             self.damage.append(
-                "accumulator.npz is missing: the run cannot be exported."
+                f"{ACCUMULATOR} is missing: the run cannot be exported."
                 if missing
                 else f"{self._told(error)}."
             )
             return
         if digest not in summary["digests"]["accumulator"]:
             self.damage.append(
-                "accumulator.npz is not of this run: its digest is none of those in summary.json."
+                f"{ACCUMULATOR} is not of this run: its digest is none of those in {SUMMARY}."
             )
 
     def check_pieces(
@@ -268,12 +281,12 @@ class _Reader:
             self.damage.append(f"{LAYOUT} is missing: the run cannot be exported.")
         if not self.engine:
             self.damage.append("The logs of entries are missing: the run cannot be resumed.")
-        if not (self._path / "rounds.jsonl").exists():
-            self.damage.append("rounds.jsonl is missing, so there are no curves.")
+        if not (self._path / ROUNDS).exists():
+            self.damage.append(f"{ROUNDS} is missing, so there are no curves.")
         counted, total = traffic.total().wire_bytes, summary["bytes"]["wire_total"]
         if (self._path / LINKS).exists() and counted != total:
             self.damage.append(
-                f"links.csv and summary.json differ: {counted:,} bytes over all links in the one, "
+                f"{LINKS} and {SUMMARY} differ: {counted:,} bytes over all links in the one, "
                 f"{total:,} in the other."
             )
         if graph is not None:
@@ -281,7 +294,7 @@ class _Reader:
             foreign = [1 for i, j, _ in traffic.links() if (min(i, j), max(i, j)) not in edges]
             if foreign:
                 self.damage.append(
-                    f"links.csv has {count(len(foreign), 'link')} that the graph has not."
+                    f"{LINKS} has {count(len(foreign), 'link')} that the graph has not."
                 )
 
     def _told(self, error: Exception) -> str:

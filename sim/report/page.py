@@ -10,19 +10,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from peer.config import WEIGHT_BYTES
+from peer.summary import weights_up_and_down
 from sim.report import tables
 from sim.report.folder import Run
 from sim.report.pictures import Pictures, pictures
 from sim.report.troubles import camps, troubles
-from sim.words import bytes_in_words, count, seconds_in_words, signed_change
-
-_ENGINES = {
-    "sim": "simulated in one process",
-    "launch": "one process a peer",
-    "peer": "one peer, started by hand",
-    None: "by an engine that the folder does not tell",
-}
+from sim.words import (
+    ENGINES,
+    bytes_in_words,
+    count,
+    ratio_in_words,
+    seconds_in_words,
+    signed_change,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def page(run: Run) -> str:
     ended = run.summary is not None
     return environment.get_template("report.html").render(
         title=_title(run),
-        subtitle=f"{run.name}: {_ENGINES[run.engine]}",
+        subtitle=f"{run.name}: {ENGINES[run.engine]}",
         name=run.name,
         verdict=_verdict(run),
         mood=_mood(run),
@@ -139,13 +139,11 @@ def _loss_figure(losses: list[float | None]) -> Figure:
 
 
 def _against_weights(summary: Any) -> str:
-    model, mean = summary["model"], summary["bytes"]["per_peer_round_mean"]
-    width = None if model is None else WEIGHT_BYTES.get(model["dtype"])
-    if width is None or not mean:
+    mean, weights = summary["bytes"]["per_peer_round_mean"], weights_up_and_down(summary["model"])
+    if weights is None or not mean:
         return "sent plus received"
-    # As in FedAvg, where a client gets the weights and sends them back.
-    times = 2 * width * model["parameters"] / mean
-    return f"sent plus received; {times:,.0f} times less than the weights, up and down"
+    times = ratio_in_words(weights / mean)
+    return f"sent plus received; the weights, up and down, would be {times} times as much"
 
 
 def _words(run: Run) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""What of summary.json (schema 1) a report reads, and whether it is there."""
+"""What a summary.json of schema 1 has to look like to be believed, and a line of rounds.jsonl.
+
+Not every key is shown by a report. But each of these is written by every run, so a file that lacks
+one, or has something else there, was not left by a run as it stands, and all of it is in doubt.
+"""
 
 from __future__ import annotations
 

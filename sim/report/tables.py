@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peer.config import Experiment, options
-from peer.records import LINKS, NEVER_SAVED
+from peer.records import LINKS, NEVER_SAVED, ROUNDS, SUMMARY
 from peer.scenario import Incident
 from sim.report.folder import Run
 from sim.report.troubles import camps
@@ -121,7 +121,7 @@ def rounds(run: Run) -> Table:
             )
         )
         before = {name: record[name] for name in before}
-    shown, note = _shortened(rows, "rounds.jsonl")
+    shown, note = _shortened(rows, ROUNDS)
     start = "0 is before the first round. Bytes are those of all peers together"
     losses_are = "; losses are nats per token" if with_loss else ""
     note = f"{start}, since the round before{losses_are}. {note}".rstrip()
@@ -177,7 +177,11 @@ def busiest_links(run: Run) -> Table:
         )
         for (i, j), sent in most
     ]
-    note = f"The first {len(rows):,} of {len(both):,}; links.csv has all." if len(both) > 12 else ""
+    note = (
+        f"The first {len(rows):,} of {len(both):,}; {LINKS} has all."
+        if len(both) > _BUSIEST
+        else ""
+    )
     head = ("link", "#bytes", "#from the first", "#from the second", "#share of all bytes")
     return Table("The busiest links", head, rows, note)
 
@@ -263,6 +267,6 @@ def processes(run: Run) -> Table:
     known = [each for each in listed if isinstance(each, dict)]
     keys = ("peer", "pid", "address", "lives")
     rows = [tuple(str(each.get(key, "–")) for key in keys) for each in known]
-    shown, note = _shortened(rows, "summary.json")
+    shown, note = _shortened(rows, SUMMARY)
     head = ("peer", "#last process id", "address", "#lives")
     return Table("Processes", head, shown, note)

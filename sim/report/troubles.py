@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from peer.records import SUMMARY
 from sim.report.folder import Run
+from sim.troubles import Trouble, troubles_of
 from sim.words import count, ranges, which
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """One warning.
-
-    Attributes:
-        grave: whether the result is in doubt, or only the way to it was not smooth.
-        title: what it is, in a few words.
-        text: whom it concerns, and what it means.
-    """
-
-    grave: bool
-    title: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -56,8 +40,7 @@ def troubles(run: Run) -> list[Trouble]:
     """Return what was not as it should be, grave things first."""
     found = [*_whole(run), *_losses(run)]
     if run.summary is not None:
-        found += [*_divergence(run), *_absence(run.summary), *_liars(run)]
-        found += _mishaps(run.summary)
+        found += [*_divergence(run), *troubles_of(run.summary, run.called)]
     return sorted(found, key=lambda trouble: not trouble.grave)
 
 
@@ -72,8 +55,8 @@ def _whole(run: Run) -> Iterator[Trouble]:
             "It was made by `kseed peer`, so it knows of this peer alone: what it has sent, and "
             "not how the run has ended.",
         )
-    elif not ended and any(sentence.startswith("summary.json") for sentence in run.damage):
-        yield Trouble(True, "How it ended is not known", "summary.json cannot be used; see below.")
+    elif run.summary_broken:
+        yield Trouble(True, "How it ended is not known", f"{SUMMARY} cannot be used; see below.")
     elif not ended and run.engine == "launch":
         yield Trouble(
             True,
@@ -132,79 +115,5 @@ def _divergence(run: Run) -> Iterator[Trouble]:
         yield Trouble(
             True,
             "The folder is not whole",
-            "summary.json says that digests differ, and they do not.",
+            f"{SUMMARY} says that digests differ, and they do not.",
         )
-
-
-def _absence(summary: Mapping[str, Any]) -> Iterator[Trouble]:
-    if summary["missing_peers"]:
-        yield Trouble(
-            True,
-            "Missing peers",
-            f"The end of the log of {which(summary['missing_peers'])} did not come to all others, "
-            "so later entries may be missing.",
-        )
-    if summary["absent_peers"]:
-        yield Trouble(
-            False,
-            "Absent peers",
-            f"At the end {which(summary['absent_peers'])} "
-            f"{'were' if len(summary['absent_peers']) > 1 else 'was'} not there: crashed, frozen, "
-            "gone, evicted or never come.",
-        )
-
-
-def _liars(run: Run) -> Iterator[Trouble]:
-    assert run.summary is not None
-    for liar in run.summary["liars"]:
-        yield Trouble(
-            True,
-            f"Peer {run.called(liar['peer'])} was found guilty",
-            f"Named by {which(liar['named_by'])}: {'; '.join(liar['reasons'])}.",
-        )
-
-
-def _mishaps(summary: Mapping[str, Any]) -> Iterator[Trouble]:
-    if rejected := summary["rejected_messages"]:
-        yield Trouble(
-            True,
-            "Messages rejected",
-            f"{count(rejected, 'message')} broke the protocol. They have changed nothing but the "
-            "count.",
-        )
-    if timeouts := summary["timeouts_fired"]:
-        yield Trouble(
-            False,
-            "Time-outs",
-            f"{count(timeouts, 'time')} a peer closed a round without somebody's entry, so the "
-            "peers may have trained from different models then. Entries that came later were added "
-            "all the same.",
-        )
-    if skipped := summary["skipped_steps"]:
-        yield Trouble(
-            False,
-            "Steps skipped",
-            f"{count(skipped, 'local step')} had a loss that was not finite, and added nothing.",
-        )
-    if signals := Counter(summary["faults"]["exit_signals"]):
-        told = ", ".join(
-            f"{_signal(number)} {times:,}" for number, times in sorted(signals.items())
-        )
-        yield Trouble(
-            False,
-            "Processes ended by a signal",
-            f"How often, by signal: {told}. A crash of the scenario is a SIGKILL.",
-        )
-    if unusable := summary["data"] and summary["data"]["unusable_rows"]:
-        yield Trouble(
-            False,
-            "Rows left out",
-            f"{count(unusable, 'row')} of the data had no response, or none within max_length.",
-        )
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

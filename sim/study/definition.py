@@ -20,6 +20,7 @@ import topology
 from peer.config import SCENARIO, experiment_from, no_such_option, options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
+from peer.latency import parse_latency
 from peer.options import kind, refuse
 from sim.study.setting import (
     MEASURES,
@@ -157,10 +158,22 @@ def _values(key: str, given: tuple[Any, ...]) -> tuple[Any, ...]:
     declared = next(item for item in options() if item.name == key)
     if kind(declared) is float:
         given = tuple(float(value) if type(value) is int else value for value in given)
+    seen: list[Any] = []
     for place, value in enumerate(given):
         if value in given[:place]:
             raise UserError(f"{SWEEP}.{key} has {value!r} twice")
+        meant = _meant(key, value)
+        if meant in seen:
+            same = given[seen.index(meant)]
+            raise UserError(f"{SWEEP}.{key} has {same!r} and {value!r}, which are the same")
+        seen.append(meant)
     return given
+
+
+def _meant(key: str, value: Any) -> Any:
+    """Return what a value stands for, where the same can be written in several ways."""
+    law = parse_latency(value) if key == "latency" and isinstance(value, str) else None
+    return value if law is None else law
 
 
 def _setting(

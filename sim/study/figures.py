@@ -154,7 +154,7 @@ def _links_figures(conducted: Conducted, rows: Sequence[Row]) -> dict[str, Figur
         if kind in seen or row["peers"] > MOST_PEERS_DRAWN or len(seen) == MOST_LINK_PICTURES:
             continue
         seen.add(kind)
-        graph, traffic = conducted.folder.links_of(row["setting"])
+        graph, traffic = conducted.folder.links_of(row["setting"], row["wire_bytes"])
         sent = link_bytes(graph, traffic)
         stem = f"links-{Path(row['topology']).stem}-{row['peers']}-{row['gossip']}"
         number = sum(key.startswith(stem) for key in figures)

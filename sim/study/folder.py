@@ -14,18 +14,19 @@ import fcntl
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Final
 
 import topology
 from peer.errors import UserError
 from peer.experiment_file import read_toml
-from peer.records import LINKS, TOPOLOGY, RunFolder, finite
+from peer.records import finite
 from peer.traffic import Traffic
 from peer.whole_file import SUFFIX, write_whole
 from sim.study.definition import Study, define
-from sim.study.measuring import Row
+from sim.study.measuring import Row, read_links
 from sim.study.setting import Setting, digest_of
 from topology import TopologyError
 
@@ -106,9 +107,12 @@ class StudyFolder:
     def held(self, study: Study) -> Iterator[None]:
         """Make the folder and write study.toml; meanwhile nobody else can do a study in it.
 
+        If the study turns out to be a mistake, what was made for it is removed.
+
         Raises:
             UserError: somebody does, or it cannot be made.
         """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             (self.path / SETTINGS).mkdir(parents=True, exist_ok=True)
             lock = (self.path / _LOCK).open("w")
@@ -120,7 +124,16 @@ class StudyFolder:
             except BlockingIOError:
                 raise UserError(f"{self.path} is in use by another `kseed study`") from None
             write_whole(self.path / STUDY, study.toml())
-            yield
+            try:
+                yield
+            except UserError:
+                if made and not any(self._results()):
+                    rmtree(self.path)
+                    with suppress(OSError):
+                        # Meanwhile there may be something else in them.
+                        for path in made[1:]:
+                            path.rmdir()
+                raise
 
     def of_setting(self, setting: Setting) -> Path:
         """Return the folder of one setting."""
@@ -155,22 +168,23 @@ class StudyFolder:
             LOG.warning("%s is damaged: %s is computed again", path, setting.name)
             return None
         try:
-            self.links_of(setting.digest)
+            self.links_of(setting.digest, row["wire_bytes"])
         except (UserError, TopologyError) as error:
             LOG.warning("%s: %s is computed again", error, setting.name)
             return None
         return row
 
-    def links_of(self, digest: str) -> tuple[topology.Topology, Traffic]:
+    def links_of(self, digest: str, wire_bytes: int) -> tuple[topology.Topology, Traffic]:
         """Return the graph of a finished setting, and what went over its links.
+
+        Args:
+            digest: the setting's.
+            wire_bytes: see `read_links`.
 
         Raises:
             UserError, TopologyError: the files that hold it are damaged or gone.
         """
-        folder = RunFolder(self.folder_of(digest))
-        if not (folder.path / LINKS).exists():
-            raise UserError(f"{folder.path / LINKS} is gone")
-        return topology.load(folder.path / TOPOLOGY), folder.read_links()
+        return read_links(self.folder_of(digest), wire_bytes)
 
     def _result(self, setting: Setting) -> Path:
         return self.path / SETTINGS / f"{setting.digest}.json"

@@ -17,14 +17,15 @@ from typing import Any, Final
 import topology
 from peer.errors import UserError
 from peer.events import Event
-from peer.records import CONFIG, SUMMARY, TOPOLOGY, RunFolder
+from peer.records import CONFIG, LINKS, SUMMARY, TOPOLOGY, RunFolder
 from peer.setup import prepare
-from peer.summary import lower_bound_payload
+from peer.summary import lower_bound_payload, per_peer_round, redundancy
 from peer.traffic import Traffic
 from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
 from sim.study.setting import PROTOCOL, Setting
 from sim.survivors import missing_peers, survivors
+from topology import TopologyError
 
 COLUMNS: Final[dict[str, type]] = {
     "edges": int,
@@ -114,14 +115,10 @@ def _protocol(setting: Setting, folder: Path) -> Row:
 
 def _whole_run(setting: Setting, folder: Path) -> Row:
     summary = _finished(folder) or _simulated(setting, folder)
-    traffic, loss, sent = RunFolder(folder).read_links(), summary["eval_loss"], summary["bytes"]
+    loss, sent = summary["eval_loss"], summary["bytes"]
+    graph, traffic = read_links(folder, sent["wire_total"])
     return {
-        **_volume(
-            topology.load(folder / TOPOLOGY),
-            traffic,
-            sent["lower_bound_payload_total"],
-            summary["rounds"],
-        ),
+        **_volume(graph, traffic, sent["lower_bound_payload_total"], summary["rounds"]),
         "virtual_seconds": summary["seconds"]["virtual"],
         "timeouts": summary["timeouts_fired"],
         "missing_peers": len(summary["missing_peers"]),
@@ -132,11 +129,40 @@ def _whole_run(setting: Setting, folder: Path) -> Row:
     }
 
 
+def read_links(folder: Path, wire_bytes: int) -> tuple[topology.Topology, Traffic]:
+    """Return the graph of a setting that is done, and what went over its links.
+
+    Args:
+        folder: the setting's.
+        wire_bytes: how much that was, all links together.
+
+    Raises:
+        UserError, TopologyError: the files that hold it are damaged or gone.
+    """
+    path = folder / LINKS
+    if not path.exists():
+        raise UserError(f"{path} is gone")
+    graph, traffic = topology.load(folder / TOPOLOGY), RunFolder(folder).read_links()
+    found = traffic.total().wire_bytes
+    if found != wire_bytes:
+        raise UserError(f"{path} is damaged: it has {found:,} bytes of {wire_bytes:,}")
+    return graph, traffic
+
+
 def _finished(folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a run that has ended, and whose result was lost."""
+    """Return the summary of a run that has ended, and whose result was lost.
+
+    A run whose links are not all there any more, or whose summary is none, is removed: if it was
+    gone on with, its bytes would be counted from zero.
+    """
     try:
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+    try:
+        read_links(folder, summary["bytes"]["wire_total"])
+    except (UserError, TopologyError, KeyError, TypeError):
+        rmtree(folder)
         return None
     return summary
 
@@ -180,9 +206,8 @@ def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds
         "handshake_bytes": total.handshake_bytes,
         "wire_bytes": total.wire_bytes,
         "lower_bound_payload_bytes": lower_bound,
-        "redundancy": total.payload_bytes / lower_bound if lower_bound else None,
-        # What one peer sends is what another receives, so each byte counts twice.
-        "bytes_per_peer_round": 2 * total.wire_bytes / measures.nodes / rounds,
+        "redundancy": redundancy(total.payload_bytes, lower_bound),
+        "bytes_per_peer_round": per_peer_round(total.wire_bytes, measures.nodes, rounds),
         "hottest_link_bytes": max(traffic.over_links().values()),
         "mean_link_bytes": total.wire_bytes / measures.edges,
     }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -85,6 +86,7 @@ def _do(work: Callable[[_T], _R], item: _T) -> _R:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    _begin_tracker()
     # A fork would take over the threads' locks, but not the threads.
     context = get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
@@ -96,6 +98,17 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         ours.close()
         theirs.close()
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_tracker() -> None:
+    """Start what clears up after a killed process, deaf to its own warning of that."""
+    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
+    # Its command line has the options of this process.
+    sys.warnoptions.append(quiet)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 def _begin(lifeline: Connection) -> None:
