@@ -165,7 +165,7 @@ class RunFolder:
         """Return the lines of rounds.jsonl up to the first damaged one; none without a file."""
         path = self.path / ROUNDS
         records: list[dict[str, Any]] = []
-        for line in path.read_bytes().splitlines() if path.exists() else ():
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
@@ -211,6 +211,8 @@ class RunFolder:
                 traffic.add(int(sender), int(receiver), LinkCount(*numbers))
         except (ValueError, TypeError, csv.Error) as error:
             raise UserError(f"{path} is damaged: {error}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
         return traffic
 
     def write_accumulator(self, accumulator: Accumulator, *, with_probabilities: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections import Counter
@@ -155,3 +156,53 @@ def test_a_report_does_not_replace_a_file_of_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [["--system", ""], ["--paper", ""]])
 def test_an_empty_name_is_a_mistake(given: list[str]) -> None:
     assert main(["volume", "--trainer", "synthetic", *given]) == 2
+
+
+def settings_of(study: Path) -> list[Path]:
+    return sorted(path for path in (study / "settings").iterdir() if path.is_dir())
+
+
+def table_of(study: Path) -> list[dict[str, str]]:
+    with (study / "table.csv").open(newline="") as file:
+        return [{**row, "wall_seconds": ""} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("study", ["sim"], indirect=True)
+@pytest.mark.parametrize("summary", ["another's", '{"a": 1}', "{", "[" * 10_000])
+def test_a_summary_that_cannot_be_of_this_run_is_not_believed(study: Path, summary: str) -> None:
+    before = table_of(study)
+    one, other = settings_of(study)
+    one.with_suffix(".json").unlink()
+    if summary == "another's":
+        summary = (other / "summary.json").read_text(encoding="utf-8")
+    (one / "summary.json").write_text(summary, encoding="utf-8")
+    assert main(["study", "--out", str(study)]) == 0
+    assert table_of(study) == before
+
+
+@pytest.mark.parametrize("study", ["protocol"], indirect=True)
+@pytest.mark.parametrize("name", ["{}.json", "{}/topology.json"])
+def test_what_cannot_be_written_fails_alone(study: Path, name: str) -> None:
+    one, other = settings_of(study)
+    other.with_suffix(".json").unlink()
+    path = study / "settings" / name.format(one.name)
+    path.unlink()
+    path.mkdir()
+    assert main(["study", "--out", str(study)]) == 1
+    assert sorted(row["status"] for row in table_of(study)) == ["done", "failed"]
+
+
+def test_a_scenario_cannot_be_varied(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "--sweep", "scenario=a,b"]) == 2
+    assert "scenario cannot be varied" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["summary.json", "rounds.jsonl", "links.csv", "topology.json"])
+def test_a_folder_in_the_place_of_a_file_is_damage(name: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ["--trainer", "synthetic", "--rounds", "1", "--local-steps", "1", "--peers", "4"]
+    assert main(["sim", *flags, "--out", str(run)]) == 0
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert main(["report", str(run)]) == 0
+    assert name in (run / "report.html").read_text(encoding="utf-8")

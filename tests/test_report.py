@@ -26,8 +26,8 @@ from peer.records import RunFolder
 from peer.rollback import rollback
 from sim.cli import main
 from sim.report import write_report
-from sim.report.shape import SUMMARY, misfit
 from sim.runner import simulate
+from sim.schema import SUMMARY, misfit
 from sim.words import ranges
 
 PEERS = 8

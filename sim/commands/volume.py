@@ -99,7 +99,7 @@ def _systems(parsed: argparse.Namespace) -> int:
     from sim.volume.walk_progress import WalkProgress
 
     wanted = experiment(parsed)
-    names = [] if parsed.system is None else parsed.system.split(",")
+    names = [] if parsed.system is None else list(dict.fromkeys(parsed.system.split(",")))
     sample = None if parsed.sample is None else whole_number("sample", parsed.sample, 2)
     with WalkProgress("following entries over the graph") as progress:
         found = overview(wanted, names, sample, progress.walked)

@@ -26,8 +26,8 @@ from peer.records import (
 )
 from peer.summary import SCHEMA
 from peer.traffic import LinkCount, Traffic
+from sim import schema
 from sim.plots import link_bytes
-from sim.report import shape
 from sim.words import count
 
 _ENGINES = ("sim", "launch", "peer")
@@ -146,11 +146,11 @@ class _Reader:
 
     def rounds(self) -> list[dict[str, Any]]:
         path = self._path / ROUNDS
-        lines = len(path.read_bytes().splitlines()) if path.exists() else 0
+        lines = len(path.read_bytes().splitlines()) if path.is_file() else 0
         rounds: list[dict[str, Any]] = []
         for record in self._folder.read_rounds():
             after = not rounds or record["round"] > rounds[-1]["round"]
-            if shape.misfit(record, shape.ROUND) is not None or not after or record["round"] < 0:
+            if schema.misfit(record, schema.ROUND) is not None or not after or record["round"] < 0:
                 break
             rounds.append(record)
         if len(rounds) < lines:
@@ -186,6 +186,8 @@ class _Reader:
             wrong = self._wrong(summary)
         except (ValueError, RecursionError):
             wrong = "it is not JSON"
+        except OSError as error:
+            wrong = f"{error.strerror}"
         if wrong is not None:
             self.summary_broken = True
             self.damage.append(f"{SUMMARY} is damaged: {wrong}.")
@@ -200,7 +202,7 @@ class _Reader:
         return summary
 
     def _wrong(self, summary: Any) -> str | None:
-        where = shape.misfit(summary, shape.SUMMARY)
+        where = schema.misfit(summary, schema.SUMMARY)
         if where is not None:
             return f"{where} is not what it should be" if where else "it is no object"
         if summary["schema"] != SCHEMA:
@@ -281,7 +283,7 @@ class _Reader:
             self.damage.append(f"{LAYOUT} is missing: the run cannot be exported.")
         if not self.engine:
             self.damage.append("The logs of entries are missing: the run cannot be resumed.")
-        if not (self._path / ROUNDS).exists():
+        if not (self._path / ROUNDS).is_file():
             self.damage.append(f"{ROUNDS} is missing, so there are no curves.")
         counted, total = traffic.total().wire_bytes, summary["bytes"]["wire_total"]
         if (self._path / LINKS).exists() and counted != total:

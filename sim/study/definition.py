@@ -137,7 +137,9 @@ def _check_keys(values: Mapping[str, Any], sweep: Mapping[str, tuple[Any, ...]])
     for key, value in {**values, **{key: list(given) for key, given in sweep.items()}}.items():
         if key in NO_SETTING:
             raise UserError(f"{key} = {value!r} is not allowed: it is of one run, not of a study")
-        if key not in names and (key in sweep or key not in ("preset", SCENARIO)):
+        if key in sweep and key in (NAME, MEASURE, SWEEP, "preset", SCENARIO):
+            raise UserError(f"{SWEEP}.{key} is not allowed: {key} cannot be varied")
+        if key not in names and key not in ("preset", SCENARIO):
             raise no_such_option(key, value, [NAME, MEASURE, SWEEP, *names, SCENARIO])
 
 

@@ -164,7 +164,7 @@ class StudyFolder:
             row: Row = found["row"]
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             LOG.warning("%s is damaged: %s is computed again", path, setting.name)
             return None
         try:

@@ -15,12 +15,13 @@ from statistics import fmean
 from typing import Any, Final
 
 import topology
-from peer.errors import UserError
+from peer.errors import RunFailed, UserError
 from peer.events import Event
 from peer.records import CONFIG, LINKS, SUMMARY, TOPOLOGY, RunFolder
 from peer.setup import prepare
-from peer.summary import lower_bound_payload, per_peer_round, redundancy
+from peer.summary import SCHEMA, lower_bound_payload, per_peer_round, redundancy
 from peer.traffic import Traffic
+from sim import schema
 from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
 from sim.study.setting import PROTOCOL, Setting
@@ -97,9 +98,13 @@ def _protocol(setting: Setting, folder: Path) -> Row:
     there = survivors(world)
     seconds = [watch.seconds(entry) for entry in histories]
     last = max((watch.last(entry) for entry in histories), default=0.0)
-    folder.mkdir(parents=True, exist_ok=True)
-    topology.save(prepared.graph, folder / TOPOLOGY)
-    RunFolder(folder).write_links(world.traffic)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        topology.save(prepared.graph, folder / TOPOLOGY)
+        RunFolder(folder).write_links(world.traffic)
+    except (TopologyError, OSError) as error:
+        # The setting is possible all the same.
+        raise RunFailed(str(error)) from None
     lower_bound = lower_bound_payload(watch.entries, experiment.peers)
     return {
         **_volume(prepared.graph, world.traffic, lower_bound, experiment.rounds),
@@ -152,18 +157,24 @@ def read_links(folder: Path, wire_bytes: int) -> tuple[topology.Topology, Traffi
 def _finished(folder: Path) -> dict[str, Any] | None:
     """Return the summary of a run that has ended, and whose result was lost.
 
-    A run whose links are not all there any more, or whose summary is none, is removed: if it was
-    gone on with, its bytes would be counted from zero.
+    A run whose links are not all there any more, or whose summary is none or another's, is removed:
+    if it was gone on with, its bytes would be counted from zero.
     """
-    try:
-        summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    path = folder / SUMMARY
+    if not path.exists():
         return None
     try:
+        summary, experiment = json.loads(path.read_bytes()), RunFolder(folder).experiment()
+        if schema.misfit(summary, schema.SUMMARY) is not None or (
+            (summary["schema"], summary["peers"], summary["rounds"])
+            != (SCHEMA, experiment.peers, experiment.rounds)
+        ):
+            raise UserError(f"{path} is not of this run")
         read_links(folder, summary["bytes"]["wire_total"])
-    except (UserError, TopologyError, KeyError, TypeError):
+    except (UserError, TopologyError, OSError, ValueError, RecursionError):
         rmtree(folder)
         return None
+    assert isinstance(summary, dict)
     return summary
 
 
