@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -39,7 +40,7 @@ _BINARY_HEADERS: Final = np.array([2, 3, 5])
 
 @dataclass(frozen=True)
 class Published:
-    """All entries of a sync run in which nobody fails, by round; every array has shape (M,).
+    """All entries of a sync run in which nobody fails, sorted by round; arrays have shape (M,).
 
     Attributes:
         origins: who publishes it.
@@ -52,6 +53,11 @@ class Published:
     rounds: Numbers
     histories: NDArray[np.bool_]
     frame_bytes: Numbers
+
+    def by_round(self, rounds: int) -> list[slice]:
+        """Return where the entries of each of the first rounds lie."""
+        ends = np.searchsorted(self.rounds, np.arange(rounds + 1)).tolist()
+        return [slice(first, last) for first, last in pairwise(ends)]
 
     def framing_bytes(self, *, curve: bool) -> Numbers:
         """Return what ZMTP adds to each frame, shape (M,)."""
