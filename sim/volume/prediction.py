@@ -4,9 +4,9 @@ Payload: each entry is sent as often as `sim.volume.sends` says. Control: greeti
 news (`sim.volume.timers`) at the times of a timeline (`sim.volume.timeline`). Handshakes: two
 connections a link.
 
-Payload is exact where nothing is lost, nobody is given up, and links are quicker than the tick by
-which neighbours learn what they lack: otherwise some entries are asked for while they are on their
-way (`sim.volume.calm` tells). Control is a model, whose error a measurement shows.
+Payload is exact where nothing is lost, nobody is given up, and links are quicker than half the tick
+by which neighbours learn what they lack: otherwise some entries may be asked for while they are on
+their way (`sim.volume.calm` tells). Control is a model, whose error a measurement shows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import topology
 from peer import wire
 from peer.config import Experiment
 from peer.link_latencies import link_latencies
+from peer.links import HEARTBEAT_TICKS
 from peer.log import DIGEST_BYTES
 from peer.protocol import Protocol
 from peer.setup import Prepared, prepare
@@ -38,7 +39,7 @@ MODELLED: Final = 2**23
 """The most steps in which times are followed, see `_steps`: some 10 seconds of work."""
 
 _MESSAGE_STEPS: Final = 64
-"""So many steps a message between neighbours takes, a round having about one each way."""
+"""So many steps a message between neighbours takes."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def predict(experiment: Experiment) -> Bytes:
     some bytes too much; its control is not modelled.
 
     Raises:
-        UserError, TopologyError: as the run itself would.
+        UserError, TopologyError: as the run itself would, or it has too many entries to count.
     """
     prepared = without_model(experiment)
     return predict_run(prepared.experiment, prepared.graph, prepared.protocol)
@@ -126,7 +127,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
     latencies = link_latencies(experiment, graph)
     disturbed = left_out(experiment, graph)
     by_the_graph = protocol.gossip in BY_THE_GRAPH and WITHOUT_TIMES.isdisjoint(disturbed)
-    if not by_the_graph or _steps(protocol, entries, peers, links) > MODELLED:
+    if not by_the_graph or _steps(experiment, entries, peers, links) > MODELLED:
         control = _quiet_control(experiment, graph, protocol, fmean(latencies.values()))
         numbers = (control.control_messages, control.control_bytes, control.framing_bytes)
         # A run too large to follow has its volume all the same, if its links are quick enough.
@@ -156,15 +157,17 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
     )
 
 
-def _steps(protocol: Protocol, entries: Published, peers: int, links: int) -> int:
+def _steps(experiment: Experiment, entries: Published, peers: int, links: int) -> int:
     """Return how much work it is to follow the times of a run, a microsecond each, more or less.
 
-    Every peer gets every entry, by ways that are looked for from every origin; and in every round
-    neighbours tell their digests.
+    Every peer gets every entry, by ways that are looked for from every origin; and neighbours tell
+    their digests in every round, and in a long one that they live.
     """
     arrivals = len(entries.origins) * peers
     looks = len(np.unique(entries.origins)) * 2 * links
-    return arrivals + looks + _MESSAGE_STEPS * 2 * links * protocol.rounds
+    train = experiment.step_seconds * experiment.local_steps
+    told = experiment.rounds * (1 + train / (HEARTBEAT_TICKS * experiment.tick))
+    return arrivals + looks + round(_MESSAGE_STEPS * 2 * links * told)
 
 
 def _quiet_control(
