@@ -34,7 +34,8 @@ def loads(links: Links, gossip: str, weights: dict[int, tuple[int, ...]]) -> Cou
     """Return what each (sender, receiver) carries, without those that carry nothing."""
     origins = np.array(sorted(weights))
     walks = walk(links, gossip, origins, np.array([weights[origin] for origin in sorted(weights)]))
-    carried = link_loads(links, gossip, walks)[:, 0].tolist()
+    firsts, whole = walks.firsts.sum(axis=0)[:, 0], int(walks.weights.sum())
+    carried = link_loads(links, gossip, firsts, whole).tolist()
     pairs = zip(links.senders().tolist(), links.ends.tolist(), strict=True)
     return Counter({pair: load for pair, load in zip(pairs, carried, strict=True) if load})
 

@@ -15,11 +15,13 @@ import topology
 from peer import wire
 from peer.config import GRADIENT_BYTES, Experiment
 from peer.entry import Kind, make_ack, make_end, make_history
+from peer.errors import UserError
 from peer.events import EntryAdded, Event
 from sim.prepared_world import world_of
 from sim.volume.frames import published
 from sim.volume.measured import measure
 from sim.volume.prediction import predict, without_model
+from sim.volume.scale import agreement
 from sim.volume.timers import TimerModel
 
 STATIC = [family for family in topology.FAMILIES if family not in topology.VARYING]
@@ -181,11 +183,27 @@ def test_entries_of_a_run_are_foreseen_with_acknowledgements() -> None:
     assert Counter(zip(*(column.tolist() for column in columns), strict=True)) == seen
 
 
-def test_some_rounds_are_foreseen_without_the_end() -> None:
-    prepared = without_model(experiment(peers=4, participation=0.5))
-    foreseen = published(prepared.protocol, rounds=2)
-    assert foreseen.histories.all()
-    assert foreseen.rounds.tolist() == [0, 0, 1, 1]
+@pytest.mark.parametrize("rounds", [2**16, 2**17])
+def test_what_takes_too_long_to_count_is_refused(rounds: int) -> None:
+    # One of many peers trains, but all are drawn from, acknowledge, and end.
+    many = experiment(peers=2000, topology="ring", participation=1e-9, rounds=rounds, local_steps=1)
+    with pytest.raises(UserError, match=f"rounds = {rounds} is not allowed: the {rounds:,} hist"):
+        predict(many)
+    with pytest.raises(UserError, match=f"rounds = {rounds} is not allowed: the {rounds:,} hist"):
+        agreement(replace(many, peers=10**6))
+
+
+def test_times_are_followed_only_where_that_takes_no_longer_than_promised() -> None:
+    assert predict(experiment(topology="complete", peers=40)).seconds_to_last is not None
+    for large in (
+        # Many links to look for ways over, many rounds, many signs of life.
+        {"topology": "complete", "peers": 208, "rounds": 1, "local_steps": 1},
+        {"topology": "ring", "peers": 4, "rounds": 20_000, "local_steps": 1},
+        {"topology": "ring", "peers": 4, "rounds": 20, "step_seconds": 10_000.0},
+    ):
+        predicted = predict(experiment(**large))
+        assert predicted.seconds_to_last is None
+        assert predicted.exact
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,8 +2,8 @@
 
 sends: how often an entry is sent; frames: how long the frames are
 
-sizes, adapters, tree_sum -> setting -> costs -> scalars, weights -> systems -> table
+sizes, tree_sum -> setting -> costs, adapters -> scalars, weights -> systems -> table
                                                            printed -> papers -->
-frames -> timeline -> timers -> prediction -> comparison <- measured
-walk_kernels -> walks, loads -> spread -> scale -> overview <- systems
+frames -> timeline -> timers, calm -> prediction -> comparison <- measured
+walk_kernels -> walks, loads -> spread -> scale, calm -> overview <- systems
 """

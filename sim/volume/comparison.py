@@ -4,7 +4,7 @@ A row is a plain dictionary, the same for tables, JSON and CSV:
 
     gossip                 flood, tree or antientropy
     what                   an attribute of `Bytes`
-    predicted, measured    None where it is not predicted
+    predicted, measured    the two numbers
     error                  (predicted - measured) / measured
     model                  `exact`: the two have to be equal; `times`: they follow from the times at
                            which entries come, and differ where two events fall on one instant;

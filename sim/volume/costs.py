@@ -104,7 +104,7 @@ def entries(
     how = {
         "flood": "entries flooded",
         "tree": "entries along trees",
-        "antientropy": "entries on request, least",
+        "antientropy": "entries one by one, at most",
     }[mode]
     return Gossip(how, sends * message_bytes, sends, latest)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -25,11 +26,19 @@ from peer.entry import (
     make_end,
     make_history,
 )
+from peer.errors import UserError
 from peer.folding import IDLE_ROUNDS
 from peer.protocol import Protocol
+from peer.seeds import active_count
 from peer.zmtp import framing_bytes
 
 Numbers = NDArray[np.int64]
+
+MOST_HISTORIES: Final = 2**24
+MOST_ROUNDS: Final = 2**16
+MOST_COUNTED: Final = 2**26
+"""What can be counted within a minute and some gigabytes: all entries, and each round of each peer,
+for who is active in it is drawn from all."""
 
 _NUMBER_LIMITS: Final = np.array([2**7, 2**8, 2**16])
 _NUMBER_BYTES: Final = np.array([1, 2, 3, 5])
@@ -39,7 +48,7 @@ _BINARY_HEADERS: Final = np.array([2, 3, 5])
 
 @dataclass(frozen=True)
 class Published:
-    """All entries of a sync run in which nobody fails, by round; every array has shape (M,).
+    """All entries of a sync run in which nobody fails, sorted by round; arrays have shape (M,).
 
     Attributes:
         origins: who publishes it.
@@ -53,6 +62,11 @@ class Published:
     histories: NDArray[np.bool_]
     frame_bytes: Numbers
 
+    def by_round(self, rounds: int) -> list[slice]:
+        """Return where the entries of each of the first rounds lie."""
+        ends = np.searchsorted(self.rounds, np.arange(rounds + 1)).tolist()
+        return [slice(first, last) for first, last in pairwise(ends)]
+
     def framing_bytes(self, *, curve: bool) -> Numbers:
         """Return what ZMTP adds to each frame, shape (M,)."""
         lengths, where = np.unique(self.frame_bytes, return_inverse=True)
@@ -60,7 +74,25 @@ class Published:
         return np.array(costs, dtype=np.int64)[where]
 
 
-def published(protocol: Protocol, rounds: int | None = None) -> Published:
+def check_countable(peers: int, rounds: int, participation: float) -> None:
+    """Refuse a run whose entries would take too long to count.
+
+    Raises:
+        UserError: it is one.
+    """
+    histories, turns = rounds * active_count(peers, participation), rounds * peers
+    # Whoever is idle acknowledges now and then, and everybody says that it has ended.
+    others = peers + (turns // IDLE_ROUNDS if histories < turns else 0)
+    counted = turns + histories + others
+    if histories > MOST_HISTORIES or rounds > MOST_ROUNDS or counted > MOST_COUNTED:
+        raise UserError(
+            f"rounds = {rounds} is not allowed: the {histories:,} histories of these peers would "
+            f"be counted, at most {MOST_HISTORIES:,} in {MOST_ROUNDS:,} rounds can be, and "
+            f"{counted:,} entries and rounds of peers, at most {MOST_COUNTED:,}"
+        )
+
+
+def published(protocol: Protocol) -> Published:
     """Return what a run publishes.
 
     Histories of all active peers, an ACK of whoever has been idle for `IDLE_ROUNDS`, and an END of
@@ -69,9 +101,12 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
 
     Args:
         protocol: the agreement of the run.
-        rounds: only its first rounds, without ENDs; None: the whole run.
+
+    Raises:
+        UserError: that is too much to count.
     """
     peers = len(protocol.roster.rows)
+    check_countable(peers, protocol.rounds, protocol.roster.participation)
     folds = protocol.folding and protocol.schedule == "sync" and protocol.sizes.base_fits
     sequences = np.zeros(peers, dtype=np.int64)
     last_word = np.full(peers, -1)
@@ -88,16 +123,15 @@ def published(protocol: Protocol, rounds: int | None = None) -> Published:
         sequences[origins] += 1
         last_word[origins] = round_
 
-    for round_ in range(protocol.rounds if rounds is None else rounds):
+    for round_ in range(protocol.rounds):
         active = np.array(protocol.roster.active(round_), dtype=np.int64)
         if folds:
             idle = np.array(protocol.roster.members(round_), dtype=np.int64)
             idle = idle[round_ - last_word[idle] >= IDLE_ROUNDS]
             publish(np.setdiff1d(idle, active), round_, Kind.ACK)
         publish(active, round_, Kind.HISTORY)
-    if rounds is None:
-        evicted = list(protocol.roster.evicted)
-        publish(np.setdiff1d(np.arange(peers), evicted), protocol.rounds, Kind.END)
+    evicted = list(protocol.roster.evicted)
+    publish(np.setdiff1d(np.arange(peers), evicted), protocol.rounds, Kind.END)
     columns = zip(*parts, strict=True)
     return Published(*(np.concatenate(column) for column in columns))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from peer.config import Experiment
 from peer.latency import Constant, parse_latency
-from sim.volume.calm import left_out
+from sim.volume.calm import Pace, Verdict, judge, left_out, longest_latency, most_pace
 from sim.volume.frames import history_bytes, published
 from sim.volume.scale import agreement, graph_of, histories_spread
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
@@ -18,6 +18,7 @@ from sim.volume.spread_words import in_words
 from sim.volume.systems import systems_rows
 from sim.volume.table import systems_in_words, systems_json
 from sim.words import bytes_in_words
+from topology.arrays import Links
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Overview:
         left_out: options, by name, that change what is sent and stand in none of the formulas.
         alike: whether all links take the same time; if not, entries go other ways than `spread` has
             it, though as often.
+        verdict: whether the run's payload is exact, and if not, why.
     """
 
     setting: Setting
@@ -40,6 +42,7 @@ class Overview:
     run_payload_bytes: int
     left_out: tuple[str, ...]
     alike: bool
+    verdict: Verdict
 
 
 def overview(
@@ -73,14 +76,28 @@ def overview(
     spread = None
     if experiment.gossip in BY_THE_GRAPH:
         spread = histories_spread(experiment, links, entries, sample=sample, walked=walked)
+    alike = isinstance(parse_latency(experiment.latency), Constant)
     return Overview(
         setting,
         rows,
         spread,
         int(entries.frame_bytes.sum()) * copies,
         left_out(experiment),
-        isinstance(parse_latency(experiment.latency), Constant),
+        alike,
+        judge(experiment, _pace(experiment, links, spread, alike=alike)),
     )
+
+
+def _pace(
+    experiment: Experiment, links: Links | None, spread: SpreadVolume | None, *, alike: bool
+) -> Pace | None:
+    """Return how late entries can be at most; None: that is not known."""
+    latency = longest_latency(experiment)
+    if latency is None or spread is None:
+        return None
+    # Of the ways of all peers it is known how long they are, if they are those that are walked.
+    known = alike and spread.exact and spread.origins == spread.peers
+    return most_pace(experiment, latency, links, spread.last_hops_max if known else None)
 
 
 def overview_json(found: Overview) -> dict[str, Any]:
@@ -91,17 +108,22 @@ def overview_json(found: Overview) -> dict[str, Any]:
         "run_payload_bytes": found.run_payload_bytes,
         "left_out": found.left_out,
         "links_alike": found.alike,
+        "exact": found.verdict.exact,
+        "inexact_for": found.verdict.why,
     }
 
 
 def overview_in_words(found: Overview) -> str:
     """Return an overview as text, without a newline at the end."""
+    verdict = found.verdict
     whole = (
-        f"With ACKs and ENDs the run's entries take {bytes_in_words(found.run_payload_bytes)} "
-        f"({found.run_payload_bytes:,} bytes)."
+        f"With ACKs and ENDs the run's entries take {'' if verdict.exact else 'about '}"
+        f"{bytes_in_words(found.run_payload_bytes)} ({found.run_payload_bytes:,} bytes)"
+        f"{'' if verdict.exact else f', not to the byte: {verdict.why}'}."
     )
-    undisturbed = found.alike and not found.left_out
-    spread = [] if found.spread is None else [in_words(found.spread, undisturbed=undisturbed)]
+    spread = []
+    if found.spread is not None:
+        spread.append(in_words(found.spread, verdict, alike=found.alike))
     if spread and not found.alike:
         spread.append(
             "Links of this run differ in latency, and here all are alike: entries are sent as "

@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
 
 import topology
 from peer.config import Experiment
 from peer.errors import UserError
 from peer.protocol import Protocol
-from peer.seeds import active_count
 from peer.setup import without_graph
-from sim.volume.frames import Published
+from sim.volume.frames import Published, check_countable
 from sim.volume.spread import MEASURED_LIMIT, SpreadVolume, extrapolate, spread_volume
 from topology.arrays import MOST_LINKS, Links, build_links, links_of
 from topology.counts import count_links
-
-MOST_HISTORIES: Final = 2**24
-MOST_ROUNDS: Final = 2**16
-"""What can be counted within a minute and some gigabytes."""
 
 
 def graph_of(experiment: Experiment) -> tuple[Experiment, Links | None]:
@@ -47,17 +41,13 @@ def agreement(experiment: Experiment) -> Protocol:
     """Return what the peers of an experiment would agree on, as far as lengths hang on it.
 
     Raises:
-        UserError: the run would be too long for its accumulator, or has no rounds to count by.
+        UserError: the run would be too long for its accumulator or to count, or has no rounds to
+            count by.
     """
     if experiment.schedule != "sync":
         raise UserError("schedule = 'async' is not allowed: volumes are those of sync runs")
-    rounds = experiment.rounds
-    histories = rounds * active_count(experiment.peers, experiment.participation)
-    if histories > MOST_HISTORIES or rounds > MOST_ROUNDS:
-        raise UserError(
-            f"rounds = {rounds} is not allowed: the {histories:,} histories of these peers would "
-            f"be counted, at most {MOST_HISTORIES:,} in {MOST_ROUNDS:,} rounds can be"
-        )
+    # Before the peers are listed, of whom there may be any number.
+    check_countable(experiment.peers, experiment.rounds, experiment.participation)
     protocol = without_graph(experiment, (1,) * experiment.peers)
     # That there are keys makes entries longer, whatever they are.
     return replace(protocol, public_keys=(bytes(32),) if experiment.sign else ())

@@ -14,8 +14,8 @@ def sends_per_entry(mode: str, peers: int, links: int) -> int:
     """Return the messages that bring an entry from its origin to everybody.
 
     Flooding sends it over every link in both directions, but for the one link of each other peer
-    that it has it from: 2E - (N - 1). Along a tree, and at best on request, each other peer gets it
-    once: N - 1.
+    that it has it from: 2E - (N - 1). Along a tree, and on request, each other peer gets it once:
+    N - 1. On request several come in a message, so bytes that count them one by one are too many.
 
     Args:
         mode: flood, tree or antientropy.

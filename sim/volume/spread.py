@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from peer.errors import UserError
 from sim.volume.loads import Loads, loads_of
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
-from sim.volume.walks import Walks, walk
+from sim.volume.walks import Walks, link_loads, walk
 from topology.arrays import Links
 from topology.counts import count_links
 
@@ -163,7 +163,7 @@ def spread_volume(
         hops_mean=hops[0],
         hops_error=hops[1],
         peer_bytes=loads_of(_peer_bytes(links, gossip, firsts, own, whole), left),
-        link_bytes=loads_of(_link_bytes(gossip, firsts, whole), left),
+        link_bytes=loads_of(link_loads(links, gossip, firsts, whole), left),
     )
 
 
@@ -263,11 +263,6 @@ def _firsts(walks: Walks, whole: int, left: float) -> NDArray[np.float64]:
     if not left:
         firsts, weights = firsts.sum(axis=0, keepdims=True), weights.sum(axis=0, keepdims=True)
     return np.asarray(firsts * (whole / weights), dtype=np.float64)
-
-
-def _link_bytes(gossip: str, firsts: NDArray[np.float64], whole: int) -> NDArray[np.float64]:
-    """Return what links carry, in no certain order: flooding leaves out those back to the first."""
-    return firsts if gossip == "tree" else whole - firsts
 
 
 def _peer_bytes(

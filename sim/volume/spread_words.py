@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from sim.volume.calm import UNDISTURBED, Verdict
 from sim.volume.loads import Loads
 from sim.volume.spread import SpreadVolume
 from sim.words import bytes_in_words
 
 
-def in_words(volume: SpreadVolume, *, undisturbed: bool = True) -> str:
+def in_words(volume: SpreadVolume, verdict: Verdict = UNDISTURBED, *, alike: bool = True) -> str:
     """Return lines that say all of it, and which of it is exact.
 
     Args:
         volume: what to say.
-        undisturbed: whether the run that is meant has links that are alike and lose nothing.
+        verdict: on the run that is meant.
+        alike: whether all its links take the same time.
     """
     how = "flooded" if volume.gossip == "flood" else "pushed along trees"
     lines = [
@@ -27,7 +29,8 @@ def in_words(volume: SpreadVolume, *, undisturbed: bool = True) -> str:
     ]
     if volume.extrapolated:
         note = "An extrapolation: no graph of this size was made. Sends follow from the number of "
-        return "\n".join([*lines, f"{note}links; hops, and how loads differ, are left out."])
+        note += "links; hops, and how loads differ, are left out."
+        return "\n".join([*lines, note if verdict.exact else f"{note} {_not_so(verdict)}"])
     assert volume.peer_bytes is not None
     assert volume.link_bytes is not None
     lines += [
@@ -38,12 +41,18 @@ def in_words(volume: SpreadVolume, *, undisturbed: bool = True) -> str:
         f"  links      {_in_words(volume.link_bytes)}",
     ]
     if volume.exact:
-        exact = "All of this is exact, for links that are alike and lose nothing."
-        disturbed = "All of this is for links that are alike and lose nothing; see below."
-        return "\n".join([*lines, exact if undisturbed else disturbed])
-    note = f"Sends, payload and averages of loads are exact; the rest is from {volume.walked:,} of "
-    note += f"{volume.origins:,} origins, with its standard error."
-    return "\n".join([*lines, note])
+        note = "All of this is exact, for links that are alike and lose nothing."
+        if not (verdict.exact and alike):
+            note = "All of this is for links that are alike and quick, and lose nothing."
+    else:
+        known = "exact" if verdict.exact else "closed forms"
+        note = f"Sends, payload and averages of loads are {known}; the rest is from "
+        note += f"{volume.walked:,} of {volume.origins:,} origins, with its standard error."
+    return "\n".join([*lines, note if verdict.exact else f"{note} {_not_so(verdict)}"])
+
+
+def _not_so(verdict: Verdict) -> str:
+    return f"This run may send something else: {verdict.why}."
 
 
 def _but_for(volume: SpreadVolume) -> str:

@@ -66,14 +66,13 @@ def timeline(
     starts[0] = [max(latencies[other, peer] for other in neighbours[peer]) for peer in range(peers)]
     published = np.empty(len(entries.origins))
     arrivals = np.empty((len(published), peers))
-    for round_ in range(protocol.rounds + 1):
-        at = np.flatnonzero(entries.rounds == round_)
+    for round_, at in enumerate(entries.by_round(protocol.rounds + 1)):
         origins, trained = entries.origins[at], entries.histories[at]
         published[at] = starts[round_, origins] + np.where(trained, training[origins], 0.0)
-        for place, origin in zip(at.tolist(), origins.tolist(), strict=True):
+        for place, origin in enumerate(origins.tolist(), at.start):
             arrivals[place] = paths.arrivals(origin, round_, float(published[place]))
         if round_ < protocol.rounds:
-            last = arrivals[at[trained]].max(axis=0)
+            last = arrivals[at][trained].max(axis=0)
             starts[round_ + 1] = np.maximum(last, starts[round_])
     return Timeline(starts, published, arrivals)
 

@@ -221,8 +221,10 @@ class TimerModel:
 
     def _wake(self, me: int, peer: _Peer, now: float) -> None:
         soon = now + self._tick
-        unlike = any(link.digest != peer.holding.digest(now) for link in peer.links.values())
-        if unlike and soon < peer.next_tick:
+        if soon >= peer.next_tick:
+            return
+        digest = peer.holding.digest(now)
+        if any(link.digest != digest for link in peer.links.values()):
             peer.next_tick = soon
             self._at(soon, _What.TICK, me)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,17 +79,21 @@ def walk(
     return Walks(hops[:, 0], hops[:, 1], sums, firsts)
 
 
-def link_loads(links: Links, gossip: str, walks: Walks) -> Counts:
-    """Return what each directed link carries of the entries walked, shape (2E, W).
+def link_loads(links: Links, gossip: str, firsts: NDArray[Any], whole: int) -> NDArray[Any]:
+    """Return what each directed link carries, shape (..., 2E).
 
-    Row k is the link to links.ends[k] from links.senders()[k]. Pushed along a tree an entry goes
-    over the links of the tree. Flooded, it goes over all but those back to where a peer has it
-    from.
+    The last index k is the link to links.ends[k] from links.senders()[k]. Pushed along a tree an
+    entry goes over the links of the tree. Flooded, it goes over all but those back to where a peer
+    has it from.
+
+    Args:
+        links: the graph.
+        gossip: flood or tree.
+        firsts: what each link brings to somebody first, shape (..., 2E).
+        whole: what all entries weigh, each counted once.
     """
-    firsts: Counts = walks.firsts.sum(axis=0)
     if gossip == "tree":
         return firsts
     # Sorted by receiver and then by sender, links are in the order of their opposites.
     opposite = np.argsort(links.ends, kind="stable")
-    carried: Counts = walks.weights.sum(axis=0) - firsts[opposite]
-    return carried
+    return whole - firsts[..., opposite]
