@@ -125,6 +125,9 @@ def assert_loads_are_those_of_the_simulator(given: dict[str, Any], *, exact: boo
         {"latency": "uniform:0.02-0.08", "latency_per": "frame"},
         {"round_timeout": 1.0, "local_steps": 200, "stragglers": 0.3},
         {"topology": "ring", "peers": 4, **IMPATIENT},
+        # Entries cross greetings.
+        {"topology": "erdos-renyi", "peers": 9, "rounds": 8, "local_steps": 1, "seed": 286}
+        | {"participation": 0.5, "latency": "0.4", "sign": True},
     ],
     ids=lambda given: "-".join(f"{key}={value}" for key, value in given.items()),
 )

@@ -76,15 +76,14 @@ class Pace:
         round_: from the first history of a round until its last peer has begun the next one.
         idle: from when a peer that does not train in a round begins it until its first history.
         closing: from the first END until everybody has every entry.
-        met: whether all greetings are answered before there is anything to tell; False where the
-            times of greetings are not followed.
+        met: whether all greetings are answered before there is anything to tell.
     """
 
     lateness: float
     round_: float
     idle: float
     closing: float
-    met: bool = False
+    met: bool
 
 
 @dataclass(frozen=True)
@@ -137,11 +136,15 @@ def _obstacle(experiment: Experiment, pace: Pace | None, graph: topology.Topolog
         return "slow links, on which entries may be asked for before they come"
     if pace.round_ == inf:
         return "how long rounds last is not known"
-    if pace.round_ > experiment.round_timeout:
+    if experiment.sign and not pace.met:
+        # Where versions are equal and an old digest is not, who can prove a lie asks for the logs.
+        return "of signed entries those that cross greetings may be asked for again"
+    # What comes just when a time-out does may come too late.
+    if pace.round_ >= experiment.round_timeout:
         return "a round may outlast round_timeout"
-    if pace.idle > IDLE_PATIENCE * experiment.round_timeout:
+    if pace.idle >= IDLE_PATIENCE * experiment.round_timeout:
         return "training may outlast the patience of peers that are idle"
-    if pace.closing > experiment.settle_timeout:
+    if pace.closing >= experiment.settle_timeout:
         return "the end may outlast settle_timeout"
     return ""
 
@@ -203,6 +206,7 @@ def most_pace(
         round_=spread + (slowest - quickest) * train,
         idle=spread + slowest * train if experiment.participation < 1 else 0.0,
         closing=spread,
+        met=quickest * train > 2 * latency,
     )
 
 
