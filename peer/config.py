@@ -17,14 +17,16 @@ from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
 from peer.latency import FORMS, parse_latency
+from peer.methods import METHODS
 from peer.options import check, kind, option, refuse, shown
 from peer.rounds import SCHEDULES
 from peer.scenario import Incident, parse_scenario
+from peer.seeding import UNIFORM, most_hits
 from peer.seeds import SEED_LIMIT
+from peer.units import Units, choose_units
 from peer.wire import FRAME_LIMIT
 
 BUILTIN: Final = "builtin"
-METHODS: Final = ("fedkseed", "fedkseed-pro")
 TRAINERS: Final = ("zeroth-order", "synthetic")
 PERTURBATIONS: Final = ("gaussian", "rademacher")
 PARTITIONS: Final = ("iid", "dirichlet", "by-category")
@@ -88,8 +90,8 @@ class Experiment:
     seed: int = option(0, "the root of everything that is drawn", least=0, most=SEED_LIMIT // 2 - 1)
     method: str = option(
         "fedkseed",
-        "fedkseed, or fedkseed-pro: draws seeds by importance",
-        choices=METHODS,
+        f"how the model is tuned: {', '.join(METHODS)}",
+        choices=tuple(METHODS),
         begins="training",
     )
     trainer: str = option(
@@ -277,12 +279,32 @@ class Experiment:
     @property
     def is_pro(self) -> bool:
         """Whether seeds are drawn by importance."""
-        return self.method == "fedkseed-pro"
+        return METHODS[self.method].seeding == "weighted"
+
+    @property
+    def averages(self) -> bool:
+        """Whether peers send weights and average them."""
+        return METHODS[self.method].averages
 
     @property
     def is_synthetic(self) -> bool:
         """Whether there is no model."""
         return self.trainer == "synthetic"
+
+    def units(self) -> Units:
+        """Return what one unit of the accumulator's sums is worth.
+
+        Raises:
+            UserError: the run is too long for its accumulator.
+        """
+        seeding = METHODS[self.method].seeding or UNIFORM
+        hits = most_hits(seeding, self.local_steps)
+        return choose_units(self.step, self.rounds, hits, self.gradient_bound, self.peers)
+
+    @property
+    def step(self) -> float:
+        """What a number of a history moves the weights by, along its z and beside c_i."""
+        return self.learning_rate
 
     def identity(self) -> dict[str, Any]:
         """Return the options that a resumed run must share, and the scenario."""
@@ -313,8 +335,8 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment that these keys describe, the others having their defaults.
 
     Args:
-        values: options by name; `preset`, if any: its options are taken where none is given; and
-            `scenario`, a list of tables.
+        values: options by name; `preset`, if any: its options are taken where none is given, and
+            those of the method after them; and `scenario`, a list of tables.
 
     Raises:
         UserError: a key is unknown, or a value not allowed.
@@ -326,6 +348,9 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
         if not isinstance(preset, str) or preset not in PRESETS:
             refuse("preset", preset, f"must be one of {', '.join(PRESETS)}")
         values = {**PRESETS[preset], **values}
+    method = METHODS.get(str(values.get("method", Experiment.method)))
+    if method is not None:
+        values = {**method.defaults, **values}
     scenario = parse_scenario(values.pop(SCENARIO, ()))
     for key, value in values.items():
         if key not in known:

@@ -24,7 +24,7 @@ from peer.base import Base
 from peer.conduct import Conduct
 from peer.dissemination import MODES
 from peer.ending import Ending
-from peer.entry import Entry, Sign, make_history, pack_indices
+from peer.entry import Entry, Sign, make_history
 from peer.errors import Equivocation, Gap, MalformedMessage, NeighbourError, RefusedEntry
 from peer.events import (
     EntryAdded,
@@ -194,12 +194,14 @@ class Gossip:
     def publish(
         self, round_: int, indices: NDArray[np.int64], gradients: NDArray[np.float64], now: float
     ) -> Output:
-        """Publish the local steps of a round, each round once.
+        """Publish what the local steps of a round gave, each round once.
 
         Args:
             round_: as in `RoundStarted`.
-            indices: the seed index of each step, as in `RoundStarted`; shape (tau,).
-            gradients: the scalar gradients; shape (tau,), within the bound, NaN for a skipped step.
+            indices: of the sums, as in `RoundStarted`; where the local steps decide them, what they
+                have decided, as `Seeding.pack` takes it.
+            gradients: the scalar gradients; shape (numbers,), within the bound, NaN for a skipped
+                step.
             now: the time.
         """
         protocol = self.protocol
@@ -208,7 +210,6 @@ class Gossip:
             # A neighbour has brought back this round's entry, which an earlier life had published.
             return self._outbox.take()
         data, scale = encode(gradients, protocol.gradient_bytes)
-        packed = pack_indices(indices, protocol.candidate_seeds)
         entry = make_history(
             self.me,
             self.log.length(self.me),
@@ -217,7 +218,7 @@ class Gossip:
             cut=cut,
             scale=scale,
             gradients=data,
-            indices=packed if protocol.weighted_draws else None,
+            indices=protocol.seeds.pack(indices),
             sign=self._sign,
         )
         self._add(entry, None, now)

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 from peer.base import Base
 from peer.cut import Cuts
-from peer.entry import Entry, Kind, index_type
+from peer.entry import Entry, Kind
 from peer.errors import Forgery, RefusedEntry
 from peer.gradients import SCALE_LIMIT, decode
-from peer.importance import sampling_weights
 from peer.log import DIGEST_BYTES
 from peer.roster import Roster
-from peer.seeds import draw_uniform, draw_weighted
+from peer.seeding import SEEDINGS, Seeding
 from peer.signatures import verify
 from peer.sizes import Sizes
 from peer.trees import Trees
@@ -32,7 +31,7 @@ WEIGHT_TOLERANCE = 1e-6
 
 _CHECKED_KEPT: Final = 2**14
 _ENTRY_OVERHEAD: Final = 128
-_STEP_BYTES: Final = 8
+_NUMBER_BYTES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,10 @@ class Protocol:
         candidate_seeds: K.
         gradient_bytes: how a scalar gradient travels: 4, 2 or 1 bytes.
         gradient_bound: g_max, a power of two that no scalar gradient passes.
-        weighted_draws: FedKSeed-Pro: seeds are drawn by importance and their indices travel.
-        learning_rate: eta, constant over the rounds.
+        learning_rate: what a number of a history is multiplied with beside c_i, constant over the
+            rounds: eta, for Ferret times the global learning rate.
         units: of the accumulator.
+        seeding: which sums a history's numbers belong to, one of `peer.seeding.SEEDINGS`.
         fields: name -> digest of everything that must be equal, compared in the handshake.
         schedule: `sync`: rounds that all go through together, or `async`: each peer by itself.
         public_keys: Ed25519 keys by peer, 32 bytes each; empty: entries are not signed.
@@ -69,9 +69,9 @@ class Protocol:
     candidate_seeds: int
     gradient_bytes: int
     gradient_bound: float
-    weighted_draws: bool
     learning_rate: float
     units: Units
+    seeding: str = "uniform"
     fields: Mapping[str, bytes] = field(default_factory=dict)
     round_timeout: float = 60.0
     settle_timeout: float = 60.0
@@ -97,6 +97,11 @@ class Protocol:
         """8 bytes for all that must be equal; the handshake compares them."""
         return field_digest(sorted(self.fields.items()))
 
+    @cached_property
+    def seeds(self) -> Seeding:
+        """Which sums a history's numbers belong to."""
+        return SEEDINGS[self.seeding](self)
+
     @property
     def step_size(self) -> float:
         """eta / 2**e, in [1, 2)."""
@@ -109,14 +114,19 @@ class Protocol:
 
     @property
     def entry_bytes(self) -> int:
-        """What an entry takes at most: scalar gradients and seed indices of four bytes each."""
-        return _ENTRY_OVERHEAD + _STEP_BYTES * self.local_steps
+        """What an entry takes at most: its numbers, and seed indices, of four bytes each."""
+        return _ENTRY_OVERHEAD + _NUMBER_BYTES * self.seeds.numbers + (self.seeds.packed_bytes or 0)
 
     @cached_property
     def sizes(self) -> Sizes:
         """How large the messages of this run can be."""
-        seeds, witnesses = self.candidate_seeds, self.most_witnesses
-        return Sizes(len(self.roster.rows), seeds, self.entry_bytes, witnesses)
+        sums, witnesses = self.seeds.sums, self.most_witnesses
+        return Sizes(len(self.roster.rows), sums, self.entry_bytes, witnesses)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the sums of a cut can take the place of its entries, and fit into a message."""
+        return self.seeds.folds and self.sizes.base_fits
 
     @property
     def most_witnesses(self) -> int:
@@ -125,18 +135,15 @@ class Protocol:
 
     def empty_accumulator(self) -> Accumulator:
         """Return the accumulator before round 0."""
-        return Accumulator.empty(self.candidate_seeds, self.units)
+        return Accumulator.empty(self.seeds.sums, self.units)
 
     def draw(self, origin: int, round_: int, cut: Accumulator) -> NDArray[np.int64]:
-        """Return the seed indices of the steps that an origin takes from a cut; shape (tau,).
+        """Return the indices of the sums that an origin uses from a cut; see `Seeding.draw`.
 
         They hang on the round and not on the place in the log, where an END may stand between, so
         a run that was continued draws what a longer one would have drawn.
         """
-        seed, steps = self.roster.root_seed, self.local_steps
-        if self.weighted_draws:
-            return draw_weighted(seed, origin, round_, steps, sampling_weights(cut))
-        return draw_uniform(seed, origin, round_, steps, self.candidate_seeds)
+        return self.seeds.draw(origin, round_, cut)
 
     def check(self, entry: Entry) -> None:
         """Hold an entry against the roster, the bounds and its origin's key.
@@ -182,11 +189,11 @@ class Protocol:
         expected = self.roster.weight(entry.origin, entry.round, self.step_size)
         if not abs(entry.weight - expected) <= WEIGHT_TOLERANCE * expected:
             raise RefusedEntry(f"weight {entry.weight:g}, the roster says {expected:g}")
-        if len(entry.gradients) != self.local_steps * self.gradient_bytes:
+        if len(entry.gradients) != self.seeds.numbers * self.gradient_bytes:
             raise RefusedEntry(f"{len(entry.gradients)} bytes of scalar gradients")
         if abs(entry.scale) > (SCALE_LIMIT if self.gradient_bytes == 1 else 0):
             raise RefusedEntry(f"a scale of 2**{entry.scale}")
-        self._check_indices(entry)
+        self.seeds.check(entry)
         self.gradients(entry)
 
     def _check_signature(self, entry: Entry) -> None:
@@ -252,7 +259,7 @@ class Protocol:
         """
         self.check_versions(base.versions)
         sums, magnitudes, counts = base.arrays
-        if not 0 < base.round < self.rounds or len(sums) != self.candidate_seeds:
+        if not 0 < base.round < self.rounds or len(sums) != self.seeds.sums:
             raise RefusedEntry(f"a base of {len(sums)} sums at round {base.round}")
         if np.any(np.abs(sums) >= SUM_LIMIT) or np.any(magnitudes < 0) or np.any(counts < 0):
             raise RefusedEntry("a base with sums past their bounds")
@@ -274,28 +281,13 @@ class Protocol:
         """Tell whether so many witnesses are enough for a base of this round."""
         return 2 * witnesses > len(self.roster.active(round_))
 
-    def _check_indices(self, entry: Entry) -> None:
-        if (entry.indices is not None) != self.weighted_draws:
-            raise RefusedEntry("seed indices travel with FedKSeed-Pro, and only with it")
-        if entry.indices is None:
-            return
-        kind = index_type(self.candidate_seeds)
-        if len(entry.indices) != self.local_steps * kind.itemsize:
-            raise RefusedEntry(f"{len(entry.indices)} bytes of seed indices")
-        if np.any(np.frombuffer(entry.indices, kind) >= self.candidate_seeds):
-            raise RefusedEntry(f"a seed index past the {self.candidate_seeds} candidates")
-
     def gradients(self, entry: Entry) -> NDArray[np.float32]:
-        """Return the decoded scalar gradients of a history; shape (tau,)."""
+        """Return the decoded numbers of a history; shape (numbers,)."""
         return decode(entry.gradients, self.gradient_bytes, entry.scale, self.gradient_bound)
 
     def indices(self, entry: Entry) -> NDArray[np.int64]:
-        """Return the seed indices of a history; shape (tau,)."""
-        if entry.indices is None:
-            seed, steps = self.roster.root_seed, self.local_steps
-            return draw_uniform(seed, entry.origin, entry.round, steps, self.candidate_seeds)
-        packed = np.frombuffer(entry.indices, index_type(self.candidate_seeds))
-        return packed.astype(np.int64)
+        """Return the sum that each number of a history belongs to; shape (numbers,)."""
+        return self.seeds.indices(entry)
 
     def add(self, accumulator: Accumulator, history: Entry) -> None:
         """Add a checked history's steps to an accumulator."""
@@ -303,7 +295,7 @@ class Protocol:
             self.indices(history),
             self.gradients(history),
             history.weight,
-            importance=self.weighted_draws,
+            importance=self.seeds.importance,
         )
 
 

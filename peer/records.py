@@ -20,7 +20,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -34,7 +34,7 @@ from peer.errors import UserError
 from peer.experiment_file import read_toml, write_toml
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
-from peer.units import Units, choose_units
+from peer.units import Units
 from peer.whole_file import replacing, write_whole
 
 CONFIG = "config.toml"
@@ -93,7 +93,7 @@ class RunFolder:
                 f"rounds = {experiment.rounds} is not allowed: {self.path} has been started with "
                 f"{before.rounds}, and the number may only grow"
             )
-        if _units(experiment, experiment.rounds) != _units(experiment, before.rounds):
+        if experiment.units() != replace(experiment, rounds=before.rounds).units():
             raise UserError(
                 f"rounds = {experiment.rounds} is not allowed: so many need an accumulator of "
                 f"coarser units than the one in {self.path}"
@@ -262,16 +262,6 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
         write_whole(self.path / SUMMARY, json.dumps(finite(dict(summary)), indent=2) + "\n")
-
-
-def _units(experiment: Experiment, rounds: int) -> Units:
-    return choose_units(
-        experiment.learning_rate,
-        rounds,
-        experiment.local_steps,
-        experiment.gradient_bound,
-        experiment.peers,
-    )
 
 
 def _entries(path: Path) -> Iterable[Path]:

@@ -75,7 +75,7 @@ def stored_base(store: EntryStore, protocol: Protocol) -> Base | None:
         protocol.check_versions(base.versions)
     except NeighbourError as error:
         raise _foreign(store, error) from None
-    if base.versions != store.floors or base.arrays.shape[1] != protocol.candidate_seeds:
+    if base.versions != store.floors or base.arrays.shape[1] != protocol.seeds.sums:
         raise _foreign(store, "its base is another's")
     return base
 

@@ -47,7 +47,7 @@ class Replica:
         self.over = self.rounds.current >= self._last_round
         # A bit for each peer whose END is awaited, as sets would be the largest part of a replica.
         self._open = roster.lasting
-        folds = protocol.folding and protocol.schedule == "sync" and protocol.sizes.base_fits
+        folds = protocol.folding and protocol.schedule == "sync" and protocol.folds
         self._folding = Folding(protocol, me) if folds else None
         if base is not None:
             digest = base.cut(protocol.units).digest

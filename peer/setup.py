@@ -22,18 +22,19 @@ from peer.entry import Entry
 from peer.errors import UserError
 from peer.latency import Edge
 from peer.link_latencies import link_latencies
+from peer.methods import METHODS
 from peer.options import refuse
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.recovery import recall
 from peer.roster import Roster
 from peer.scenario import check_scenario, evicted, membership
+from peer.seeding import UNIFORM
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
 from peer.trainer import SyntheticTrainer, Trainer
 from peer.trees import Trees
-from peer.units import choose_units
 
 if TYPE_CHECKING:
     from peer.global_model import GlobalModel
@@ -226,15 +227,9 @@ def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
         candidate_seeds=experiment.candidate_seeds,
         gradient_bytes=experiment.gradient_bytes,
         gradient_bound=experiment.gradient_bound,
-        weighted_draws=experiment.is_pro,
+        seeding=METHODS[experiment.method].seeding or UNIFORM,
         learning_rate=experiment.learning_rate,
-        units=choose_units(
-            experiment.learning_rate,
-            experiment.rounds,
-            experiment.local_steps,
-            experiment.gradient_bound,
-            experiment.peers,
-        ),
+        units=experiment.units(),
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
         schedule=experiment.schedule,

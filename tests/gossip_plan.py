@@ -87,7 +87,7 @@ class Plan:
             candidate_seeds=CANDIDATES,
             gradient_bytes=self.gradient_bytes,
             gradient_bound=1.0,
-            weighted_draws=self.weighted,
+            seeding="weighted" if self.weighted else "uniform",
             learning_rate=1e-4,
             units=choose_units(1e-4, self.rounds, 2, 1.0, self.peers),
             schedule=self.schedule,

@@ -57,7 +57,7 @@ def agreement(peers: int, *, signed: bool = False, **changes: Any) -> Protocol:
         "candidate_seeds": 16,
         "gradient_bytes": 4,
         "gradient_bound": 1.0,
-        "weighted_draws": False,
+        "seeding": "uniform",
         "learning_rate": 1e-4,
         "fields": {"root_seed": b"01234567", "rounds": b"abcdefgh"},
     }
@@ -75,6 +75,11 @@ def agreement(peers: int, *, signed: bool = False, **changes: Any) -> Protocol:
     )
     keys = tuple(public_key(secret(peer)) for peer in range(peers)) if signed else ()
     return Protocol(roster=roster, units=units, public_keys=keys, **run)
+
+
+def seeding(pro: bool) -> str:
+    """How the seeds of FedKSeed are drawn, or those of FedKSeed-Pro."""
+    return "weighted" if pro else "uniform"
 
 
 def secret(peer: int) -> bytes:
@@ -115,7 +120,7 @@ def history(
         "cut": bytes(8),
         "scale": scale,
         "gradients": data,
-        "indices": indices if protocol.weighted_draws else None,
+        "indices": indices if protocol.seeds.importance else None,
         "sign": sign_as(origin, protocol),
     }
     return make_history(origin, sequence, round_, **(fields | changes))

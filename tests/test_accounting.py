@@ -246,7 +246,7 @@ def agreement() -> Protocol:
         candidate_seeds=64,
         gradient_bytes=4,
         gradient_bound=1024.0,
-        weighted_draws=False,
+        seeding="uniform",
         learning_rate=1e-4,
         units=choose_units(1e-4, 3, 40, 1024.0, 3),
         fields={"a": field_digest(1)},

@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Mesh, agreement, bad_links, history, met, publish, receive
+from mesh import Faults, Mesh, agreement, bad_links, history, met, publish, receive, seeding
 
 from peer.dissemination import MODES
 from peer.entry import Kind
@@ -38,7 +38,7 @@ def assert_all_hold_the_same(mesh: Mesh) -> None:
 @pytest.mark.parametrize("pro", [False, True])
 @pytest.mark.parametrize("gossip", sorted(MODES))
 def test_nobody_waits_for_a_straggler(gossip: str, pro: bool) -> None:
-    protocol = agreement(5, rounds=5, schedule="async", gossip=gossip, weighted_draws=pro)
+    protocol = agreement(5, rounds=5, schedule="async", gossip=gossip, seeding=seeding(pro))
     mesh = Mesh(RING, protocol, step_seconds=PACES)
     mesh.start()
     mesh.run()

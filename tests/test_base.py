@@ -50,7 +50,7 @@ def test_a_base_is_its_bytes(base: Base) -> None:
 
 
 def test_a_cut_becomes_a_base_and_back() -> None:
-    protocol = agreement(3, weighted_draws=True)
+    protocol = agreement(3, seeding="weighted")
     cut = protocol.cuts.extended(
         protocol.cuts.empty(), runs_of(history(protocol, p, 0, 0) for p in (0, 2))
     )

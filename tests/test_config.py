@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer.config import PRESETS, Experiment, experiment_from, groups, options
+from peer.config import METHODS, PRESETS, Experiment, experiment_from, groups, options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
 from peer.importance import MOST_SEEDS
@@ -190,7 +190,7 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, value: Any) -> Non
         ("gradient_bytes", 3, "one of 4, 2, 1"),
         ("gradient_bytes", True, "one of 4, 2, 1"),
         ("gradient_bytes", 4.0, "one of 4, 2, 1"),
-        ("method", "fedavg", "one of fedkseed, fedkseed-pro"),
+        ("method", "fedsgd", f"one of {', '.join(METHODS)}"),
         ("dtype", "float64", "one of float32, bfloat16, float16"),
         ("json", 1, "true or false"),
         ("json", "yes", "true or false"),

@@ -9,14 +9,14 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Mesh, agreement, history, over
+from mesh import Mesh, agreement, history, over, seeding
 
 from peer.cut import Cuts
 from peer.entry import HISTORY, make_ack
 from peer.log import HASH_MODULUS, Run, runs_of
 from peer.protocol import Protocol
 
-PROTOCOL = agreement(5, rounds=4, weighted_draws=True)
+PROTOCOL = agreement(5, rounds=4, seeding="weighted")
 POOL = [
     Run(history(PROTOCOL, peer, round_, round_, fill=(1 + peer + 5 * round_) / 32), None)
     for round_ in range(4)
@@ -107,7 +107,12 @@ def test_a_cut_is_not_changed_by_what_follows_from_it() -> None:
 @given(st.integers(0, 10**6), st.booleans())
 def test_sharing_gives_the_bits_of_replicas_that_share_nothing(seed: int, pro: bool) -> None:
     graph = nx.connected_watts_strogatz_graph(8, 4, 0.4, seed=seed)
-    options = {"weighted_draws": pro, "participation": 0.6, "gossip": "tree", "rounds": 5}
+    options = {
+        "seeding": seeding(pro),
+        "participation": 0.6,
+        "gossip": "tree",
+        "rounds": 5,
+    }
     shared = Mesh(graph, agreement(8, **options))
     # Each has an agreement of its own, and with it cuts of its own.
     alone = Mesh(graph, {peer: over(graph, agreement(8, **options)) for peer in graph})
@@ -121,7 +126,7 @@ def test_sharing_gives_the_bits_of_replicas_that_share_nothing(seed: int, pro: b
 
 @pytest.mark.parametrize("pro", [False, True])
 def test_magnitudes_and_counts_are_kept_for_pro_alone(pro: bool) -> None:
-    protocol = agreement(3, weighted_draws=pro)
+    protocol = agreement(3, seeding=seeding(pro))
     cut = protocol.cuts.extended(protocol.cuts.empty(), runs_of([history(protocol, 1, 0, 0)]))
     assert cut.accumulator.sums.any()
     assert cut.accumulator.counts.any() == pro

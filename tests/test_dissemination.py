@@ -169,7 +169,7 @@ def test_where_nothing_is_new_hardly_anything_is_sent(mode: str) -> None:
 
 
 def test_all_modes_end_alike() -> None:
-    ends = [whole_run(GRAPHS["torus"], gossip=mode, weighted_draws=True) for mode in MODES]
+    ends = [whole_run(GRAPHS["torus"], gossip=mode, seeding="weighted") for mode in MODES]
     assert len({frozenset(mesh.accumulators()) for mesh in ends}) == 1
     assert len({frozenset(mesh.logs()) for mesh in ends}) == 1
     rounds = [{e.round for e in mesh.lives[0].of(RoundStarted)} for mesh in ends]

@@ -52,7 +52,7 @@ def agreement(peers: int, rounds: int = 3, **changes: object) -> Protocol:
         candidate_seeds=64,
         gradient_bytes=4,
         gradient_bound=1024.0,
-        weighted_draws=False,
+        seeding="uniform",
         learning_rate=1e-4,
         units=choose_units(1e-4, rounds, 20, 1024.0, peers),
         fields={"a": field_digest(1)},
@@ -168,7 +168,7 @@ class SteeredTrainer:
     ("kind", "peers", "changes"),
     [
         ("tcp", 2, {}),
-        ("tcp", 8, {"weighted_draws": True, "gradient_bytes": 1}),
+        ("tcp", 8, {"seeding": "weighted", "gradient_bytes": 1}),
         ("ipc", 4, {"gradient_bytes": 2}),
     ],
 )

@@ -20,6 +20,7 @@ from mesh import (
     publish,
     receive,
     refused,
+    seeding,
     state,
 )
 
@@ -104,7 +105,7 @@ def test_the_honest_agree_on_an_equivocator(name: str, gossip: str) -> None:
 @pytest.mark.parametrize("pro", [False, True])
 @pytest.mark.parametrize("honest", [1, 2])
 def test_what_was_published_before_the_lie_stays(honest: int, pro: bool) -> None:
-    mesh = two_faced(RING, 2, honest, weighted_draws=pro)
+    mesh = two_faced(RING, 2, honest, seeding=seeding(pro))
     assert_convicted(mesh, 2, honest)
     assert not any(life.of(RoundTimedOut) for life in mesh.lives.values())
 

@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Mesh, agreement, history, met, publish, receive
+from mesh import Faults, Mesh, agreement, history, met, publish, receive, seeding
 
 from peer.dissemination import MODES
 from peer.entry import Entry, Kind
@@ -68,7 +68,7 @@ def assert_base_and_rest_are_the_whole(mesh: Mesh, peer: int) -> None:
 @pytest.mark.parametrize("pro", [False, True])
 @pytest.mark.parametrize("gossip", sorted(MODES))
 def test_a_run_folds_all_but_its_last_rounds(gossip: str, pro: bool) -> None:
-    mesh = run(RING, agreement(5, rounds=12, gossip=gossip, weighted_draws=pro))
+    mesh = run(RING, agreement(5, rounds=12, gossip=gossip, seeding=seeding(pro)))
     for peer in mesh.graph:
         assert_base_and_rest_are_the_whole(mesh, peer)
         base = mesh.gossip(peer).base
@@ -93,7 +93,7 @@ def test_base_and_rest_are_the_whole_log_on_bad_links(
         rounds=8,
         gossip=gossip,
         participation=participation,
-        weighted_draws=pro,
+        seeding=seeding(pro),
         round_timeout=timeout,
         settle_timeout=10_000.0,
     )

@@ -243,7 +243,7 @@ def test_an_undisturbed_run(name: str) -> None:
 
 
 def test_the_same_run_twice_sends_the_same_bytes() -> None:
-    one, other = (whole_run(GRAPHS["small-world"], weighted_draws=True) for _ in range(2))
+    one, other = (whole_run(GRAPHS["small-world"], seeding="weighted") for _ in range(2))
     assert one.sent == other.sent
 
 

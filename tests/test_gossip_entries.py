@@ -73,22 +73,22 @@ BAD_ENTRIES: dict[str, tuple[dict[str, Any], Any, str]] = {
         "scale",
     ),
     "Pro without indices": (
-        {"weighted_draws": True},
+        {"seeding": "weighted"},
         lambda p: history(p, 1, 1, 1, indices=None),
         "FedKSeed-Pro",
     ),
     "Pro, few indices": (
-        {"weighted_draws": True},
+        {"seeding": "weighted"},
         lambda p: history(p, 1, 1, 1, indices=bytes(8)),
         "8 bytes",
     ),
     "Pro, torn indices": (
-        {"weighted_draws": True},
+        {"seeding": "weighted"},
         lambda p: history(p, 1, 1, 1, indices=bytes(9)),
         "9 bytes",
     ),
     "Pro, index past K": (
-        {"weighted_draws": True},
+        {"seeding": "weighted"},
         lambda p: history(p, 1, 1, 1, indices=pack_indices(np.array([0, 1, 2, 3, 16]), 16)),
         "past the 16",
     ),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mesh import Faults, Life, Mesh, agreement, bad_links, entries_in
+from mesh import Faults, Life, Mesh, agreement, bad_links, entries_in, seeding
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
@@ -95,7 +95,7 @@ def bad_run(run: dict[str, Any]) -> Mesh:
     graph = graph_of(run["kind"], run["peers"], run["faults"].seed % 1000)
     protocol = agreement(
         len(graph),
-        weighted_draws=run["pro"],
+        seeding=seeding(run["pro"]),
         participation=run["participation"],
         gradient_bytes=run["width"],
         gossip=run["gossip"],
@@ -313,7 +313,7 @@ def test_crashes_on_bad_links(
     """A crash may lose the end of what came from others, never an own entry (C9)."""
     protocol = agreement(
         5,
-        weighted_draws=pro,
+        seeding=seeding(pro),
         gossip=mode,
         round_timeout=10_000.0,
         settle_timeout=10_000.0,

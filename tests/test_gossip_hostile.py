@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mesh import Mesh, agreement, hello, history, in_the_middle, kinds, met, refused, state
+from mesh import Mesh, agreement, hello, history, in_the_middle, kinds, met, refused, seeding, state
 from test_wire import damaged, nearly_messages
 
 from peer.entry import make_end
@@ -172,7 +172,7 @@ def hold_against(gossip: Gossip, frame: bytes) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(junk, max_size=6), st.integers(0, 2**32), st.sampled_from([1, 2, 4]))
 def test_any_frames(frames: list[bytes], seed: int, width: int) -> None:
-    gossip = in_the_middle(gradient_bytes=width, weighted_draws=seed % 2 == 0, disconnects=False)
+    gossip = in_the_middle(gradient_bytes=width, seeding=seeding(seed % 2 == 0), disconnects=False)
     p, source = gossip.protocol, random.Random(seed)
     honest: list[Message] = [
         Entries((history(p, 1, 1, 1), make_end(2, 1, 4))),

@@ -284,8 +284,8 @@ def test_a_protocol_says_what_the_experiment_says(
     assert protocol.roster.participation == 1.0
     assert (protocol.rounds, protocol.local_steps, protocol.candidate_seeds) == (2, 3, 16)
     assert (protocol.gradient_bytes, protocol.gradient_bound) == (1, 1024.0)
-    assert protocol.weighted_draws
-    assert not agreement(real, parts).weighted_draws
+    assert protocol.seeds.importance
+    assert not agreement(real, parts).seeds.importance
     assert protocol.learning_rate == 1e-4
     assert protocol.units.exponent == -14
     assert (protocol.round_timeout, protocol.settle_timeout) == (3.0, 4.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh import Mesh, agreement, history, secret
+from mesh import Mesh, agreement, history, secret, seeding
 
 from peer.base import Base
 from peer.errors import MalformedMessage
@@ -74,7 +74,7 @@ def test_every_honest_message_is_let_through(
         local_steps=steps,
         candidate_seeds=seeds,
         gradient_bytes=gradient_bytes,
-        weighted_draws=pro,
+        seeding=seeding(pro),
         participation=participation,
     )
     for message in largest(protocol):
@@ -113,6 +113,6 @@ def test_a_run_whose_bases_could_not_be_sent_does_not_fold() -> None:
     assert fits.sizes.base_fits
     assert not agreement(3, candidate_seeds=2**17).sizes.base_fits
     assert not agreement(2**17, rows=(1,) * 2**17, participation=0.01).sizes.base_fits
-    assert not agreement(3, local_steps=2**17).sizes.base_fits
-    mesh = Mesh(nx.path_graph(3), dataclasses.replace(fits, local_steps=2**17))
+    assert not agreement(3, local_steps=2**18).sizes.base_fits
+    mesh = Mesh(nx.path_graph(3), dataclasses.replace(fits, local_steps=2**18))
     assert not any(life.gossip._replica.folds for life in mesh.lives.values())

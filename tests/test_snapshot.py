@@ -6,7 +6,7 @@ import dataclasses
 
 import networkx as nx
 import pytest
-from mesh import Mesh, agreement, hello, history, met, publish, receive, refused, state
+from mesh import Mesh, agreement, hello, history, met, publish, receive, refused, seeding, state
 
 from peer.base import Base
 from peer.entry import Entry
@@ -58,7 +58,11 @@ def latecomer(sponsor: Gossip, me: int) -> Gossip:
 @pytest.fixture(params=[False, True], ids=["unsigned", "signed"])
 def protocol(request: pytest.FixtureRequest) -> Protocol:
     return agreement(
-        5, rounds=12, signed=request.param, first=(0, 0, 0, 0, 8), weighted_draws=request.param
+        5,
+        rounds=12,
+        signed=request.param,
+        first=(0, 0, 0, 0, 8),
+        seeding=seeding(request.param),
     )
 
 
@@ -199,7 +203,7 @@ def test_a_base_that_was_not_asked_for_is_not_taken(sponsor: Gossip) -> None:
 
 
 def test_a_run_that_does_not_fold_takes_no_base(sponsor: Gossip) -> None:
-    if sponsor.protocol.public_keys or sponsor.protocol.weighted_draws:
+    if sponsor.protocol.public_keys or sponsor.protocol.seeds.importance:
         pytest.skip("once is enough")
     gossip, _ = met(0, [1], agreement(5, rounds=12, folding=False))
     refused(gossip, encode(answer_of(sponsor, 4)), "nothing is folded")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Mesh, agreement, over
+from mesh import Mesh, agreement, over, seeding
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
@@ -70,7 +70,7 @@ def server(protocol: Protocol, trainer: SyntheticTrainer) -> dict[str, NDArray[n
         rows = sum(roster.rows[peer] for peer in active)
         for peer in active:
             place = (roster.root_seed, peer, round_, protocol.local_steps)
-            if protocol.weighted_draws:
+            if protocol.seeds.importance:
                 indices = draw_weighted(*place, sampling_weights(cut))
             else:
                 indices = draw_uniform(*place, k)
@@ -82,7 +82,7 @@ def server(protocol: Protocol, trainer: SyntheticTrainer) -> dict[str, NDArray[n
             for index, gradient in zip(indices.tolist(), got.tolist(), strict=True):
                 if gradient == gradient:
                     sums[index] += round(weight * gradient * 2**units.fraction_bits)
-                if gradient == gradient and protocol.weighted_draws:
+                if gradient == gradient and protocol.seeds.importance:
                     magnitudes[index] += round(abs(gradient) * 2**units.magnitude_bits)
                     counts[index] += 1
     return {"sums": sums, "magnitudes": magnitudes, "counts": counts}
@@ -136,7 +136,7 @@ def assert_equals_the_server(world: Observed, protocol: Protocol) -> None:
             assert getattr(gossip.rounds.accumulator, name).tolist() == numbers.tolist()
     assert len(world.accumulators()) == 1
     assert np.any(expected["sums"])
-    assert np.any(expected["counts"]) == protocol.weighted_draws
+    assert np.any(expected["counts"]) == protocol.seeds.importance
 
 
 def assert_undisturbed(world: Observed, protocol: Protocol) -> None:
@@ -156,7 +156,11 @@ def test_every_topology_equals_a_server(
     name: str, pro: bool, participation: float, gossip: str
 ) -> None:
     protocol = agreement(
-        PEERS, weighted_draws=pro, participation=participation, rounds=4, gossip=gossip
+        PEERS,
+        seeding=seeding(pro),
+        participation=participation,
+        rounds=4,
+        gossip=gossip,
     )
     world = Observed(GRAPHS[name], protocol)
     assert_undisturbed(world, protocol)
@@ -167,7 +171,11 @@ def test_every_topology_equals_a_server(
 @pytest.mark.parametrize("pro", [False, True], ids=["FedKSeed", "FedKSeed-Pro"])
 def test_every_width_equals_a_server(width: int, pro: bool) -> None:
     protocol = agreement(
-        PEERS, gradient_bytes=width, weighted_draws=pro, local_steps=20, learning_rate=3e-7
+        PEERS,
+        gradient_bytes=width,
+        seeding=seeding(pro),
+        local_steps=20,
+        learning_rate=3e-7,
     )
     world = Observed(GRAPHS["small-world"], protocol)
     assert_undisturbed(world, protocol)
@@ -204,7 +212,7 @@ def test_any_run_equals_a_server(
         rounds=rounds,
         local_steps=local_steps,
         candidate_seeds=1 + seed % 40,
-        weighted_draws=pro,
+        seeding=seeding(pro),
         learning_rate=rate,
         gossip=gossip,
     )
@@ -214,7 +222,7 @@ def test_any_run_equals_a_server(
 
 
 def test_every_cut_is_the_server_s_after_that_round() -> None:
-    protocol = agreement(PEERS, rounds=5, weighted_draws=True)
+    protocol = agreement(PEERS, rounds=5, seeding="weighted")
     world = Observed(GRAPHS["line"], protocol)
     for round_ in range(1, 5):
         expected = server(dataclasses.replace(protocol, rounds=round_), Uneven(3))
@@ -239,7 +247,7 @@ def test_the_world_sends_what_the_machines_send() -> None:
 
 @pytest.mark.parametrize("pro", [False, True])
 def test_the_same_run_twice_leaves_the_same_trace(pro: bool) -> None:
-    protocol = agreement(PEERS, participation=0.5, weighted_draws=pro)
+    protocol = agreement(PEERS, participation=0.5, seeding=seeding(pro))
     one, other = (Observed(GRAPHS["regular"], protocol) for _ in range(2))
     assert one.frames == other.frames
     assert [(t, p, repr(e)) for t, p, e in one.events] == [
@@ -290,7 +298,7 @@ def entries_below(world: Observed, round_: int) -> list[Entry]:
 @pytest.mark.parametrize("pro", [False, True])
 @pytest.mark.parametrize("done", [0, 1, 3, 5])
 def test_a_resumed_run_ends_like_one_that_was_not_stopped(done: int, pro: bool) -> None:
-    protocol = agreement(PEERS, rounds=5, participation=0.6, weighted_draws=pro)
+    protocol = agreement(PEERS, rounds=5, participation=0.6, seeding=seeding(pro))
     whole = Observed(GRAPHS["small-world"], protocol)
     resumed = Observed(GRAPHS["small-world"], protocol, known=entries_below(whole, done))
     assert resumed.accumulators() == whole.accumulators()

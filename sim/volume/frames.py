@@ -21,7 +21,6 @@ from peer.entry import (
     SIGNATURE_BYTES,
     Entry,
     Kind,
-    index_type,
     make_ack,
     make_end,
     make_history,
@@ -107,7 +106,7 @@ def published(protocol: Protocol) -> Published:
     """
     peers = len(protocol.roster.rows)
     check_countable(peers, protocol.rounds, protocol.roster.participation)
-    folds = protocol.folding and protocol.schedule == "sync" and protocol.sizes.base_fits
+    folds = protocol.folding and protocol.schedule == "sync" and protocol.folds
     sequences = np.zeros(peers, dtype=np.int64)
     last_word = np.full(peers, -1)
     samples = _samples(protocol)
@@ -143,8 +142,7 @@ def history_bytes(protocol: Protocol) -> int:
 
 def _samples(protocol: Protocol) -> Mapping[Kind, Entry]:
     """Return a history, an ACK and an END whose three numbers take a byte each."""
-    steps = protocol.local_steps
-    width = index_type(protocol.candidate_seeds).itemsize
+    seeds = protocol.seeds
     sign = (lambda _: bytes(SIGNATURE_BYTES)) if protocol.public_keys else None
     history = make_history(
         0,
@@ -153,8 +151,8 @@ def _samples(protocol: Protocol) -> Mapping[Kind, Entry]:
         weight=1.0,
         cut=bytes(CUT_BYTES),
         scale=0,
-        gradients=bytes(steps * protocol.gradient_bytes),
-        indices=bytes(steps * width) if protocol.weighted_draws else None,
+        gradients=bytes(seeds.numbers * protocol.gradient_bytes),
+        indices=None if seeds.packed_bytes is None else bytes(seeds.packed_bytes),
         sign=sign,
     )
     return {

@@ -67,9 +67,10 @@ def overview(
     protocol = agreement(experiment)
     entries = published(protocol)
     mean = float(entries.frame_bytes[entries.histories].mean())
-    other = mean + history_bytes(replace(protocol, weighted_draws=not protocol.weighted_draws))
-    other -= history_bytes(protocol)
-    own, pro = (other, mean) if experiment.is_pro else (mean, other)
+    own, pro = (
+        mean + history_bytes(replace(protocol, seeding=seeding)) - history_bytes(protocol)
+        for seeding in ("uniform", "weighted")
+    )
     setting = setting_of(experiment, links, entry_bytes=own, pro_entry_bytes=pro)
     rows = systems_rows(setting, systems)
     copies = sends_per_entry(experiment.gossip, setting.peers, setting.edges)

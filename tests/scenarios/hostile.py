@@ -86,7 +86,7 @@ def agreement(rounds: int, public: tuple[bytes, ...], defence: bool) -> Protocol
         candidate_seeds=1024,
         gradient_bytes=4,
         gradient_bound=bound,
-        weighted_draws=False,
+        seeding="uniform",
         learning_rate=1e-4,
         units=choose_units(1e-4, rounds, steps, bound, len(roster.rows)),
         fields={"scenario": field_digest("hostile")},
