@@ -87,9 +87,9 @@ def run_by_hand(path: Path) -> bool:
         result = run_peer(experiment, settings, hooks, traffic, before=prepare_folder)
     finally:
         signal.signal(signal.SIGINT, before)
-    folder.write_accumulator(result.accumulator, with_probabilities=experiment.is_pro)
+    folder.write_state(result.state, with_probabilities=experiment.is_pro)
     folder.write_links(traffic)
-    print(f"accumulator {result.accumulator.digest()}")
+    print(f"{'weights    ' if experiment.averages else 'accumulator'} {result.state.digest()}")
     if result.model_digest:
         print(f"model       {result.model_digest}")
     for peers, trouble in (

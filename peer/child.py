@@ -27,8 +27,9 @@ from peer.event_log import log_event
 from peer.events import Event, RoundStarted
 from peer.namespaces import enter_namespace
 from peer.process import LOG, Hooks, PeerSettings, run_peer
-from peer.records import RunFolder
+from peer.records import RunFolder, weights_after
 from peer.reporting import RoundReport
+from peer.weights import Weights
 from topology import TopologyError
 
 COUNT_EVERY: Final = 1.0
@@ -95,10 +96,10 @@ class _Child:
             lambda peer: peer in self._cut,
         )
         result = run_peer(self._experiment, self._settings, hooks, self._traffic)
-        self._folder.write_accumulator(result.accumulator, with_probabilities=False)
+        self._folder.write_state(result.state)
         self._folder.write_links(self._traffic)
         self._tell_round(self._experiment.rounds)
-        return {name: value for name, value in vars(result).items() if name != "accumulator"}
+        return {name: value for name, value in vars(result).items() if name != "state"}
 
     def _listen(self) -> None:
         """Take what the launcher says; end this process when there is no launcher any more."""
@@ -131,6 +132,9 @@ class _Child:
             self._counted = now
             self._folder.write_links(self._traffic)
         if isinstance(event, RoundStarted):
+            if isinstance(event.cut, Weights):
+                # The launcher will evaluate their mean, which no peer has.
+                self._folder.write_weights(event.cut, weights_after(event.round))
             self._tell_round(event.round)
 
     def _on_trained(self, report: RoundReport) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from peer.accumulator import Accumulator
+from peer.consensus import Consensus
 from peer.records import finite
 from peer.reporting import RoundReport
 from peer.setup import Prepared
 from peer.summary import Outcome, peak_memory, summarise
 from peer.traffic import LinkCount
+from peer.weights import Weights
 
 
 class Chronicle:
@@ -33,20 +35,26 @@ class Chronicle:
         return rounds_done in self._records
 
     def close(
-        self, rounds_done: int, cut: Accumulator, reports: Sequence[RoundReport], sent: LinkCount
+        self,
+        rounds_done: int,
+        state: Accumulator | Weights,
+        reports: Sequence[RoundReport],
+        sent: LinkCount,
+        apart: Consensus | None = None,
     ) -> float:
         """Record the state after so many rounds; return the model's loss, NaN without one.
 
         Args:
             rounds_done: 0 for the pre-trained model.
-            cut: the accumulator of these rounds.
+            state: the accumulator of these rounds, or the mean of the peers' weights.
             reports: of the last of them.
             sent: by all peers so far.
+            apart: where the peers' weights lie around their mean.
         """
-        loss = self._evaluate(cut)
+        loss = self._evaluate(state)
         met = [report.loss for report in reports if math.isfinite(report.loss)]
         self._local_steps += sum(report.seconds for report in reports)
-        self._records[rounds_done] = {
+        record: dict[str, Any] = {
             "round": rounds_done,
             "eval_loss": loss,
             "train_loss": float(np.mean(met)) if met else None,
@@ -54,21 +62,23 @@ class Chronicle:
             "payload_bytes": sent.payload_bytes,
             "control_bytes": sent.control_bytes,
             "wire_bytes": sent.wire_bytes,
-            "accumulator": cut.digest(),
+            "accumulator": state.digest(),
         }
+        if apart is not None:
+            record["consensus_distance"] = apart.distance
+            record["consensus_relative"] = apart.relative
+        self._records[rounds_done] = record
         self._prepared.folder.write_rounds(
             self._records[number] for number in sorted(self._records)
         )
         return loss
 
-    def finish(
-        self, engine: str, accumulators: Sequence[Accumulator], outcome: Outcome
-    ) -> dict[str, Any]:
+    def finish(self, engine: str, state: Accumulator | Weights, outcome: Outcome) -> dict[str, Any]:
         """Write what is left to write, and return the summary.
 
         Args:
             engine: sim or launch.
-            accumulators: of the peers; the first is kept as the run's.
+            state: kept as the run's: the accumulator, or the mean of the peers' weights.
             outcome: completed here by losses, times and memory.
         """
         prepared = self._prepared
@@ -90,26 +100,36 @@ class Chronicle:
                 "dtype": experiment.dtype,
             }
             outcome.losses = [self._records[n]["eval_loss"] for n in sorted(self._records)]
+        if experiment.averages:
+            outcome.consensus = self._consensus()
         folder = prepared.folder
         whole = summarise(engine, experiment, prepared.graph, prepared.corpus, model, outcome)
         # What is returned may be printed as JSON too.
         summary: dict[str, Any] = finite(whole | {"folder": str(folder.path)})
-        folder.write_accumulator(accumulators[0], with_probabilities=experiment.is_pro)
+        folder.write_state(state, with_probabilities=experiment.is_pro)
         folder.write_links(outcome.traffic)
         folder.write_summary(summary)
         return summary
 
-    def model_digests(self, accumulators: Sequence[Accumulator]) -> list[str]:
-        """Return the digest of each peer's weights, rebuilt from that peer's own accumulator."""
+    def model_digests(self, states: Sequence[Any]) -> list[str]:
+        """Return the digest of each peer's model, made of that peer's own state."""
         global_model = self._prepared.global_model
         if global_model is None:
             return []
         began = time.perf_counter()
-        digests = global_model.digests(accumulators)
+        digests = global_model.digests(states)
         self._rebuild += time.perf_counter() - began
         return digests
 
-    def _evaluate(self, cut: Accumulator) -> float:
+    def _consensus(self) -> dict[str, Any]:
+        each = [self._records[number] for number in sorted(self._records)]
+        return {
+            "distance": each[-1]["consensus_distance"],
+            "relative": each[-1]["consensus_relative"],
+            "per_round": [record["consensus_distance"] for record in each[1:]],
+        }
+
+    def _evaluate(self, cut: Accumulator | Weights) -> float:
         global_model, corpus = self._prepared.global_model, self._prepared.corpus
         if global_model is None or corpus is None:
             return math.nan

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from peer.archive import Archive, read_archive
 from peer.chronicle import Chronicle
+from peer.consensus import mean_of
 from peer.entry import Kind
-from peer.fleet import Fleet
+from peer.fleet import Fleet, Member
 from peer.log import runs_of
 from peer.places import Places
 from peer.progress import RunProgress
-from peer.records import RunFolder
+from peer.records import WEIGHTS, RunFolder, weights_after
 from peer.rounds import SyncRounds
 from peer.setup import Prepared
-from peer.summary import Outcome
+from peer.summary import Outcome, lower_bound_payload
 from peer.supervisor import Supervisor
 from peer.traffic import Traffic
+from peer.weights import Weights
+from peer.weights_volume import weights_volume
 
 
 def conclude(
@@ -34,9 +38,17 @@ def conclude(
     absent = [member for member in fleet.members if member not in there]
     # What somebody had on disk and could not send any more has been published as well.
     stores = [path for m in fleet.members if (path := m.folder / "log.sqlite").exists()]
-    archive = read_archive(stores, prepared.protocol)
-    _close_rounds(prepared, archive, supervisor, chronicle, progress)
-    accumulators = [RunFolder(member.folder).read_accumulator() for member in there]
+    if prepared.protocol.averaging is None:
+        archive = read_archive(stores, prepared.protocol)
+        _close_rounds(prepared, archive, supervisor, chronicle, progress)
+        states: list[Any] = [RunFolder(member.folder).read_accumulator() for member in there]
+        final, published = states[0], len(archive.entries)
+        lower_bound = lower_bound_payload(archive.entries, prepared.experiment.peers)
+    else:
+        states = [RunFolder(member.folder).read_weights() for member in there]
+        final = _close_averages(prepared, there, supervisor, chronicle, progress)
+        volume = weights_volume(prepared.protocol)
+        published, lower_bound = volume.published, volume.bytes
     traffic = Traffic()
     for member in fleet.members:
         for sender, receiver, count in RunFolder(member.folder).read_links().links():
@@ -44,9 +56,10 @@ def conclude(
     results = [member.result for member in there if member.result is not None]
     ended = [member.result for member in fleet.members if member.result is not None]
     outcome = Outcome(
-        accumulator_digests=[accumulator.digest() for accumulator in accumulators],
+        accumulator_digests=[state.digest() for state in states],
         model_digests=[result["model_digest"] for result in results if result["model_digest"]],
-        entries=archive.entries,
+        published=published,
+        lower_bound=lower_bound,
         received=[result["received"] for result in results],
         timeouts=sum(result["timeouts"] for result in ended),
         missing=tuple(sorted({peer for result in results for peer in result["missing"]})),
@@ -72,7 +85,7 @@ def conclude(
         befallen=supervisor.incidents.befallen,
         absent=tuple(member.peer for member in absent),
     )
-    return chronicle.finish(engine, accumulators, outcome)
+    return chronicle.finish(engine, final, outcome)
 
 
 def _close_rounds(
@@ -94,3 +107,27 @@ def _close_rounds(
             progress.closed(done, chronicle.close(done, rounds.accumulator, reports, sent))
         if not rounds.over:
             rounds.close()
+
+
+def _close_averages(
+    prepared: Prepared,
+    there: Sequence[Member],
+    supervisor: Supervisor,
+    chronicle: Chronicle,
+    progress: RunProgress,
+) -> Weights:
+    """Evaluate the mean of the peers' weights after every round; return the last."""
+    protocol = prepared.protocol
+    assert protocol.averaging is not None
+    folders = {member.peer: RunFolder(member.folder) for member in there}
+    for done in range(protocol.rounds + 1):
+        name = WEIGHTS if done == protocol.rounds else weights_after(done)
+        states = {peer: folder.read_weights(name) for peer, folder in folders.items()}
+        apart = mean_of(states, protocol.roster.rows, protocol.averaging.initial)
+        reports = list(supervisor.reports[done - 1].values())
+        sent = supervisor.sent(done)
+        progress.closed(done, chronicle.close(done, apart.mean, reports, sent, apart))
+        if done < protocol.rounds:
+            for folder in folders.values():
+                (folder.path / name).unlink()
+    return apart.mean

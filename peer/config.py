@@ -18,6 +18,7 @@ from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
 from peer.latency import FORMS, parse_latency
 from peer.methods import METHODS
+from peer.mixing import MIXINGS
 from peer.options import check, kind, option, refuse, shown
 from peer.rounds import SCHEDULES
 from peer.scenario import Incident, parse_scenario
@@ -61,6 +62,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
 """Sets of options by name. `paper` does as FedKSeed's paper where our default does otherwise."""
 
+WITHOUT_A_LOG: Final = ("crash", "hold", "release", "partition", "repair")
+"""What can befall peers that average: who has lost its weights cannot come back with them."""
+
 SCENARIO: Final = "scenario"
 """The one key that is no option: tables of the file, without a flag."""
 
@@ -93,6 +97,12 @@ class Experiment:
         f"how the model is tuned: {', '.join(METHODS)}",
         choices=tuple(METHODS),
         begins="training",
+    )
+    aggregation: str = option(
+        "gossip",
+        "server: on a star, whose centre sends everybody's exact mean back; FedKSeed's sums are "
+        "exact anyway",
+        choices=tuple(MIXINGS),
     )
     trainer: str = option(
         "zeroth-order", "synthetic: histories of the right size without a model", choices=TRAINERS
@@ -273,8 +283,27 @@ class Experiment:
             refuse(
                 "candidate_seeds", self.candidate_seeds, f"at most {MOST_SEEDS} with {self.method}"
             )
+        if self.aggregation == "server" and self.topology != "star":
+            refuse("aggregation", self.aggregation, "needs topology = 'star'")
+        if self.averages:
+            self._check_averaging()
         if self.resume and not self.out:
             refuse("resume", self.resume, "goes with `out`, the run folder to go on with")
+
+    def _check_averaging(self) -> None:
+        """Refuse what a method cannot do that keeps no log and has no sums."""
+        if self.is_synthetic:
+            refuse("trainer", self.trainer, f"{self.method} averages the weights of a model")
+        if self.resume:
+            refuse("resume", self.resume, f"{self.method} keeps no log to go on from")
+        if self.schedule != "sync":
+            refuse("schedule", self.schedule, f"{self.method} averages in rounds: must be sync")
+        if self.sign:
+            refuse("sign", self.sign, f"{self.method} has no entries to sign")
+        for incident in self.scenario:
+            if incident.verb not in WITHOUT_A_LOG:
+                allowed_ = ", ".join(WITHOUT_A_LOG)
+                refuse(SCENARIO, incident.verb, f"with {self.method} there are {allowed_}")
 
     @property
     def is_pro(self) -> bool:

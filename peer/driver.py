@@ -1,4 +1,4 @@
-"""The loop that drives one peer's `Gossip`: real time, sockets, a disk and a training thread.
+"""The loop that drives one peer's protocol: real time, sockets, a disk and a training thread.
 
 Each turn takes all frames that have come, up to a limit, and what else is due. What the protocol
 makes of them is one output: its entries are stored in one transaction, and then its messages leave,
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic as clock
-from typing import Final
+from typing import Final, TypeAlias
 
 from peer.events import Banned, Event, Finished, Output, RoundStarted
-from peer.gossip import Gossip
+from peer.participant import Participant
 from peer.recovery import remember
 from peer.store import EntryStore
 from peer.traffic import Traffic
-from peer.trainer import LocalRound, Trainer
+from peer.trainer import LocalRound, LocalWeights, Trainer
 from peer.zeromq import Transport
 
 BATCH: Final = 64
@@ -29,9 +29,11 @@ BATCH: Final = 64
 BATCH_SIZE: Final = 2**22
 """Bytes of them after which no more are taken, so that no flood of large ones fills the memory."""
 
+_Training: TypeAlias = "asyncio.Future[LocalRound | LocalWeights]"
+
 
 async def drive(
-    gossip: Gossip,
+    gossip: Participant,
     transport: Transport,
     trainer: Trainer,
     store: EntryStore,
@@ -60,7 +62,7 @@ async def drive(
     loop = asyncio.get_running_loop()
     worker = ThreadPoolExecutor(max_workers=1)
     inbox = _Inbox(transport)
-    trainings: dict[asyncio.Future[LocalRound], RoundStarted] = {}
+    trainings: dict[_Training, RoundStarted] = {}
 
     def follow(output: Output) -> None:
         remember(store, gossip.me, output.events)
@@ -82,10 +84,8 @@ async def drive(
         training.add_done_callback(inbox.wake)
         trainings[training] = start
 
-    def publish(training: asyncio.Future[LocalRound]) -> Output:
-        start, made = trainings.pop(training), training.result()
-        assert start.indices is not None
-        return gossip.publish(start.round, start.indices, made.gradients, clock())
+    def publish(training: _Training) -> Output:
+        return gossip.trained(trainings.pop(training), training.result(), clock())
 
     try:
         follow(gossip.start(clock()))

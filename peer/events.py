@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.accumulator import Accumulator
 from peer.base import Base
 from peer.entry import Entry
 
@@ -22,16 +21,17 @@ class EntryAdded:
 
 @dataclass(frozen=True)
 class RoundStarted:
-    """A round has begun; if `indices` is not None, train and call `Gossip.publish`.
+    """A round has begun; if `indices` is not None, train and call `Participant.trained`.
 
     Attributes:
         round: its number, from 0.
-        cut: the accumulator of all rounds before; not changed afterwards.
-        indices: the seed index of each local step, shape (tau,); None: not active.
+        cut: the accumulator of all rounds before, or this peer's weights; not changed afterwards.
+        indices: the sum that each number of the history will belong to, shape (numbers,); empty
+            where the local steps decide that, or weights are averaged; None: not active.
     """
 
     round: int
-    cut: Accumulator
+    cut: Any
     indices: NDArray[np.int64] | None
 
 

@@ -104,7 +104,7 @@ class Fleet:
         """Make what the peers share."""
         global_model = self._prepared.global_model
         if global_model is not None:
-            global_model.kernel.warm_up(global_model.model.weights.dtype)
+            global_model.warm_up()
         self._context.set_forkserver_preload(self._shared_modules())
         self._encoded = self._save_rows()
         experiment = self._prepared.experiment

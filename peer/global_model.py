@@ -50,6 +50,10 @@ class GlobalModel:
         """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
         return {"w0": self.w0.digest, "parameters": self.model.layout.rows()}
 
+    def warm_up(self) -> None:
+        """Compile the kernels, which takes half a minute of one processor."""
+        self.kernel.warm_up(self.model.weights.dtype)
+
     def go_to(self, cut: Accumulator) -> None:
         """Set the weights to the model at an accumulator."""
         digest = cut.digest()

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer import wire
+from peer.accumulator import Accumulator
 from peer.base import Base
 from peer.conduct import Conduct
 from peer.dissemination import MODES
@@ -30,6 +31,7 @@ from peer.events import (
     EntryAdded,
     Finished,
     Output,
+    RoundStarted,
     SnapshotTaken,
 )
 from peer.gradients import encode
@@ -44,6 +46,7 @@ from peer.reconciliation import Reconciliation
 from peer.repair import Repair
 from peer.replica import Replica
 from peer.rounds import Rounds
+from peer.trainer import LocalRound
 
 
 class Gossip:
@@ -84,7 +87,7 @@ class Gossip:
         self._replica = Replica(me, protocol, self.log, base)
         self._links = {neighbour: Link() for neighbour in sorted(neighbours)}
         self._outbox = Outbox(self._links)
-        self._meeting = Meeting(self._replica, self._links, self._outbox)
+        self._meeting = Meeting(me, protocol, self._replica, self._links, self._outbox)
         self._conduct = Conduct(protocol, self._links, self._outbox)
         self._dissemination = MODES[protocol.gossip](me, tuple(self._links), protocol)
         self._repair = Repair(self.log, protocol.tick)
@@ -123,6 +126,16 @@ class Gossip:
     def rounds(self) -> Rounds:
         """The round that this peer is in, and the cut that it trains from."""
         return self._replica.rounds
+
+    @property
+    def state(self) -> Accumulator:
+        """The sums of the cut that it trains from; not to be changed."""
+        return self.rounds.accumulator
+
+    @property
+    def received(self) -> int:
+        """How many entries of others are in the log."""
+        return len(self.log) - self.log.length(self.me)
 
     @property
     def timeouts(self) -> int:
@@ -225,6 +238,12 @@ class Gossip:
         self._pace.close(now)
         self._settle(now)
         return self._outbox.take()
+
+    def trained(self, start: RoundStarted, made: LocalRound, now: float) -> Output:
+        """Publish what the local steps of a round gave; see `publish`."""
+        assert start.indices is not None
+        indices = start.indices if made.counts is None else made.counts
+        return self.publish(start.round, indices, made.gradients, now)
 
     def advance(self, now: float) -> Output:
         """Do what is due at `now`."""

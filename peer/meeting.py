@@ -4,30 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+from typing import Protocol as Interface
 
 from peer import wire
 from peer.errors import MalformedMessage
 from peer.events import LinkRefused
 from peer.links import Link, differing
 from peer.outbox import Outbox
-from peer.replica import Replica
+from peer.protocol import Protocol
 
 LONGEST_RETRY: Final = 64
 """Ticks between greetings to a neighbour that has not answered for long, at most."""
+
+
+class Held(Interface):
+    """What a greeting tells of: what this peer holds."""
+
+    def digest(self) -> bytes:
+        """Return 8 bytes; neighbours with the same have nothing to tell each other."""
+
+    def versions(self) -> wire.Versions:
+        """Return what tells a neighbour with another digest more."""
 
 
 class Meeting:
     """The greetings of one peer.
 
     Args:
-        replica: what is told of in a greeting.
+        me: its place in the roster.
+        protocol: the agreement of the run.
+        held: what it holds.
         links: to all neighbours.
         outbox: takes the messages.
     """
 
-    def __init__(self, replica: Replica, links: Mapping[int, Link], outbox: Outbox) -> None:
-        self._replica = replica
-        self._protocol = replica.protocol
+    def __init__(
+        self,
+        me: int,
+        protocol: Protocol,
+        held: Held,
+        links: Mapping[int, Link],
+        outbox: Outbox,
+    ) -> None:
+        self._me = me
+        self._protocol = protocol
+        self._held = held
         self._links = links
         self._outbox = outbox
 
@@ -68,12 +89,12 @@ class Meeting:
         link.open, link.refused, link.left, link.up = True, False, False, True
         link.digest, link.complete, link.told = hello.digest, False, None
         link.opened_at = now
-        link.behind, link.versions = hello.digest != self._replica.log.digest(), {}
+        link.behind, link.versions = hello.digest != self._held.digest(), {}
         if not hello.answer:
             self._hello(neighbour, answer=True)
         if link.behind:
             link.versions_at = now
-            self._outbox.send(neighbour, versions_of(self._replica))
+            self._outbox.send(neighbour, self._held.versions())
 
     def refused(self, refusal: wire.Refusal, neighbour: int, link: Link) -> None:
         """Shut the link to a neighbour that says what it runs; tell it the same once."""
@@ -85,12 +106,6 @@ class Meeting:
         self._outbox.emit(LinkRefused(neighbour, names))
 
     def _hello(self, neighbour: int, *, answer: bool) -> None:
-        digest = self._replica.log.digest()
-        hello = wire.Hello(self._replica.me, self._protocol.digest, digest, answer)
+        digest = self._held.digest()
+        hello = wire.Hello(self._me, self._protocol.digest, digest, answer)
         self._outbox.send(neighbour, hello)
-
-
-def versions_of(replica: Replica) -> wire.Versions:
-    """Return what tells a neighbour which entries are held, and up to which round in a base."""
-    base = replica.base
-    return wire.Versions(replica.log.versions(), 0 if base is None else base.round)

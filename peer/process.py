@@ -18,8 +18,8 @@ from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
 from peer.events import Event
-from peer.gossip import Gossip
 from peer.keys import Security
+from peer.participant import Participant
 from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import (
@@ -36,6 +36,7 @@ from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
+from peer.weights import Weights
 from peer.zeromq import Transport
 
 LOG = logging.getLogger("kseed")
@@ -69,7 +70,7 @@ class PeerSettings:
 class PeerResult:
     """What one peer has ended with."""
 
-    accumulator: Accumulator
+    state: Accumulator | Weights
     model_digest: str | None
     missing: tuple[int, ...]
     differing: tuple[int, ...]
@@ -147,7 +148,7 @@ def run_peer(
     def shook_hands(neighbour: int, dialled: bool) -> None:
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
 
-    async def take_part() -> tuple[Gossip, Transport]:
+    async def take_part() -> tuple[Participant, Transport]:
         transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
@@ -166,16 +167,15 @@ def run_peer(
 
     gossip, transport = asyncio.run(take_part())
     assert gossip.finished is not None
-    accumulator = gossip.rounds.accumulator
     return PeerResult(
-        accumulator=accumulator,
-        model_digest=global_model.digest(accumulator) if global_model is not None else None,
+        state=gossip.state,
+        model_digest=global_model.digest(gossip.state) if global_model is not None else None,
         missing=gossip.finished.missing,
         differing=gossip.finished.differing,
         timeouts=gossip.timeouts,
         rejected=sum(gossip.rejections.values()),
         accused={**transport.banned, **gossip.accused},
-        received=len(gossip.log) - gossip.log.length(settings.id),
+        received=gossip.received,
         garbage=transport.garbage,
         dropped=sum(transport.dropped.values()),
         peak_memory_bytes=peak_memory(),

@@ -19,12 +19,14 @@ from peer.entry import Entry, Kind
 from peer.errors import Forgery, RefusedEntry
 from peer.gradients import SCALE_LIMIT, decode
 from peer.log import DIGEST_BYTES
+from peer.mixing import Averaging
 from peer.roster import Roster
 from peer.seeding import SEEDINGS, Seeding
 from peer.signatures import verify
 from peer.sizes import Sizes
 from peer.trees import Trees
 from peer.units import SUM_LIMIT, Units
+from peer.weights import PART_BYTES
 
 WEIGHT_TOLERANCE = 1e-6
 """Relative difference that a received weight may have from one computed here from the roster."""
@@ -51,6 +53,7 @@ class Protocol:
         seeding: which sums a history's numbers belong to, one of `peer.seeding.SEEDINGS`.
         fields: name -> digest of everything that must be equal, compared in the handshake.
         schedule: `sync`: rounds that all go through together, or `async`: each peer by itself.
+        averaging: of a method that averages weights; None: its numbers add up.
         public_keys: Ed25519 keys by peer, 32 bytes each; empty: entries are not signed.
         context: what a signature is bound to beside the entry, so that it holds in this run only.
         round_timeout: how long a peer waits for a round's entries after publishing its own.
@@ -78,6 +81,7 @@ class Protocol:
     schedule: str = "sync"
     gossip: str = "flood"
     trees: Trees | None = None
+    averaging: Averaging | None = field(default=None, repr=False, compare=False)
     public_keys: tuple[bytes, ...] = ()
     context: bytes = b""
     folding: bool = True
@@ -114,14 +118,22 @@ class Protocol:
 
     @property
     def entry_bytes(self) -> int:
-        """What an entry takes at most: its numbers, and seed indices, of four bytes each."""
+        """What an entry, or a part of weights, takes at most."""
+        if self.averaging is not None:
+            return _ENTRY_OVERHEAD + PART_BYTES
         return _ENTRY_OVERHEAD + _NUMBER_BYTES * self.seeds.numbers + (self.seeds.packed_bytes or 0)
 
     @cached_property
     def sizes(self) -> Sizes:
         """How large the messages of this run can be."""
         sums, witnesses = self.seeds.sums, self.most_witnesses
-        return Sizes(len(self.roster.rows), sums, self.entry_bytes, witnesses)
+        part = 0 if self.averaging is None else PART_BYTES
+        return Sizes(len(self.roster.rows), sums, self.entry_bytes, witnesses, part)
+
+    @property
+    def weights_bytes(self) -> int:
+        """What weights that travel take in all; 0 where none do."""
+        return 0 if self.averaging is None else self.averaging.initial.raw.nbytes
 
     @property
     def folds(self) -> bool:

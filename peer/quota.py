@@ -60,5 +60,6 @@ class Quota:
         self._bytes += ticks * per_tick + new * MESSAGES_PER_ENTRY * protocol.entry_bytes
         most = MOST_MESSAGES + MESSAGES_PER_ENTRY * peers
         self._messages = min(self._messages, most) - messages
-        self._bytes = min(self._bytes, MOST_BYTES) - size
+        # What was asked for twice because it was slow to come may be all of the weights.
+        self._bytes = min(self._bytes, max(MOST_BYTES, 2 * protocol.weights_bytes)) - size
         return self._messages >= 0 and self._bytes >= 0

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from peer import wire
 from peer.links import HEARTBEAT_TICKS, Link
-from peer.meeting import versions_of
 from peer.outbox import Outbox
 from peer.proofs import Proofs
 from peer.repair import Repair
@@ -154,7 +153,7 @@ class Reconciliation:
 
     def _tell_all(self, neighbour: int, link: Link, now: float) -> None:
         link.versions_at = now
-        self._outbox.send(neighbour, versions_of(self._replica))
+        self._outbox.send(neighbour, self._replica.versions())
 
     def pull(self, neighbour: int, versions: Mapping[int, int], now: float) -> None:
         """Ask a neighbour for what it has and this peer lacks."""

@@ -8,6 +8,7 @@ links.csv           bytes and messages per directed link: payload, control, fram
 topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
+weights.npz         in its place, where weights are averaged: the mean of the peers'
 probabilities.csv   FedKSeed-Pro: how likely each candidate seed is in the end
 sim/ launch/ peer/  logs of entries, by the command that made the run
 plots/*.svg         loss and bytes per link
@@ -35,6 +36,7 @@ from peer.experiment_file import read_toml, write_toml
 from peer.importance import probabilities
 from peer.traffic import LinkCount, Traffic
 from peer.units import Units
+from peer.weights import Weights
 from peer.whole_file import replacing, write_whole
 
 CONFIG = "config.toml"
@@ -44,8 +46,15 @@ TOPOLOGY = "topology.json"
 LINKS = "links.csv"
 ROUNDS = "rounds.jsonl"
 ACCUMULATOR = "accumulator.npz"
+WEIGHTS = "weights.npz"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
+
+
+def weights_after(rounds: int) -> str:
+    """Return the name of the file with a peer's weights after so many rounds, until they end."""
+    return f"weights-{rounds}.npz"
+
 
 NEVER_SAVED = ("resume", "dry_run", "json", "out")
 """Options that tell one call what to do and say nothing of the run."""
@@ -255,6 +264,37 @@ class RunFolder:
             if any(part.dtype != np.int64 or part.shape != parts[0].shape for part in parts):
                 raise ValueError("its arrays are not of whole numbers and equal length")
             return Accumulator(units, *parts)
+        # A truncated or foreign file shows itself in one of these ways.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+
+    def write_state(
+        self, state: Accumulator | Weights, *, with_probabilities: bool = False
+    ) -> None:
+        """Write what the run has ended with: accumulator.npz, or weights.npz where they average."""
+        if isinstance(state, Accumulator):
+            self.write_accumulator(state, with_probabilities=with_probabilities)
+        else:
+            self.write_weights(state)
+
+    def write_weights(self, weights: Weights, name: str = WEIGHTS) -> None:
+        """Write weights.npz, or a file of another name."""
+        path = self.path / name
+        with replacing(path) as new, new.open("wb") as file:
+            np.savez(file, raw=weights.raw, dtype=np.array(weights.dtype))
+
+    def read_weights(self, name: str = WEIGHTS) -> Weights:
+        """Return the weights that the run has ended with, or those in a file of another name.
+
+        Raises:
+            UserError: there are none.
+        """
+        path = self.path / name
+        if not path.exists():
+            raise UserError(f"{self.path} has no {name}: the run has not ended")
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return Weights(str(arrays["dtype"]), arrays["raw"])
         # A truncated or foreign file shows itself in one of these ways.
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read: {error}") from None

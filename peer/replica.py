@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from peer import wire
 from peer.base import Base
 from peer.entry import END, HISTORY, Entry
 from peer.folding import Folding
@@ -60,6 +61,15 @@ class Replica:
     def base(self) -> Base | None:
         """What it keeps of the entries that everybody has, if it has folded any."""
         return self._folding.base if self._folding is not None else None
+
+    def digest(self) -> bytes:
+        """Return the digest of the log."""
+        return self.log.digest()
+
+    def versions(self) -> wire.Versions:
+        """Return what tells a neighbour which entries are held, and up to which round in a base."""
+        base = self.base
+        return wire.Versions(self.log.versions(), 0 if base is None else base.round)
 
     @property
     def witnesses(self) -> tuple[Entry, ...]:

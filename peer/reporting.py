@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.accumulator import Accumulator
-from peer.trainer import LocalRound, Trainer
+from peer.trainer import LocalRound, LocalWeights, Trainer
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class ReportingTrainer:
         self._report = report
 
     def train(
-        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
-    ) -> LocalRound:
+        self, peer: int, round_: int, cut: Any, indices: NDArray[np.int64]
+    ) -> LocalRound | LocalWeights:
         """Return what the other trainer makes; see `Trainer.train`."""
         began = time.perf_counter()
         made = self._trainer.train(peer, round_, cut, indices)

@@ -23,13 +23,14 @@ from peer.errors import UserError
 from peer.latency import Edge
 from peer.link_latencies import link_latencies
 from peer.methods import METHODS
+from peer.mixing import MIXINGS, Averaging
 from peer.options import refuse
 from peer.protocol import Protocol, field_digest
 from peer.records import RunFolder
 from peer.recovery import recall
 from peer.roster import Roster
 from peer.scenario import check_scenario, evicted, membership
-from peer.seeding import UNIFORM
+from peer.seeding import ENDLESS, UNIFORM
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
@@ -37,7 +38,7 @@ from peer.trainer import SyntheticTrainer, Trainer
 from peer.trees import Trees
 
 if TYPE_CHECKING:
-    from peer.global_model import GlobalModel
+    from peer.tuned_model import TunedModel
 
 MOST_PEERS: Final = 2**18
 """In a run; what a larger one would cost can be said all the same."""
@@ -180,7 +181,7 @@ def build_protocol(
     experiment: Experiment,
     graph: topology.Topology,
     corpus: Corpus | None,
-    global_model: GlobalModel | None,
+    global_model: TunedModel | None,
     latencies: Mapping[Edge, float] | None = None,
 ) -> Protocol:
     """Return the agreement that every peer of the run comes to by itself.
@@ -202,12 +203,36 @@ def build_protocol(
     agreed |= {"rounds": experiment.rounds, "roster": rows, "units": protocol.units}
     agreed["edges"] = graph.edges
     if global_model is not None:
-        agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.w0.digest}
+        agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.layout["w0"]}
     return replace(
         protocol,
         fields={name: field_digest(value) for name, value in agreed.items()},
         trees=build_trees(graph, protocol.roster, latencies),
+        averaging=build_averaging(experiment, graph, protocol.roster, global_model),
     )
+
+
+def build_averaging(
+    experiment: Experiment,
+    graph: topology.Topology,
+    roster: Roster,
+    global_model: TunedModel | None,
+) -> Averaging | None:
+    """Return what peers that average weights agree on; None where the method has sums.
+
+    Raises:
+        UserError: the graph is none that they can average on.
+    """
+    if not experiment.averages or global_model is None:
+        return None
+    if isinstance(graph, topology.Varying):
+        raise UserError(
+            f"topology = {graph.name!r} varies over time, on which {experiment.method} does not run"
+        )
+    from peer.averaged_model import taken
+
+    mixing = MIXINGS[experiment.aggregation](graph.adjacency, roster, experiment.rounds)
+    return Averaging(taken(global_model.model.weights), mixing)
 
 
 def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
@@ -254,16 +279,17 @@ the simulator alone are not compared."""
 
 def build_global_model(
     experiment: Experiment, *, remember: bool, threads: int | None
-) -> GlobalModel:
-    """Load the model and make the kernel that moves its weights.
+) -> TunedModel:
+    """Load the model, and make what sets its weights.
 
     Args:
-        experiment: names model, type, device and distribution.
+        experiment: names model, type, device, method and distribution.
         remember: see `GlobalModel`.
         threads: of the kernel; None: as many as there are processors. It changes no bit.
     """
     import torch
 
+    from peer.averaged_model import AveragedModel
     from peer.global_model import GlobalModel
     from peer.model import load_model, resolve_device
     from peer.perturbation import perturbation
@@ -271,19 +297,24 @@ def build_global_model(
     torch.set_num_threads(experiment.threads)
     device = resolve_device(experiment.device)
     model = load_model(experiment.model, experiment.dtype, device)
+    if experiment.averages:
+        return AveragedModel(model)
     kernel = perturbation(experiment.perturbation, device, threads)
     return GlobalModel(model, kernel, seeds_of(experiment), remember=remember)
 
 
 def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
-    """Return the candidate seeds of an experiment, shape (K,)."""
-    return candidate_seeds(experiment.seed, experiment.candidate_seeds)
+    """Return the seeds of an experiment: shape (K,), or as many as there are sums."""
+    count = experiment.candidate_seeds
+    if METHODS[experiment.method].seeding == ENDLESS:
+        count = without_graph(experiment, (1,) * experiment.peers).seeds.sums
+    return candidate_seeds(experiment.seed, count)
 
 
 def build_trainer(
     experiment: Experiment,
     corpus: Corpus | None,
-    global_model: GlobalModel | None,
+    global_model: TunedModel | None,
     side_by_side: int = 1,
 ) -> Trainer:
     """Return what makes the histories of any peer of the experiment.
@@ -331,7 +362,7 @@ class Prepared:
     graph: topology.Topology
     folder: RunFolder
     corpus: Corpus | None
-    global_model: GlobalModel | None
+    global_model: TunedModel | None
     protocol: Protocol
 
     def create_folder(self, engine: str) -> None:

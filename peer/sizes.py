@@ -28,13 +28,14 @@ class Sizes:
         seeds: K.
         entry: bytes of one, at most.
         witnesses: how many entries come with a base, at most.
+        part: bytes of a part of weights, 0 where none travel.
 
     Attributes:
         base_fits: whether a base and its witnesses fit into a frame.
         largest: bytes of the largest message of any kind.
     """
 
-    def __init__(self, peers: int, seeds: int, entry: int, witnesses: int) -> None:
+    def __init__(self, peers: int, seeds: int, entry: int, witnesses: int, part: int) -> None:
         versions = 2 * _NUMBER * peers
         base = _SUM * seeds + (3 * _NUMBER + 1) * peers
         snapshot = _HEADER + base + entry * witnesses
@@ -47,6 +48,7 @@ class Sizes:
             "PRUNE": _HEADER + _NUMBER * peers,
             "PROOF": _HEADER + 2 * entry,
             "SNAPSHOT": snapshot,
+            "WEIGHTS": _HEADER + part,
             "HEADS": _HEADER + (4 * _NUMBER + 1) * peers,
         }
         self.largest = max(self._limit(kind) for kind in self._most)

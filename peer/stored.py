@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from peer.averager import Averager
 from peer.base import Base
 from peer.entry import Entry, Sign
 from peer.events import Convicted, EntryAdded, Event, SnapshotTaken
 from peer.gossip import Gossip
 from peer.log import EntryLog
+from peer.participant import Participant
 from peer.protocol import Protocol
 from peer.wire import Proof
 
@@ -34,8 +36,10 @@ class Memory:
 
     def revive(
         self, me: int, neighbours: Iterable[int], protocol: Protocol, sign: Sign | None
-    ) -> Gossip:
-        """Return the peer that goes on from here; see `Gossip`."""
+    ) -> Participant:
+        """Return the peer that goes on from here; one that averages begins anew."""
+        if protocol.averaging is not None:
+            return Averager(me, neighbours, protocol)
         return Gossip(
             me,
             neighbours,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +36,9 @@ class Outcome:
     Attributes:
         accumulator_digests: of each peer's accumulator.
         model_digests: of each peer's weights, made from its own accumulator; empty: no model.
-        entries: every entry published, histories and ENDs.
-        received: how many entries each peer got from others.
+        published: how many entries, histories and ENDs; or how often a peer has sent its weights.
+        lower_bound: payload bytes if each of these had been sent once to whoever needs it.
+        received: how many of them each peer got from others.
         timeouts: how many rounds were closed without somebody's entry, over all peers.
         missing: peers whose logs did not come to their end.
         traffic: bytes and messages per link.
@@ -49,11 +50,14 @@ class Outcome:
         absent: peers that were not there at the end: crashed, frozen, gone, evicted or never come.
         accused: of what each peer has found others guilty.
         network: what has become of the frames on simulated links.
+        consensus: of peers that average: how far from each other they have ended, and how far they
+            were after each round.
     """
 
     accumulator_digests: list[str]
     model_digests: list[str]
-    entries: Sequence[Entry]
+    published: int
+    lower_bound: int
     received: list[int]
     timeouts: int
     missing: tuple[int, ...]
@@ -69,6 +73,7 @@ class Outcome:
     befallen: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[int, ...] = ()
     network: dict[str, int] | None = None
+    consensus: dict[str, Any] | None = None
 
 
 def summarise(
@@ -83,7 +88,7 @@ def summarise(
     measures = topology.measure(graph)
     total = outcome.traffic.total()
     peers = experiment.peers
-    lower_bound = lower_bound_payload(outcome.entries, peers)
+    lower_bound = outcome.lower_bound
     digests = {*outcome.accumulator_digests}
     models = {*outcome.model_digests}
     losses = outcome.losses
@@ -117,7 +122,7 @@ def summarise(
             "model": outcome.model_digests or None,
             "all_equal": len(digests) == 1 and len(models) <= 1,
         },
-        "entries": {"published": len(outcome.entries), "received_per_peer": outcome.received},
+        "entries": {"published": outcome.published, "received_per_peer": outcome.received},
         "rejected_messages": outcome.rejected,
         "liars": _liars(outcome.accused),
         "skipped_steps": outcome.skipped_steps,
@@ -139,6 +144,8 @@ def summarise(
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
     }
+    if outcome.consensus is not None:
+        summary["consensus"] = outcome.consensus
     if outcome.network is not None:
         summary["network"] = outcome.network
     if outcome.processes is not None:

@@ -9,13 +9,14 @@ peer, round), for the study of protocols and volumes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
 from peer.seeds import Domain, random_words
+from peer.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,13 @@ class LocalRound:
     Attributes:
         gradients: the scalar gradients, shape (tau,), NaN for a skipped step.
         loss: the mean of the losses met on the way in nats per token, NaN if there were none.
+        counts: Ferret's K_l, how many of the gradients belong to each block, shape (L,); None:
+            the sums that they belong to were known before.
     """
 
     gradients: NDArray[np.float64]
     loss: float
+    counts: NDArray[np.int64] | None = None
 
     @classmethod
     def of_steps(cls, gradients: NDArray[np.float64], losses: NDArray[np.float64]) -> LocalRound:
@@ -42,19 +46,34 @@ class LocalRound:
         return int(np.isnan(self.gradients).sum())
 
 
+@dataclass(frozen=True)
+class LocalWeights:
+    """What the local steps of one peer and round gave, where weights are averaged.
+
+    Attributes:
+        weights: as the steps have left them.
+        loss: as in `LocalRound`.
+        skipped: how many steps were skipped because a number was not finite.
+    """
+
+    weights: Weights
+    loss: float
+    skipped: int = 0
+
+
 class Trainer(Protocol):
-    """Makes histories."""
+    """Takes the local steps of a method of sums, or of one that averages."""
 
     def train(
-        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
-    ) -> LocalRound:
-        """Return the scalar gradients of `peer`'s local steps, taken from the model at `cut`.
+        self, peer: int, round_: int, cut: Any, indices: NDArray[np.int64]
+    ) -> LocalRound | LocalWeights:
+        """Return what `peer`'s local steps give, taken from the model at `cut`.
 
         Args:
             peer: whose data to use.
             round_: the round.
-            cut: the accumulator to start from; it is left as it is.
-            indices: the seed index of each step, shape (tau,).
+            cut: the accumulator or the weights to start from; left as they are.
+            indices: as in `RoundStarted`: the sums that the steps use, where that is known before.
         """
 
 
@@ -62,9 +81,7 @@ class Trainer(Protocol):
 class Announced(Trainer, Protocol):
     """A trainer that is told beforehand what it will be asked for, to do several at once."""
 
-    def announce(
-        self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
-    ) -> None:
+    def announce(self, peer: int, round_: int, cut: Any, indices: NDArray[np.int64]) -> None:
         """Take note that `train` will be called with these arguments.
 
         It may be called with others or not at all, and then nothing is wrong but time is lost. A

@@ -14,6 +14,8 @@
     11   BEHIND    round                                           control
     12   SNAPSHOT  base, [entry, ...]                              control
     13   HEADS     [[origin, start, digest], ...]                  control
+    14   WEIGHTS   exchange, part, bytes                           payload
+    15   MISSING   exchange, [part, ...]                           control
 
 Meeting (also after a restart: whoever is new asks, the other answers):
 
@@ -46,6 +48,12 @@ number, and each side holds one of them:
     A --ENTRIES--> B                    B holds both now, and proves it
     A <--PROOF--- B
 
+Methods that average have no logs; they meet and end in the same way, with empty digests. Each
+exchange of the run has a number, and weights travel in parts:
+
+    A --WEIGHTS(k, 0)--> B, A --WEIGHTS(k, 1)--> B, ...
+    A <--MISSING(k, parts)-- B          at a tick, what has not come
+
 The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
 
 `agreement` and `digest`: 8 bytes. `versions`: a map origin -> length; in VERSIONS with the round
@@ -75,8 +83,8 @@ FRAME_LIMIT: Final = 2**21
 BATCH_BYTES: Final = 2**16
 """Several entries travel in messages of about this size in bytes."""
 
-PAYLOAD: Final = b"\x92\x02"
-"""How a frame made by `encode` begins if it carries entries."""
+PAYLOAD: Final = (b"\x92\x02", b"\x94\x0e")
+"""How a frame made by `encode` begins if it carries entries, or weights."""
 
 _ITEMS_LIMIT: Final = 2**20
 _FIELDS_LIMIT: Final = 64
@@ -182,6 +190,23 @@ class Heads:
     heads: tuple[tuple[int, int, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WeightsPart:
+    """A part of my weights in an exchange."""
+
+    exchange: int
+    part: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Parts of your weights of an exchange that have not come, in ascending order."""
+
+    exchange: int
+    parts: tuple[int, ...]
+
+
 Message: TypeAlias = (
     Hello
     | Entries
@@ -196,6 +221,8 @@ Message: TypeAlias = (
     | Behind
     | Snapshot
     | Heads
+    | WeightsPart
+    | Missing
 )
 
 
@@ -228,6 +255,10 @@ def encode(message: Message) -> bytes:
             parts = [12, base.pack(), [entry.content for entry in witnesses]]
         case Heads(heads):
             parts = [13, heads]
+        case WeightsPart(exchange, part, data):
+            parts = [14, exchange, part, data]
+        case Missing(exchange, missing):
+            parts = [15, exchange, missing]
     return bytes(msgpack.packb(parts))
 
 
@@ -256,7 +287,7 @@ def _pushed(content: bytes) -> bytes:
 
 
 def is_payload(frame: bytes) -> bool:
-    """Tell whether a frame made by `encode` carries entries."""
+    """Tell whether a frame made by `encode` carries entries, or weights."""
     return frame.startswith(PAYLOAD)
 
 
@@ -371,9 +402,9 @@ def _prune(fields: list[Any]) -> Prune:
     return Prune(origins)
 
 
-def _ascending(origins: Sequence[int]) -> None:
-    if any(one >= next_ for one, next_ in pairwise(origins)):
-        raise MalformedMessage("origins ascend")
+def _ascending(numbers: Sequence[int]) -> None:
+    if any(one >= next_ for one, next_ in pairwise(numbers)):
+        raise MalformedMessage("numbers ascend")
 
 
 def _proof(fields: list[Any]) -> Proof:
@@ -397,6 +428,19 @@ def _heads(fields: list[Any]) -> Heads:
         heads.append((_number(origin), _number(start), _digest(digest)))
     _ascending([origin for origin, _, _ in heads])
     return Heads(tuple(heads))
+
+
+def _weights(fields: list[Any]) -> WeightsPart:
+    exchange, part, data = fields
+    if type(data) is not bytes:
+        raise MalformedMessage("weights are binary")
+    return WeightsPart(_number(exchange), _number(part), data)
+
+
+def _missing(fields: list[Any]) -> Missing:
+    parts = tuple(_number(part) for part in _list(fields[1]))
+    _ascending(parts)
+    return Missing(_number(fields[0]), parts)
 
 
 def _exactly(value: Any, length: int) -> list[Any]:
@@ -430,6 +474,8 @@ _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     11: ("BEHIND", 1, lambda f: Behind(_number(f[0]))),
     12: ("SNAPSHOT", 2, _snapshot),
     13: ("HEADS", 1, _heads),
+    14: ("WEIGHTS", 3, _weights),
+    15: ("MISSING", 2, _missing),
 }
 
 _cached = lru_cache(maxsize=2**12)(_decode)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
 from sim.volume.prediction import predict_run
 from sim.words import bytes_in_words, seconds_in_words
+
+if TYPE_CHECKING:
+    from peer.global_model import GlobalModel
 
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
@@ -80,19 +83,25 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     evaluation = (
         _time(lambda: global_model.evaluate(cut, corpus.encoded, some)) * len(rows) / len(some)
     )
-    part = global_model.model.weights[:_REBUILD_WEIGHTS]
-    sums = np.ones(len(global_model.seeds), dtype=np.int64)
-    out = part.clone()
-    # The first call may compile the kernel.
-    global_model.kernel.rebuild(out, part, global_model.seeds[:1], sums[:1], 0)
-    rebuild = _time(lambda: global_model.kernel.rebuild(out, part, global_model.seeds, sums, 0))
-    rebuild *= len(global_model.w0) / len(part)
+    from peer.global_model import GlobalModel
+
+    rebuild = _rebuild_seconds(global_model) if isinstance(global_model, GlobalModel) else 0.0
     trained = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
     each = experiment.local_steps * step
     at_once = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1
     rebuilds = (protocol.rounds + 1) * (experiment.peers / at_once if engine == "launch" else 1)
     total = trained * each / at_once + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
     return {"local_step": step, "rebuild": rebuild, "evaluation": evaluation, "total": total}
+
+
+def _rebuild_seconds(global_model: GlobalModel) -> float:
+    part = global_model.model.weights[:_REBUILD_WEIGHTS]
+    sums = np.ones(len(global_model.seeds), dtype=np.int64)
+    out = part.clone()
+    # The first call may compile the kernel.
+    global_model.kernel.rebuild(out, part, global_model.seeds[:1], sums[:1], 0)
+    rebuild = _time(lambda: global_model.kernel.rebuild(out, part, global_model.seeds, sums, 0))
+    return rebuild * len(global_model.w0) / len(part)
 
 
 def _train(trainer: Trainer, peers: int, cut: Accumulator, indices: NDArray[np.int64]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -11,18 +12,23 @@ from typing import Any
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
+from peer.consensus import Consensus
 from peer.entry import Kind
 from peer.event_log import log_event
 from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
 from peer.log import runs_of
+from peer.participant import Participant
 from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
 from peer.scenario import Incident
 from peer.setup import Prepared, build_trainer, known_entries, prepare
 from peer.store import EntryStore
-from peer.summary import Outcome
+from peer.summary import Outcome, lower_bound_payload
 from peer.trainer import Announced
+from peer.weights import Weights
+from peer.weights_volume import weights_volume
+from sim.gathering import Gathering
 from sim.link_model import LinkModel, link_model
 from sim.prepared_world import world_of
 from sim.survivors import missing_peers, survivors
@@ -69,6 +75,7 @@ class _Run:
         self._chronicle = Chronicle(prepared)
         self._reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
         self._rejected = 0
+        self._gathering = Gathering(protocol) if protocol.averaging is not None else None
         self._trace = trace
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
         done = sum(entry.kind is Kind.HISTORY for entry in known)
@@ -93,13 +100,15 @@ class _Run:
             self._catch_up()
             world.run()
             there = survivors(world)
-            accumulators = [gossip.rounds.accumulator for gossip in there]
-            self._close(self._prepared.protocol.rounds, accumulators[0])
+            final = self._conclude(there)
+        states = [gossip.state for gossip in there]
+        published, lower_bound = self._published()
         outcome = Outcome(
-            accumulator_digests=[accumulator.digest() for accumulator in accumulators],
-            model_digests=chronicle.model_digests(accumulators),
-            entries=self._store.load(),
-            received=[len(gossip.log) - gossip.log.length(gossip.me) for gossip in there],
+            accumulator_digests=[state.digest() for state in states],
+            model_digests=chronicle.model_digests(states),
+            published=published,
+            lower_bound=lower_bound,
+            received=[gossip.received for gossip in there],
             timeouts=sum(seat.timeouts for seat in world.seats),
             missing=missing_peers(there),
             traffic=world.traffic,
@@ -110,7 +119,29 @@ class _Run:
             befallen=world.befallen,
             absent=world.absent,
         )
-        return chronicle.finish(ENGINE, accumulators, outcome)
+        return chronicle.finish(ENGINE, final, outcome)
+
+    def _conclude(self, there: Sequence[Participant]) -> Accumulator | Weights:
+        """Close the last round, and return what the run has ended with."""
+        rounds = self._prepared.protocol.rounds
+        if self._gathering is None:
+            state = there[0].state
+            self._close(rounds, state)
+            return state
+        for done, apart in self._gathering.rest():
+            self._close(done, apart.mean, apart)
+        apart = self._gathering.of({gossip.me: _weights(gossip.state) for gossip in there})
+        self._close(rounds, apart.mean, apart)
+        return apart.mean
+
+    def _published(self) -> tuple[int, int]:
+        """Return how much was published, and the payload bytes that it takes at least."""
+        protocol = self._prepared.protocol
+        if protocol.averaging is not None:
+            volume = weights_volume(protocol)
+            return volume.published, volume.bytes
+        entries = self._store.load()
+        return len(entries), lower_bound_payload(entries, self._prepared.experiment.peers)
 
     def _catch_up(self) -> None:
         """Record the rounds that the log has and rounds.jsonl has lost, as in a power cut."""
@@ -130,7 +161,7 @@ class _Run:
                     self._stored.add((entry.origin, entry.sequence))
                     self._store.append([entry])
             case RoundStarted(round_, cut, indices):
-                self._close(round_, cut)
+                self._started(peer, round_, cut)
                 if indices is not None and isinstance(self._trainer, Announced):
                     self._trainer.announce(peer, round_, cut, indices)
             case Finished():
@@ -138,6 +169,15 @@ class _Run:
             case _:
                 self._rejected += isinstance(event, Rejected)
                 log_event(peer, event)
+
+    def _started(self, peer: int, round_: int, state: Accumulator | Weights) -> None:
+        """Close the round before as soon as what it has led to is known."""
+        if self._gathering is None:
+            self._close(round_, state)
+            return
+        apart = self._gathering.add(peer, round_, _weights(state), absent=self._world.absent)
+        if apart is not None:
+            self._close(round_, apart.mean, apart)
 
     def _observe_incident(self, incident: Incident, befallen: tuple[int, ...]) -> None:
         if self._trace is not None:
@@ -153,15 +193,22 @@ class _Run:
         assert self._trace is not None
         self._trace.frame(self._world.schedule.now, what, sender, receiver, frame)
 
-    def _close(self, rounds_done: int, cut: Accumulator) -> None:
+    def _close(
+        self, rounds_done: int, state: Accumulator | Weights, apart: Consensus | None = None
+    ) -> None:
         """Evaluate and record the state after so many rounds, once."""
         if not self._chronicle.knows(rounds_done):
             reports = self._reports.pop(rounds_done - 1, [])
             sent = self._world.traffic.total()
-            loss = self._chronicle.close(rounds_done, cut, reports, sent)
+            loss = self._chronicle.close(rounds_done, state, reports, sent, apart)
             self._prepared.folder.write_links(self._world.traffic)
             self._progress.closed(rounds_done, loss)
 
     def _report(self, report: RoundReport) -> None:
         self._reports[report.round].append(report)
         self._progress.trained(report.round)
+
+
+def _weights(state: Accumulator | Weights) -> Weights:
+    assert isinstance(state, Weights)
+    return state

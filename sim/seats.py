@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from peer.events import RoundStarted
-from peer.gossip import Gossip
+from peer.participant import Participant
 from peer.stored import Stored
 
 
@@ -43,7 +43,7 @@ class Seat:
     """
 
     presence: Presence = Presence.UP
-    gossip: Gossip | None = None
+    gossip: Participant | None = None
     stored: Stored | None = None
     trainings: list[Training] = field(default_factory=list)
     held_since: float = 0.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from peer.errors import RunFailed
-from peer.gossip import Gossip
+from peer.participant import Participant
 from sim.world import World
 
 
-def survivors(world: World) -> list[Gossip]:
+def survivors(world: World) -> list[Participant]:
     """Return the peers that are there when a world has been run.
 
     Raises:
@@ -21,7 +21,7 @@ def survivors(world: World) -> list[Gossip]:
     return there
 
 
-def missing_peers(there: Iterable[Gossip]) -> tuple[int, ...]:
+def missing_peers(there: Iterable[Participant]) -> tuple[int, ...]:
     """Return in order whose END somebody who is there has waited for in vain."""
     return tuple(
         sorted({peer for each in there if each.finished for peer in each.finished.missing})

@@ -1,4 +1,4 @@
-"""Many peers in one process: the `Gossip` and the bytes of the ZeroMQ peer, in virtual time.
+"""Many peers in one process: the protocol and the bytes of the ZeroMQ peer, in virtual time.
 
 What a scenario does to a peer is what a signal does to a process. A frame that comes to a peer that
 is not there is lost; one that was under way when a peer crashed and comes after its restart is
@@ -13,7 +13,7 @@ from math import inf
 
 from peer.entry import Entry, Sign
 from peer.events import EntryAdded, Event, Finished, Output, RoundStarted
-from peer.gossip import Gossip
+from peer.participant import Participant
 from peer.protocol import Protocol
 from peer.scenario import Incident, Script
 from peer.stored import Stored
@@ -98,7 +98,7 @@ class World:
         slow = slowness or [1.0] * count
         self._train_seconds = [step_seconds * protocol.local_steps * factor for factor in slow]
         # Looked up for every frame, hence apart from the seats: who takes frames now, and alarms.
-        self._awake: list[Gossip | None] = [None] * count
+        self._awake: list[Participant | None] = [None] * count
         self._alarms = [inf] * count
         self.network = Network(
             self.schedule,
@@ -122,7 +122,7 @@ class World:
                     self.seats[peer].stored = Stored(list(known))
 
     @property
-    def peers(self) -> list[Gossip]:
+    def peers(self) -> list[Participant]:
         """The last life of every peer that has had one, by their numbers."""
         return [seat.gossip for seat in self.seats if seat.gossip is not None]
 
@@ -182,12 +182,13 @@ class World:
             self.network.link_down(a, b)
         for a, b in up:
             self.network.link_up(a, b)
-        for edges, act in ((down, Gossip.link_down), (up, Gossip.link_up)):
+        for edges, comes in ((down, False), (up, True)):
             for a, b in edges:
                 for me, other in ((a, b), (b, a)):
                     gossip = self._awake[me]
                     if gossip is not None:
-                        self._follow(me, gossip, act(gossip, other, now))
+                        turn = gossip.link_up if comes else gossip.link_down
+                        self._follow(me, gossip, turn(other, now))
         anybody = now == 0.0 or any(gossip is not None for gossip in self._awake)
         if anybody or self._script.next_time is not None:
             self.schedule.at(slots.next_time, self._turn, slots)
@@ -211,7 +212,7 @@ class World:
         if self._observe_frame is not None:
             self._observe_frame("lost", sender, receiver, frame)
 
-    def _follow(self, peer: int, gossip: Gossip, output: Output) -> None:
+    def _follow(self, peer: int, gossip: Participant, output: Output) -> None:
         """Do what an output asks for, and set the peer's alarm."""
         events, heeds = output.events, False
         if events:
@@ -270,11 +271,10 @@ class World:
         if gossip is None or training not in trainings:
             return
         trainings.remove(training)
-        start, now = training.start, self.schedule.now
+        start = training.start
         assert start.indices is not None
         made = self._trainer.train(peer, start.round, start.cut, start.indices)
-        output = gossip.publish(start.round, start.indices, made.gradients, now)
-        self._follow(peer, gossip, output)
+        self._follow(peer, gossip, gossip.trained(start, made, self.schedule.now))
 
     def _await_incident(self) -> None:
         time = self._script.next_time

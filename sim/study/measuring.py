@@ -114,7 +114,7 @@ def _protocol(setting: Setting, folder: Path) -> Row:
         "virtual_seconds": world.ended_at,
         "timeouts": sum(seat.timeouts for seat in world.seats),
         "missing_peers": len(missing_peers(there)),
-        "digests_equal": len({gossip.rounds.accumulator.digest() for gossip in there}) == 1,
+        "digests_equal": len({gossip.state.digest() for gossip in there}) == 1,
     }
 
 
