@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ class AveragingTrainer:
         self._steps = steps
         self._schedule = schedule
 
-    def train(self, peer: int, round_: int, weights: torch.Tensor) -> LocalWeights:
+    def train(self, peer: int, round_: int, weights: torch.Tensor) -> LocalWeights[torch.Tensor]:
         """Return where a peer's local steps of a round lead from these weights.
 
         A round that ends with a weight that is not finite counts as skipped: an average with it
@@ -73,7 +74,11 @@ class AveragingTrainer:
         batches = self._schedule.batches(self._data, peer, round_)
         update = self._steps.run(model, batches, peer, round_)
         steps = len(update.losses)
-        if not torch.isfinite(model.weights.aminmax()[0] - model.weights.aminmax()[1]):
-            return LocalWeights(weights.detach().cpu().clone(), update.loss, steps, steps)
-        reached = model.weights.detach().to("cpu", copy=True)
-        return LocalWeights(reached, update.loss, update.skipped, steps)
+        # Both ends are NaN if any weight is.
+        if all(math.isfinite(end) for end in model.weights.aminmax()):
+            return LocalWeights(_copy(model.weights), update.loss, update.skipped, steps)
+        return LocalWeights(_copy(weights), update.loss, steps, steps)
+
+
+def _copy(weights: torch.Tensor) -> torch.Tensor:
+    return weights.detach().to("cpu", copy=True)

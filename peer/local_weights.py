@@ -8,22 +8,19 @@ round), for the study of protocols and volumes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peer.seeds import Domain, random_words
 
-if TYPE_CHECKING:
-    import torch
-
-    Vector = torch.Tensor | NDArray[Any]
-    """Numbers of shape (P,), of the type of the weights."""
+Vector = TypeVar("Vector")
+"""What holds the weights: a tensor, or an array where there is no torch."""
 
 
 @dataclass(frozen=True)
-class LocalWeights:
+class LocalWeights(Generic[Vector]):
     """Where the local steps of one peer and round have led.
 
     Attributes:
@@ -53,7 +50,9 @@ class SyntheticAveragingTrainer:
         self._parameters = parameters
         self._steps = steps
 
-    def train(self, peer: int, round_: int, weights: Vector) -> LocalWeights:
+    def train(
+        self, peer: int, round_: int, weights: NDArray[np.float32]
+    ) -> LocalWeights[NDArray[np.float32]]:
         """Return made-up weights; see `AveragingTrainer.train`."""
         del weights
         (word,) = random_words(self._root_seed, Domain.SYNTHETIC, peer, round_, 1).tolist()
