@@ -48,7 +48,15 @@ def drawn(make: Callable[[], Any]) -> Any:
 
 
 def gpt2() -> FlatModel:
-    config = GPT2Config(vocab_size=80, n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    config = GPT2Config(
+        vocab_size=80,
+        n_positions=64,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
     return FlatModel(drawn(lambda: GPT2LMHeadModel(config)), CPU)
 
 
@@ -206,7 +214,15 @@ def test_the_first_weights_are_golden(kind: str) -> None:
 
 
 def test_first_weights_have_the_spread_that_torch_gives_such_layers() -> None:
-    config = GPT2Config(vocab_size=8, n_positions=8, n_embd=256, n_layer=1, n_head=1)
+    config = GPT2Config(
+        vocab_size=8,
+        n_positions=8,
+        n_embd=256,
+        n_layer=1,
+        n_head=1,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
     model = AdaptedModel(FlatModel(GPT2LMHeadModel(config), CPU), Adapter("prompt-encoder"), 1)
     parts = {
         slot.name.removeprefix("prompt_encoder.default."): model.weights[slot.offset :][: slot.size]

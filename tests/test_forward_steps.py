@@ -96,18 +96,18 @@ def test_many_directions_near_the_gradient(tiny_model: Path, encoded: Encoded) -
         (losses.sum() / int(tokens.sum())).backward()
         wanted = gradient.clone()
     start, cosines = model.weights.clone(), []
-    for directions in (4, 32, 256):
+    for directions in (16, 128):
         model.weights.copy_(start)
         step = Step(epsilon=1e-3, learning_rate=1e-2, gradient_bound=1024.0, batch_size=6)
         FedZO(perturbation("gaussian", "cpu", 1), step, directions, ROOT).run(model, [rows], 0, 0)
         moved = start - model.weights
         cosines.append(float(torch.cosine_similarity(moved, wanted, dim=0)))
     # For independent directions it is about sqrt(K / (K + d)).
-    expected = [math.sqrt(k / (k + len(start))) for k in (4, 32, 256)]
+    expected = [math.sqrt(k / (k + len(start))) for k in (16, 128)]
     assert cosines == pytest.approx(expected, abs=0.15)
     # The mean of z z^T is the identity: along the gradient a step is as long as it, not d times.
     along = float(moved @ wanted / (wanted @ wanted))
-    assert along == pytest.approx(1e-2, rel=3 * math.sqrt(2 / 256))
+    assert along == pytest.approx(1e-2, rel=3 * math.sqrt(2 / 128))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
