@@ -112,6 +112,28 @@ class Experiment:
     learning_rate: float = option(1e-4, "learning rate eta", least=1e-30, most=1e3)
     epsilon: float = option(1e-3, "perturbation scale eps", least=1e-30, most=1e3)
     batch_size: int = option(1, "rows in the batch of a local step", least=1, most=2**16)
+    optimizer: str = option(
+        "sgd", "optimiser of steps by backpropagation: a class of torch.optim, in lower case"
+    )
+    accumulate: int = option(
+        1, "batches whose gradients a step of backpropagation averages", least=1, most=2**12
+    )
+    local_epochs: int = option(
+        0,
+        "passes through a peer's own rows a round, where weights are averaged; 0: `local_steps`",
+        least=0,
+        most=2**8,
+    )
+    directions: int = option(
+        25, "perturbations that a step of FedZO averages, b2", least=1, most=2**12
+    )
+    rank: int = option(8, "rank of LoRA's factors", least=1, most=2**12)
+    lora_alpha: int = option(
+        16, "LoRA's product is scaled by lora_alpha / rank", least=1, most=2**16
+    )
+    virtual_tokens: int = option(
+        20, "tokens of a trained prompt, put before each row", least=1, most=2**12
+    )
     perturbation: str = option(
         "rademacher", "distribution of the perturbations z", choices=PERTURBATIONS
     )
@@ -319,6 +341,11 @@ class Experiment:
     def is_synthetic(self) -> bool:
         """Whether there is no model."""
         return self.trainer == "synthetic"
+
+    @property
+    def virtual_positions(self) -> int:
+        """How many of the model's positions a prompt's virtual tokens take."""
+        return self.virtual_tokens if METHODS[self.method].trains.is_prompt else 0
 
     def units(self) -> Units:
         """Return what one unit of the accumulator's sums is worth.

@@ -34,10 +34,10 @@ from peer.seeding import ENDLESS, UNIFORM
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
-from peer.trainer import SyntheticTrainer, Trainer
 from peer.trees import Trees
 
 if TYPE_CHECKING:
+    from peer.model import FlatModel
     from peer.tuned_model import TunedModel
 
 MOST_PEERS: Final = 2**18
@@ -111,7 +111,7 @@ def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
     loaded = load_rows(experiment.data)
     from peer.model import load_tokenizer, positions
 
-    most = positions(experiment.model)
+    most = positions(experiment.model) - experiment.virtual_positions
     if experiment.max_length > most:
         raise UserError(
             f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
@@ -298,9 +298,20 @@ def build_global_model(
     device = resolve_device(experiment.device)
     model = load_model(experiment.model, experiment.dtype, device)
     if experiment.averages:
-        return AveragedModel(model)
+        return AveragedModel(with_adapter(experiment, model))
     kernel = perturbation(experiment.perturbation, device, threads)
     return GlobalModel(model, kernel, seeds_of(experiment), remember=remember)
+
+
+def with_adapter(experiment: Experiment, model: FlatModel) -> FlatModel:
+    """Return a model with the adapter that the method trains, if it trains one."""
+    kind = METHODS[experiment.method].trains.adapter
+    if kind is None:
+        return model
+    from peer.adapters import AdaptedModel, Adapter
+
+    adapter = Adapter(kind, experiment.rank, experiment.lora_alpha, experiment.virtual_tokens)
+    return AdaptedModel(model, adapter, experiment.seed)
 
 
 def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
@@ -309,40 +320,6 @@ def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
     if METHODS[experiment.method].seeding == ENDLESS:
         count = without_graph(experiment, (1,) * experiment.peers).seeds.sums
     return candidate_seeds(experiment.seed, count)
-
-
-def build_trainer(
-    experiment: Experiment,
-    corpus: Corpus | None,
-    global_model: TunedModel | None,
-    side_by_side: int = 1,
-) -> Trainer:
-    """Return what makes the histories of any peer of the experiment.
-
-    Args:
-        experiment: the run.
-        corpus: None without a model.
-        global_model: None without a model.
-        side_by_side: the option of that name, where it holds.
-    """
-    if corpus is None or global_model is None:
-        return SyntheticTrainer(experiment.seed)
-    from peer.local_data import LocalData
-    from peer.zeroth_order import Step, ZerothOrderTrainer
-
-    step = Step(
-        epsilon=experiment.epsilon,
-        learning_rate=experiment.learning_rate,
-        gradient_bound=experiment.gradient_bound,
-        batch_size=experiment.batch_size,
-    )
-    data = LocalData(corpus.encoded, dict(enumerate(corpus.split.shards)), experiment.seed)
-    together = min(side_by_side, experiment.peers)
-    if together > 1:
-        from peer.side_by_side import SideBySideTrainer
-
-        return SideBySideTrainer(global_model, data, step, together)
-    return ZerothOrderTrainer(global_model, data, step)
 
 
 def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:

@@ -26,7 +26,6 @@ from peer.setup import (
     Corpus,
     build_global_model,
     build_protocol,
-    build_trainer,
     deal,
     encode_rows,
     prepare,
@@ -34,6 +33,7 @@ from peer.setup import (
     seeds_of,
 )
 from peer.trainer import SyntheticTrainer
+from peer.training import build_trainer
 from peer.zeroth_order import ZerothOrderTrainer
 
 SYNTHETIC: dict[str, Any] = {"trainer": "synthetic", "peers": 6, "rounds": 3, "local_steps": 4}
