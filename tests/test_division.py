@@ -246,15 +246,15 @@ def test_of_each_task_a_share_is_drawn(
 
 
 def test_rows_are_drawn_evenly() -> None:
-    """Each of 40 rows comes in a quarter of 2,000 draws: within five standard deviations."""
+    """Each of 40 rows comes in a quarter of 600 draws: within five standard deviations."""
     encoded = labelled([""] * 50, ["a"] * 40 + ["b"] * 10)
     counts = np.zeros(50)
-    for seed in range(2000):
+    for seed in range(600):
         division = wanted(held_out="b", train_share=0.25, test_share=0.5, seed=seed, peers=1)
         found = divide(encoded, division)
         counts[np.concatenate([found.held_out, *found.shards])] += 1
-    assert np.abs(counts[:40] - 500).max() < 5 * (2000 * 0.25 * 0.75) ** 0.5
-    assert np.abs(counts[40:] - 1000).max() < 5 * (2000 * 0.5 * 0.5) ** 0.5
+    assert np.abs(counts[:40] - 150).max() < 5 * (600 * 0.25 * 0.75) ** 0.5
+    assert np.abs(counts[40:] - 300).max() < 5 * (600 * 0.5 * 0.5) ** 0.5
 
 
 def test_golden_division() -> None:
@@ -269,12 +269,12 @@ def test_golden_division() -> None:
         seed=42,
     )
     found = divide(MIXED, division)
-    assert [shard.tolist() for shard in found.shards] == GOLDEN_SHARDS
-    assert found.held_out.tolist() == GOLDEN_HELD_OUT
-
-
-GOLDEN_SHARDS: list[list[int]] = []
-GOLDEN_HELD_OUT: list[int] = []
+    assert [shard.tolist() for shard in found.shards] == [
+        [30, 31, 35, 38, 47],
+        [74, 79],
+        [4, 6, 8, 17],
+    ]
+    assert found.held_out.tolist() == [21, 28, 59, 62]
 
 
 # Each task a peer
@@ -382,3 +382,58 @@ def test_dolly_over_200_peers(kind: str) -> None:
         assert all(len(own) == 1 for own in categories)
     else:
         assert np.mean([len(own) for own in categories]) > 4
+
+
+@needs(DOLLY)
+@pytest.mark.parametrize("alpha", [0.5, 5.0])
+def test_dolly_as_in_the_paper(alpha: float) -> None:
+    encoded = labelled([row.category for row in load_rows(str(DOLLY)).rows])
+    division = wanted(
+        held_out="last", partition="dirichlet", peers=200, alpha=alpha, min_rows=10, seed=1
+    )
+    found = divide(encoded, division)
+    assert len(found.held_out) == 1188
+    held_out = {encoded.category_names[i] for i in encoded.categories[found.held_out]}
+    assert held_out == {"summarization"}
+    sizes = [len(shard) for shard in found.shards]
+    assert (len(sizes), sum(sizes)) == (200, 15_011 - 1188)
+    assert min(sizes) >= 10
+    trained = {encoded.category_names[i] for i in encoded.categories[np.concatenate(found.shards)]}
+    assert trained == set(encoded.category_names) - {"summarization"}
+    assert len(trained) == 7
+    # The smaller alpha, the more unlike the peers are.
+    assert max(sizes) > 200 if alpha == 0.5 else max(sizes) < 200
+
+
+@needs(TASKS)
+def test_natural_instructions_as_in_the_paper() -> None:
+    loaded = load_rows(str(TASKS))
+    rows = loaded.rows
+    encoded = labelled(
+        [row.category for row in rows], [row.task for row in rows], loaded.test_tasks
+    )
+    division = wanted(
+        held_out="test",
+        partition=BY_TASK,
+        train_share=0.2,
+        test_share=0.02,
+        min_rows=20,
+        seed=1,
+    )
+    assert count_training_tasks(encoded, division) == 70
+    found = divide(encoded, replace(division, peers=70))
+    lists = {
+        name: set((TASKS / "splits" / "default" / name).read_text().split())
+        for name in ("train_tasks.txt", "test_tasks.txt")
+    }
+    tested = [encoded.task_names[i] for i in encoded.tasks[found.held_out]]
+    assert set(tested) == lists["test_tasks.txt"]
+    # 2% would be 4 of a task's 200 rows; there are at least 20 of each.
+    assert {tested.count(task) for task in set(tested)} == {20}
+    of = [{encoded.task_names[i] for i in encoded.tasks[own]} for own in found.shards]
+    assert set().union(*of) == lists["train_tasks.txt"]
+    every = [row.task for row in rows]
+    for shard, (task,) in zip(found.shards, of, strict=True):
+        assert len(shard) == round(0.2 * every.count(task))
+    # 20% of most tasks' 200 rows.
+    assert sorted(map(len, found.shards))[::69] == [19, 40]

@@ -125,8 +125,8 @@ def encode(
     Each row is cut to its first `max_length` tokens (at least 2). A row is dropped, and counted, if
     that leaves no token of its response, or, with `drop_long`, if it cuts anything.
 
-    FedKSeed's paper (section 5.1.2) leaves long rows out. The published program does so with Natural
-    Instructions only, where it counts the characters of the input, and cuts the rows of Dolly.
+    FedKSeed's paper (section 5.1.2) leaves long rows out. The published program does so with
+    Natural Instructions only, where it counts the input's characters, and cuts the rows of Dolly.
 
     Raises:
         UserError: max_length below 2, a tokenizer without an end of sequence, or no row left.

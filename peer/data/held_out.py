@@ -46,6 +46,7 @@ def held_out_rows(encoded: Encoded, held_out: str) -> NDArray[np.bool_]:
         UserError: there is no such task, or none would be left.
     """
     names, tasks = tasks_of(encoded)
+    chosen: NDArray[np.bool_]
     if held_out == LAST:
         chosen = tasks == len(names) - 1
     elif held_out == TEST:

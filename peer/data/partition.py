@@ -44,9 +44,9 @@ def partition(
     - `iid`: a shuffle cut into pieces whose sizes differ by at most one.
     - `dirichlet`: each category's rows are divided in proportions drawn from Dirichlet(alpha); the
       smaller alpha, the more the peers differ (Yurochkin et al., 2019, "Bayesian Nonparametric
-      Federated Learning of Neural Networks"). Drawn again a few times while a peer has too few rows;
-      one that still has then takes them from the largest shards. (The published FedKSeed program
-      draws until each has 10, and gives no rows of a further category to whom has an even share.)
+      Federated Learning of Neural Networks"). Drawn again a few times while a peer has too few
+      rows; one that has too few still takes them from the largest shards. (The published FedKSeed
+      program draws until each has 10, and gives a peer with an even share no further category.)
     - `by-category`: whole categories, the largest first, each to the peer with the fewest rows so
       far. With more peers than categories no peer has two: a category is divided evenly among
       several, the more the larger it is. Given tasks instead of categories it is the division of
@@ -89,13 +89,13 @@ def partition(
             fewest = min(map(len, shards))
             if fewest < least:
                 raise UserError(
-                    f"min_rows = {least} is not allowed: by category one of {peers} peers would have"
-                    f" {fewest} rows"
+                    f"min_rows = {least} is not allowed: by category one of {peers} peers would"
+                    f" have {fewest} rows"
                 )
     return [np.sort(shard) for shard in shards]
 
 
-def grouped(order: NDArray[np.int64], group_of: NDArray[np.int64], count: int) -> Shards:
+def grouped(order: NDArray[np.int64], group_of: NDArray[np.integer], count: int) -> Shards:
     """Return the rows of each of `count` groups, in their order; `group_of` goes by row."""
     groups = group_of[order]
     ends = np.cumsum(np.bincount(groups, minlength=count))
