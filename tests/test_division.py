@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from peer.config import PARTITIONS, options
 from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
 from peer.data.encode import Encoded
 from peer.data.held_out import held_out_rows, tasks_of
@@ -80,6 +81,14 @@ def refused(encoded: Encoded, division: Division) -> str:
     line = str(caught.value)
     assert len(line.splitlines()) == 1
     return line
+
+
+def test_options_and_the_division_have_the_same_words() -> None:
+    assert [*KINDS, BY_TASK] == list(PARTITIONS)
+    defaults = {item.name: item.default for item in options()}
+    for item in fields(Division):
+        if item.default is not MISSING:
+            assert defaults[item.name] == item.default
 
 
 # Random rows held out
@@ -187,7 +196,17 @@ def test_a_name_may_have_a_comma_in_it() -> None:
             "the data has no task or category ''; there are Sums, Talk, Verse, t1, t2, t3, t4, t5",
         ),
         (labelled([""] * 4), "k", "the data has no task or category 'k'; there are none"),
-        (labelled(["a", "b"]), "test", "no task of the data is set apart for tests"),
+        (
+            labelled(["a", "b"]),
+            "test",
+            "no task of the data is for tests; a folder with tasks/ and splits/ in it says which"
+            " are",
+        ),
+        (
+            labelled(["a"] * 2, ["t1", "t2"], ("t3", "t4")),
+            "test",
+            "max_length leaves no row of the 2 test tasks",
+        ),
         (labelled(["a"] * 3), "last", "it leaves no row to train on; the data has a"),
         (
             labelled([""] * 3),

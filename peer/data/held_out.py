@@ -52,7 +52,7 @@ def held_out_rows(encoded: Encoded, held_out: str) -> NDArray[np.bool_]:
     elif held_out == TEST:
         chosen = np.isin(tasks, _places(names, encoded.test_tasks))
         if not chosen.any():
-            refuse("held_out", held_out, "no task of the data is set apart for tests")
+            refuse("held_out", held_out, _why_no_tests(encoded))
     else:
         chosen = _named(encoded, held_out)
     if chosen.all():
@@ -61,6 +61,12 @@ def held_out_rows(encoded: Encoded, held_out: str) -> NDArray[np.bool_]:
             f" {_shortened(names)}"
         )
     return chosen
+
+
+def _why_no_tests(encoded: Encoded) -> str:
+    if encoded.test_tasks:
+        return f"max_length leaves no row of the {len(encoded.test_tasks)} test tasks"
+    return "no task of the data is for tests; a folder with tasks/ and splits/ in it says which are"
 
 
 def _named(encoded: Encoded, held_out: str) -> NDArray[np.bool_]:
