@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -140,17 +140,7 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
 
 
 def _division(experiment: Experiment) -> Division:
-    return Division(
-        partition=experiment.partition,
-        peers=experiment.peers,
-        alpha=experiment.alpha,
-        seed=experiment.seed,
-        eval_rows=experiment.eval_rows,
-        held_out=experiment.held_out,
-        train_share=experiment.train_share,
-        test_share=experiment.test_share,
-        min_rows=experiment.min_rows,
-    )
+    return Division(**{item.name: getattr(experiment, item.name) for item in fields(Division)})
 
 
 def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
