@@ -33,6 +33,7 @@ class Domain(IntEnum):
     SPEEDS = 10
     DIRECTIONS = 11
     ADAPTERS = 12
+    SAMPLES = 13
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 import topology
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
-from peer.data.partition import Split, split
+from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
+from peer.data.held_out import ROWS
 from peer.data.rows import load_rows
 from peer.entry import Entry
 from peer.errors import UserError
@@ -51,7 +52,8 @@ class Corpus:
     Attributes:
         encoded: all usable rows.
         split: those held out, and each peer's shard.
-        unusable: rows dropped because they have no response, or none within max_length.
+        unusable: rows dropped because they have no response, or none within max_length, or, where
+            long rows are dropped, are longer.
     """
 
     encoded: encoding.Encoded
@@ -117,21 +119,30 @@ def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
             f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
         )
     length = experiment.max_length or encoding.default_max_length(most)
-    encoded = encoding.encode(loaded.rows, load_tokenizer(experiment.model), length)
-    return encoded, loaded.empty_responses
+    tokenizer = load_tokenizer(experiment.model)
+    drop_long = experiment.long_rows == "drop"
+    encoded = encoding.encode(loaded.rows, tokenizer, length, drop_long=drop_long)
+    return replace(encoded, test_tasks=loaded.test_tasks), loaded.empty_responses
+
+
+def with_a_peer_for_each_task(experiment: Experiment, encoded: encoding.Encoded) -> Experiment:
+    """Return the experiment with the number of peers that `partition = by-task` makes.
+
+    Raises:
+        UserError: there are fewer than two training tasks.
+    """
+    return replace(experiment, peers=count_training_tasks(encoded, _division(experiment)))
 
 
 def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpus:
-    """Hold rows out and deal the others to the peers."""
-    parts = split(
-        encoded.categories,
-        experiment.partition,
-        experiment.peers,
-        experiment.alpha,
-        experiment.eval_rows,
-        experiment.seed,
-    )
-    return Corpus(encoded, parts, empty + encoded.cut_away)
+    """Hold rows out and deal others to the peers."""
+    if experiment.held_out == ROWS and not experiment.eval_rows:
+        refuse("eval_rows", 0, "at least 1, unless tasks are held out (held_out)")
+    return Corpus(encoded, divide(encoded, _division(experiment)), empty + encoded.cut_away)
+
+
+def _division(experiment: Experiment) -> Division:
+    return Division(**{item.name: getattr(experiment, item.name) for item in fields(Division)})
 
 
 def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
@@ -270,6 +281,8 @@ LOCAL_NAMES = (
     "data",
     "topology",
     "max_length",
+    "long_rows",
+    "held_out",
     "eval_rows",
     *SIMULATOR_ONLY,
 )
@@ -356,12 +369,17 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
     Raises:
         UserError, TopologyError: the mistake, in one line.
     """
+    rows = None
+    if experiment.partition == BY_TASK and not experiment.is_synthetic:
+        # Only here do the data come before the graph, whose size they say.
+        rows = encode_rows(experiment)
+        experiment = with_a_peer_for_each_task(experiment, rows[0])
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
     corpus, global_model = None, None
     if not experiment.is_synthetic:
-        corpus = deal(experiment, *encode_rows(experiment))
+        corpus = deal(experiment, *(rows or encode_rows(experiment)))
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:
