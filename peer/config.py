@@ -115,6 +115,16 @@ class Experiment:
         0.5, "concentration of the Dirichlet partition; less is more uneven", above=0.0, most=1e6
     )
     eval_rows: int = option(200, "rows held out to evaluate the model on", least=1)
+    rouge_rows: int = option(
+        0, "of these, rows that the model answers, for Rouge-L; 0: no Rouge-L", least=0
+    )
+    rouge_every: int = option(
+        0,
+        "rounds from one Rouge-L to the next; 0: at the start and the end only",
+        least=0,
+        defines_run=False,
+    )
+    new_tokens: int = option(128, "tokens of an answer at most", least=1, most=2**20)
     max_length: int = option(
         0, "tokens kept of a row; 0: the smaller of 1024 and the model's positions", least=0
     )

@@ -251,6 +251,8 @@ LOCAL_NAMES = (
     "topology",
     "max_length",
     "eval_rows",
+    "rouge_rows",
+    "new_tokens",
     *SIMULATOR_ONLY,
 )
 """Options that each host may spell in its own way; what they lead to is compared instead. Those of

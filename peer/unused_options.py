@@ -27,7 +27,9 @@ def unused_options(
         idle.add("slowdown")
     if experiment.is_synthetic:
         idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
-        idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
+        idle |= {"rouge_rows", "device", "epsilon", "batch_size", "perturbation", "side_by_side"}
+    if experiment.is_synthetic or not experiment.rouge_rows:
+        idle |= {"rouge_every", "new_tokens"}
     if experiment.partition != "dirichlet":
         idle.add("alpha")
     if experiment.topology not in (
