@@ -53,10 +53,11 @@ class Questions:
 
     Args:
         encoded: all rows.
-        tasks: theirs.
         held_out: rows that are not trained on, ascending.
-        count: how many to ask; all, if there are not so many.
         tokenizer: makes texts of tokens.
+        count: how many to ask, spread over the tasks; all, if there are not so many.
+        new_tokens: the most tokens of an answer.
+        positions: of the model.
 
     Attributes:
         rows: which are asked, ascending.
@@ -65,14 +66,17 @@ class Questions:
     def __init__(
         self,
         encoded: Encoded,
-        tasks: Tasks,
         held_out: NDArray[np.int64],
-        count: int,
         tokenizer: PreTrainedTokenizerBase,
+        *,
+        count: int,
+        new_tokens: int,
+        positions: int,
     ) -> None:
-        self.rows = tasks.spread(held_out, count)
-        self._tasks = tasks
+        self._tasks = Tasks(encoded)
+        self.rows = self._tasks.spread(held_out, count)
         self._tokenizer = tokenizer
+        self._new_tokens, self._positions = new_tokens, positions
         starts, borders = encoded.offsets[self.rows], encoded.prompt_lengths[self.rows]
         ends = encoded.offsets[self.rows + 1]
         pieces = [
@@ -82,19 +86,13 @@ class Questions:
         self._prompts = [prompt for prompt, _ in pieces]
         self._expected = self._read([response.tolist() for _, response in pieces])
 
-    def ask(
-        self,
-        model: FlatModel,
-        new_tokens: int,
-        positions: int,
-        told: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Answers:
+    def ask(self, model: FlatModel, told: Callable[[int, int], None] = lambda *_: None) -> Answers:
         """Return what a model says now; see `peer.generation.generate`."""
         said = generate(
             model,
             self._prompts,
-            new_tokens=new_tokens,
-            positions=positions,
+            new_tokens=self._new_tokens,
+            positions=self._positions,
             ends=ends_of(model, self._tokenizer),
             told=told,
         )

@@ -31,7 +31,7 @@ class Chronicle:
     """
 
     def __init__(
-        self, prepared: Prepared, told: Callable[[int, int], None] = lambda done, total: None
+        self, prepared: Prepared, told: Callable[[int, int], None] = lambda *_: None
     ) -> None:
         self._prepared = prepared
         self._measures = None

@@ -42,7 +42,7 @@ def generate(
     new_tokens: int,
     positions: int,
     ends: Sequence[int],
-    told: Callable[[int, int], None] = lambda done, total: None,
+    told: Callable[[int, int], None] = lambda *_: None,
 ) -> list[list[int]]:
     """Return what a model says to prompts, as token ids without prompt and end.
 
@@ -73,9 +73,7 @@ def generate(
             input_ids, mask = _left_padded([prompts[place] for place in places], ends[0])
             config.max_new_tokens = room
             module: Any = model.module
-            whole = module.generate(
-                input_ids=input_ids.to(device), attention_mask=mask.to(device)
-            )
+            whole = module.generate(input_ids=input_ids.to(device), attention_mask=mask.to(device))
             for place, tokens in zip(places, whole[:, input_ids.shape[1] :].tolist(), strict=True):
                 answers[place] = list(takewhile(lambda token: token not in ends, tokens))
             done += len(places)
@@ -122,7 +120,7 @@ def _greedy(module: torch.nn.Module, ends: Sequence[int]) -> Iterator[Any]:
     """Have a model generate greedily and nothing else; yield the settings, to be completed."""
     from transformers import GenerationConfig
 
-    config = GenerationConfig(
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
         use_cache=True,

@@ -57,29 +57,38 @@ class Measures:
             model: after them.
             losses: its, of the rows held out.
         """
-        every = self._experiment.rouge_every
-        due = rounds_done in (0, self._experiment.rounds) or (every and rounds_done % every == 0)
-        if not due:
+        if not is_due(self._experiment, rounds_done):
             return Measured()
-        answers, samples = None, []
+        answers: Answers | None = None
+        samples: list[dict[str, Any]] = []
         if self._experiment.rouge_rows:
             answers, samples = self._ask(model)
         tasks = self._tasks.measures(self._corpus.split.held_out, losses, answers)
         return Measured(None if answers is None else answers.mean, tasks, samples)
 
     def _ask(self, model: FlatModel) -> tuple[Answers, list[dict[str, Any]]]:
-        from peer.answers import Questions
-        from peer.model import load_tokenizer, positions
-
-        experiment, corpus = self._experiment, self._corpus
         if self._questions is None:
-            self._questions = Questions(
-                corpus.encoded,
-                self._tasks,
-                corpus.split.held_out,
-                experiment.rouge_rows,
-                load_tokenizer(experiment.model),
-            )
-        room = positions(experiment.model)
-        answers = self._questions.ask(model, experiment.new_tokens, room, self._told)
+            self._questions = questions_of(self._experiment, self._corpus)
+        answers = self._questions.ask(model, self._told)
         return answers, self._questions.samples(answers)
+
+
+def is_due(experiment: Experiment, rounds_done: int) -> bool:
+    """Tell whether answers and tasks are to be measured after so many rounds."""
+    every = experiment.rouge_every
+    return rounds_done in (0, experiment.rounds) or (every > 0 and rounds_done % every == 0)
+
+
+def questions_of(experiment: Experiment, corpus: Corpus) -> Questions:
+    """Return what an experiment with Rouge-L asks its models."""
+    from peer.answers import Questions
+    from peer.model import load_tokenizer, positions
+
+    return Questions(
+        corpus.encoded,
+        corpus.split.held_out,
+        load_tokenizer(experiment.model),
+        count=experiment.rouge_rows,
+        new_tokens=experiment.new_tokens,
+        positions=positions(experiment.model),
+    )

@@ -36,7 +36,7 @@ class Tasks:
 
     def of(self, row: int) -> str:
         """Return the name of a row's task."""
-        return self._names[self._codes[row]]
+        return self._names[int(self._codes[row])]
 
     def spread(self, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Return so many of these rows, ascending, of each task about its share; at most all."""

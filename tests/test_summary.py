@@ -93,6 +93,8 @@ def test_a_round_is_recorded_from_the_reports_of_its_peers(tmp_path: Path) -> No
             "control_bytes": 40,
             "wire_bytes": 255,
             "accumulator": cut.digest(),
+            "rouge_l": None,
+            "tasks": None,
         }
     ]
     # Rounds are kept in order, whichever is recorded first.
