@@ -26,6 +26,7 @@ DEFAULTS = dataclasses.asdict(Experiment())
 
 MAY_CHANGE = {
     "rounds",
+    "rouge_every",
     "round_timeout",
     "settle_timeout",
     "disconnect",

@@ -44,6 +44,8 @@ OTHER_VALUES: dict[str, Any] = {
     "partition": "iid",
     "alpha": 0.6,
     "eval_rows": 9,
+    "rouge_rows": 3,
+    "new_tokens": 9,
     "max_length": 60,
     "dtype": "bfloat16",
     "seed": 1,
