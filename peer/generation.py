@@ -5,6 +5,7 @@ Shapes: n prompts, B of them in a batch, L tokens of the longest of these.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -48,7 +49,7 @@ def generate(
 
     Each answer goes on to the first of `ends`, for `new_tokens` tokens, or to the model's last
     position: a prompt that leaves less room than `new_tokens` is kept whole, and its answer is
-    shorter. The published program lets answers have 128 tokens and runs past the positions.
+    shorter. (The papers' program allows 128 tokens everywhere, behind prompts of at most 1,024.)
 
     Whatever the model's folder says of sampling, penalties or beams is left aside. Answers do not
     hang on who shares a batch, but for likelihoods that are equal up to rounding.
@@ -67,9 +68,12 @@ def generate(
     device = model.weights.device
     answers: list[list[int]] = [[] for _ in prompts]
     done = 0
+    virtual = _virtual_tokens(model.module)
     with _greedy(model.module, ends) as config:
+        # With a cache peft 0.21 leaves virtual tokens out, as transformers 5 announces none of it.
+        config.use_cache = not virtual
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-        for places, room in _batches(lengths, new_tokens, positions):
+        for places, room in _batches(lengths, new_tokens, positions - virtual, alike=virtual > 0):
             input_ids, mask = _left_padded([prompts[place] for place in places], ends[0])
             config.max_new_tokens = room
             module: Any = model.module
@@ -82,11 +86,17 @@ def generate(
 
 
 def _batches(
-    lengths: NDArray[np.int64], new_tokens: int, positions: int
+    lengths: NDArray[np.int64], new_tokens: int, positions: int, *, alike: bool = False
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
     """Yield which prompts go together and how many tokens their answers may have.
 
     Prompts without any room are in no batch.
+
+    Args:
+        lengths: of the prompts.
+        new_tokens: the most tokens of an answer.
+        positions: of prompt and answer together.
+        alike: whether only prompts of equal length may go together.
     """
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
@@ -95,11 +105,20 @@ def _batches(
         longest = int(ordered[start])
         room = min(new_tokens, positions - longest)
         stop = start + max(1, GENERATION_TOKENS // (longest + room))
-        if room < new_tokens:
-            # Among shorter prompts it would cut their answers, too, or leave the positions.
+        if room < new_tokens or alike:
+            # Beside a longer one, shorter ones would have their answers cut, or it leave positions.
             stop = min(stop, int(np.searchsorted(-ordered, -longest, side="right")))
         yield order[start:stop], room
         start = min(stop, len(order))
+
+
+def _virtual_tokens(module: torch.nn.Module) -> int:
+    """Return how many tokens an adapter of `peft` puts before every prompt.
+
+    It puts them before the padding and counts that as positions, so it must not get any.
+    """
+    config: Any = getattr(module, "active_peft_config", None)
+    return int(config.num_virtual_tokens) if config and config.is_prompt_learning else 0
 
 
 def _left_padded(
@@ -123,7 +142,6 @@ def _greedy(module: torch.nn.Module, ends: Sequence[int]) -> Iterator[Any]:
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
-        use_cache=True,
         eos_token_id=list(ends),
         pad_token_id=ends[0],
     )
@@ -133,7 +151,10 @@ def _greedy(module: torch.nn.Module, ends: Sequence[int]) -> Iterator[Any]:
     try:
         for part in owners:
             part.generation_config = config  # type: ignore[assignment]
-        yield config
+        with warnings.catch_warnings():
+            # Of adapters with virtual tokens, for which nothing is padded.
+            warnings.filterwarnings("ignore", message="Position ids are not supported")
+            yield config
     finally:
         for part, kept in zip(owners, before, strict=True):
             part.generation_config = kept

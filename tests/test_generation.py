@@ -129,23 +129,55 @@ def test_positions_that_are_learned_are_not_left(encoded: Encoded) -> None:
     assert [len(answer) for answer in said] == [10, 10, 9, 1, 0, 0]
 
 
+@pytest.mark.parametrize("kind", ["LoraConfig", "PromptTuningConfig", "PromptEncoderConfig"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_adapted_models_say_what_a_plain_loop_says(
+    kind: str, tiny_model: Path, encoded: Encoded
+) -> None:
+    peft = pytest.importorskip("peft")
+    model = load_model(str(tiny_model), "float32", CPU)
+    own = {
+        "LoraConfig": {"init_lora_weights": False},
+        "PromptTuningConfig": {"num_virtual_tokens": 5},
+        "PromptEncoderConfig": {"num_virtual_tokens": 5, "encoder_hidden_size": 8},
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = getattr(peft, kind)(task_type="CAUSAL_LM", **own[kind])
+        model.module = peft.get_peft_model(model.module, config).eval()
+    prompts = prompts_of(encoded, [0, 1, 2, 3, 5, 40])
+    prompts.append(np.resize(prompts[0], 117))
+    assert len({len(prompt) for prompt in prompts}) > 2
+    virtual = own[kind].get("num_virtual_tokens", 0)
+    expected = [one_at_a_time(model, prompt, 8, 128 - virtual, [1]) for prompt in prompts]
+    assert len(expected[-1]) <= 11 - virtual
+    before = [vars(part).get("generation_config") for part in model.module.modules()]
+    assert generate(model, prompts, new_tokens=8, positions=128, ends=(1,)) == expected
+    after = [vars(part).get("generation_config") for part in model.module.modules()]
+    # peft sets it anew where there was none and nothing reads it.
+    assert all(old in (None, new) for old, new in zip(before, after, strict=True))
+
+
 @given(
     lengths=st.lists(st.integers(1, 40), max_size=30),
     new_tokens=st.integers(1, 30),
     positions=st.integers(2, 40),
     limit=st.integers(1, 200),
+    alike=st.booleans(),
 )
 @settings(deadline=None)
 def test_every_prompt_with_room_is_in_one_batch_of_limited_size(
-    lengths: list[int], new_tokens: int, positions: int, limit: int
+    lengths: list[int], new_tokens: int, positions: int, limit: int, alike: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "GENERATION_TOKENS", limit)
-        made = list(_batches(np.array(lengths, dtype=np.int64), new_tokens, positions))
+        array = np.array(lengths, dtype=np.int64)
+        made = list(_batches(array, new_tokens, positions, alike=alike))
     met = [int(place) for places, _ in made for place in places]
     assert sorted(met) == [place for place, length in enumerate(lengths) if length < positions]
     for places, room in made:
         longest = max(lengths[place] for place in places)
+        assert not alike or {lengths[place] for place in places} == {longest}
         assert len(places) == 1 or len(places) * (longest + room) <= limit
         for place in places:
             assert room == min(new_tokens, positions - lengths[place])
