@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from peer.data.encode import Encoded
-from peer.evaluation import evaluate
+from peer.evaluation import Losses, row_losses
 from peer.model import FlatModel
 from peer.weights import Weights
 from peer.weights_digest import weights_digest
@@ -56,8 +56,12 @@ class AveragedModel:
 
     def evaluate(self, state: Weights, encoded: Encoded, rows: NDArray[np.int64]) -> float:
         """Return the mean loss over the response tokens of rows, in nats."""
+        return self.losses(state, encoded, rows).mean
+
+    def losses(self, state: Weights, encoded: Encoded, rows: NDArray[np.int64]) -> Losses:
+        """Return the losses with these weights of some rows, and their mean."""
         self.go_to(state)
-        return evaluate(self.model, encoded, rows)
+        return row_losses(self.model, encoded, rows)
 
 
 def taken(weights: torch.Tensor) -> Weights:

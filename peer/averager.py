@@ -192,7 +192,7 @@ class Averager:
 
     def _take(self, message: wire.Message, neighbour: int, link: Link, now: float) -> None:
         match message:
-            case wire.WeightsPart():
+            case wire.Part():
                 self._take_part(message, neighbour, now)
             case wire.Missing(number, parts):
                 if number >= self._last:
@@ -211,7 +211,7 @@ class Averager:
             case _:
                 raise RefusedEntry(f"{type(message).__name__} belongs to methods that keep logs")
 
-    def _take_part(self, part: wire.WeightsPart, neighbour: int, now: float) -> None:
+    def _take_part(self, part: wire.Part, neighbour: int, now: float) -> None:
         if part.exchange >= self._last:
             raise RefusedEntry(f"exchange {part.exchange}, the run has {self._last}")
         if not self._sends(neighbour, part.exchange):
@@ -297,7 +297,7 @@ class Averager:
         for part in range(count) if parts is None else parts:
             if part >= count:
                 raise RefusedEntry(f"part {part}, there are {count}")
-            self._outbox.send(neighbour, wire.WeightsPart(number, part, weights.part(part)))
+            self._outbox.send(neighbour, wire.Part(number, part, weights.part(part)))
 
     def _missing(self) -> tuple[int, ...]:
         """Return whose weights of this exchange are awaited, silent ones and all."""

@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from peer.accumulator import Accumulator
 from peer.consensus import Consensus
+from peer.measures import Measured, Measures
 from peer.records import finite
 from peer.reporting import RoundReport
 from peer.setup import Prepared
 from peer.summary import Outcome, peak_memory, summarise
+from peer.tasks import before_and_after, rouge_over_rounds
 from peer.traffic import LinkCount
 from peer.weights import Weights
 
+if TYPE_CHECKING:
+    from peer.evaluation import Losses
+
 
 class Chronicle:
-    """Evaluates the model after each round, and keeps rounds.jsonl up to date."""
+    """Evaluates the model after each round, and keeps rounds.jsonl up to date.
 
-    def __init__(self, prepared: Prepared) -> None:
+    Args:
+        prepared: the run.
+        told: called with how many answers of how many a model has given, while it does.
+    """
+
+    def __init__(
+        self, prepared: Prepared, told: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
         self._prepared = prepared
+        self._measures = None
+        if prepared.corpus is not None:
+            self._measures = Measures(prepared.experiment, prepared.corpus, told)
         self._began = time.perf_counter()
         self._records = {record["round"]: record for record in prepared.folder.read_rounds()}
+        samples = prepared.folder.read_samples()
+        self._samples = [sample for sample in samples if sample["round"] in self._records]
         self._rebuild = 0.0
         self._evaluation = 0.0
         self._local_steps = 0.0
@@ -51,7 +68,9 @@ class Chronicle:
             sent: by all peers so far.
             apart: where the peers' weights lie around their mean.
         """
-        loss = self._evaluate(state)
+        losses = self._evaluate(state)
+        loss = math.nan if losses is None else losses.mean
+        measured = self._measure(rounds_done, losses)
         met = [report.loss for report in reports if math.isfinite(report.loss)]
         self._local_steps += sum(report.seconds for report in reports)
         record: dict[str, Any] = {
@@ -63,6 +82,8 @@ class Chronicle:
             "control_bytes": sent.control_bytes,
             "wire_bytes": sent.wire_bytes,
             "accumulator": state.digest(),
+            "rouge_l": measured.rouge_l,
+            "tasks": measured.tasks,
         }
         if apart is not None:
             record["consensus_distance"] = apart.distance
@@ -99,7 +120,10 @@ class Chronicle:
                 "parameters": parameters,
                 "dtype": experiment.dtype,
             }
-            outcome.losses = [self._records[n]["eval_loss"] for n in sorted(self._records)]
+            records = [self._records[number] for number in sorted(self._records)]
+            outcome.losses = [record["eval_loss"] for record in records]
+            outcome.rouge_l = rouge_over_rounds(records)
+            outcome.tasks = before_and_after(records)
         if experiment.averages:
             outcome.consensus = self._consensus()
         folder = prepared.folder
@@ -108,6 +132,8 @@ class Chronicle:
         summary: dict[str, Any] = finite(whole | {"folder": str(folder.path)})
         folder.write_state(state, with_probabilities=experiment.is_pro)
         folder.write_links(outcome.traffic)
+        if summary["tasks"]:
+            folder.write_tasks(summary["tasks"])
         folder.write_summary(summary)
         return summary
 
@@ -129,14 +155,30 @@ class Chronicle:
             "per_round": [record["consensus_distance"] for record in each[1:]],
         }
 
-    def _evaluate(self, cut: Accumulator | Weights) -> float:
+    def _evaluate(self, cut: Accumulator | Weights) -> Losses | None:
+        """Return the losses of the rows held out; None without a model."""
         global_model, corpus = self._prepared.global_model, self._prepared.corpus
         if global_model is None or corpus is None:
-            return math.nan
+            return None
         began = time.perf_counter()
         global_model.go_to(cut)
         rebuilt = time.perf_counter()
-        loss = global_model.evaluate(cut, corpus.encoded, corpus.split.held_out)
+        losses = global_model.losses(cut, corpus.encoded, corpus.split.held_out)
         self._rebuild += rebuilt - began
         self._evaluation += time.perf_counter() - rebuilt
-        return loss
+        return losses
+
+    def _measure(self, rounds_done: int, losses: Losses | None) -> Measured:
+        """Measure what is due after so many rounds of the model that has just been evaluated."""
+        global_model, measures = self._prepared.global_model, self._measures
+        if global_model is None or measures is None or losses is None:
+            return Measured()
+        began = time.perf_counter()
+        measured = measures.take(rounds_done, global_model.model, losses)
+        if measured.samples:
+            self._samples += [{"round": rounds_done} | sample for sample in measured.samples]
+            # The answers to one prompt below each other.
+            self._samples.sort(key=lambda sample: (sample["row"], sample["round"]))
+            self._prepared.folder.write_samples(self._samples)
+        self._evaluation += time.perf_counter() - began
+        return measured

@@ -180,6 +180,16 @@ class Experiment:
         "rows held out to evaluate the model on; of held-out tasks at most so many, 0: all",
         least=0,
     )
+    rouge_rows: int = option(
+        0, "of these, rows that the model answers, for Rouge-L; 0: no Rouge-L", least=0
+    )
+    rouge_every: int = option(
+        0,
+        "rounds from one Rouge-L to the next; 0: at the start and the end only",
+        least=0,
+        defines_run=False,
+    )
+    new_tokens: int = option(128, "tokens of an answer at most", least=1, most=2**20)
     max_length: int = option(
         0, "tokens of a row at most; 0: the smaller of 1024 and the model's positions", least=0
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
 from peer.data.encode import Encoded
-from peer.evaluation import evaluate
+from peer.evaluation import Losses, row_losses
 from peer.model import FlatModel
 from peer.perturbation import Perturbation
 from peer.pretrained import Pretrained
@@ -89,5 +89,9 @@ class GlobalModel:
 
     def evaluate(self, cut: Accumulator, encoded: Encoded, rows: NDArray[np.int64]) -> float:
         """Return the mean loss at an accumulator over the response tokens of rows, in nats."""
+        return self.losses(cut, encoded, rows).mean
+
+    def losses(self, cut: Accumulator, encoded: Encoded, rows: NDArray[np.int64]) -> Losses:
+        """Return the loss of each row at an accumulator, where the model then stays."""
         self.go_to(cut)
-        return evaluate(self.model, encoded, rows)
+        return row_losses(self.model, encoded, rows)

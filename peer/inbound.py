@@ -6,7 +6,7 @@ from typing import Final
 
 from peer.errors import MalformedMessage
 from peer.weights import Weights, part_sizes
-from peer.wire import WeightsPart
+from peer.wire import Part
 
 AHEAD: Final = 2
 """Of so many exchanges of one neighbour weights are kept at once, the newest."""
@@ -34,7 +34,7 @@ class Inbound:
         self._parts: dict[tuple[int, int], dict[int, bytes]] = {}
         self._newest: dict[int, int] = {}
 
-    def take(self, neighbour: int, part: WeightsPart) -> bool:
+    def take(self, neighbour: int, part: Part) -> bool:
         """Take a part; tell whether it has completed a neighbour's weights.
 
         Raises:

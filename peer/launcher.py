@@ -38,22 +38,22 @@ def launch(experiment: Experiment) -> dict[str, Any]:
     for note in prepared.graph.notes:
         LOG.info("%s", note)
     graph, roster = prepared.graph, prepared.protocol.roster
+    histories = sum(len(roster.active(round_)) for round_ in range(experiment.rounds))
     places = _places(prepared)
-    try:
-        prepared.create_folder(ENGINE)
-        chronicle = Chronicle(prepared)
-        fleet = Fleet(prepared, prepared.folder.state(ENGINE), places)
-        begun = _begun(fleet, prepared.protocol)
-        histories = sum(len(roster.active(round_)) for round_ in range(experiment.rounds))
-        with RunProgress(histories, experiment.rounds) as progress:
+    with RunProgress(histories, experiment.rounds) as progress:
+        try:
+            prepared.create_folder(ENGINE)
+            chronicle = Chronicle(prepared, progress.answered)
+            fleet = Fleet(prepared, prepared.folder.state(ENGINE), places)
+            begun = _begun(fleet, prepared.protocol)
             supervisor = Supervisor(fleet, places, graph.edges, experiment.scenario, progress)
             try:
                 supervisor.run(begun)
             finally:
                 fleet.end()
-    finally:
-        places.close()
-    return conclude(ENGINE, prepared, fleet, places, supervisor, chronicle, progress)
+        finally:
+            places.close()
+        return conclude(ENGINE, prepared, fleet, places, supervisor, chronicle, progress)
 
 
 def _places(prepared: Prepared) -> Places:

@@ -75,6 +75,10 @@ class LiveLine:
         """One more is done; None leaves the title as it is."""
         self._live.update(self._task, advance=1, description=title, refresh=not self._by_thread)
 
+    def entitle(self, title: str) -> None:
+        """Change the title alone."""
+        self._live.update(self._task, description=title, refresh=not self._by_thread)
+
     def show(self, done: int, total: int) -> None:
         """So many of so many are done."""
         self._live.update(self._task, completed=done, total=total, refresh=not self._by_thread)

@@ -23,6 +23,10 @@ class RunProgress(LiveLine):
         """One peer has taken its local steps of a round."""
         self.advance(f"round {round_ + 1} of {self._rounds}")
 
+    def answered(self, done: int, total: int) -> None:
+        """A model that is being measured has given so many of so many answers."""
+        self.entitle(f"answers: {done} of {total}")
+
     def closed(self, rounds_done: int, loss: float) -> None:
         """A round has been closed and the model evaluated."""
         text = f"after round {rounds_done} of {self._rounds}"

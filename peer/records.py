@@ -3,6 +3,8 @@
 config.toml         the resolved experiment
 summary.json        schema 1, other programs read it
 rounds.jsonl        one line a round
+samples.jsonl       what the model has said to some held-out prompts, where Rouge-L is measured
+tasks.csv           loss and Rouge-L of each task at the start and at the end
 links.csv           bytes and messages per directed link: payload, control, framing, handshake; of a
                     run that was rolled back, those since then
 topology.json       the graph as node-link JSON
@@ -45,10 +47,14 @@ SUMMARY = "summary.json"
 TOPOLOGY = "topology.json"
 LINKS = "links.csv"
 ROUNDS = "rounds.jsonl"
+SAMPLES = "samples.jsonl"
+TASKS = "tasks.csv"
 ACCUMULATOR = "accumulator.npz"
 WEIGHTS = "weights.npz"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
+SAMPLE: dict[str, type] = {"round": int, "row": int}
+"""The same of a line of samples.jsonl."""
 
 
 def weights_after(rounds: int) -> str:
@@ -172,22 +178,31 @@ class RunFolder:
 
     def read_rounds(self) -> list[dict[str, Any]]:
         """Return the lines of rounds.jsonl up to the first damaged one; none without a file."""
-        path = self.path / ROUNDS
-        records: list[dict[str, Any]] = []
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(record, dict) or {k: type(record.get(k)) for k in ROUND} != ROUND:
-                break
-            records.append(record)
-        return records
+        return _read_lines(self.path / ROUNDS, ROUND)
 
     def write_rounds(self, rounds: Iterable[Mapping[str, Any]]) -> None:
         """Write rounds.jsonl anew."""
-        lines = [json.dumps(finite(dict(record))) + "\n" for record in rounds]
-        write_whole(self.path / ROUNDS, "".join(lines))
+        _write_lines(self.path / ROUNDS, rounds)
+
+    def read_samples(self) -> list[dict[str, Any]]:
+        """Return the lines of samples.jsonl up to the first damaged one; none without a file."""
+        return _read_lines(self.path / SAMPLES, SAMPLE)
+
+    def write_samples(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Write samples.jsonl anew."""
+        _write_lines(self.path / SAMPLES, samples)
+
+    def write_tasks(self, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """Write tasks.csv from a summary's tasks; what was not measured is left empty."""
+        rows = [
+            [task["task"], task["rows"], *_ends(task["loss"]), *_ends(task["rouge_l"])]
+            for task in tasks
+        ]
+        with replacing(self.path / TASKS) as new, new.open("w", newline="") as file:
+            writer = csv.writer(file)
+            columns = ["loss_initial", "loss_final", "rouge_l_initial", "rouge_l_final"]
+            writer.writerow(["task", "rows", *columns])
+            writer.writerows(rows)
 
     def write_links(self, traffic: Traffic) -> None:
         """Write links.csv."""
@@ -302,6 +317,29 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
         write_whole(self.path / SUMMARY, json.dumps(finite(dict(summary)), indent=2) + "\n")
+
+
+def _read_lines(path: Path, kinds: Mapping[str, type]) -> list[dict[str, Any]]:
+    """Return the lines up to the first that is no object with these keys of these types."""
+    records: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(record, dict) or {k: type(record.get(k)) for k in kinds} != kinds:
+            break
+        records.append(record)
+    return records
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    write_whole(path, "".join(json.dumps(finite(dict(each))) + "\n" for each in records))
+
+
+def _ends(measure: Mapping[str, Any] | None) -> list[Any]:
+    """Return what a measure was at first and at last."""
+    return [None, None] if measure is None else [measure["initial"], measure["final"]]
 
 
 def _entries(path: Path) -> Iterable[Path]:

@@ -101,6 +101,9 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
         made.write_accumulator(accumulator, with_probabilities=experiment.is_pro)
         lines = folder.read_rounds()
         made.write_rounds(line for line in lines if line["round"] <= rounds_done)
+        samples = [line for line in folder.read_samples() if line["round"] <= rounds_done]
+        if samples:
+            made.write_samples(samples)
         shutil.copyfile(run / TOPOLOGY, to / TOPOLOGY)
         with suppress(FileNotFoundError):
             shutil.copyfile(run / LAYOUT, to / LAYOUT)

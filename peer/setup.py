@@ -284,6 +284,8 @@ LOCAL_NAMES = (
     "long_rows",
     "held_out",
     "eval_rows",
+    "rouge_rows",
+    "new_tokens",
     *SIMULATOR_ONLY,
 )
 """Options that each host may spell in its own way; what they lead to is compared instead. Those of

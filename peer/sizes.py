@@ -48,7 +48,7 @@ class Sizes:
             "PRUNE": _HEADER + _NUMBER * peers,
             "PROOF": _HEADER + 2 * entry,
             "SNAPSHOT": snapshot,
-            "WEIGHTS": _HEADER + part,
+            "PART": _HEADER + part,
             "HEADS": _HEADER + (4 * _NUMBER + 1) * peers,
         }
         self.largest = max(self._limit(kind) for kind in self._most)

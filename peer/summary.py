@@ -43,6 +43,8 @@ class Outcome:
         missing: peers whose logs did not come to their end.
         traffic: bytes and messages per link.
         losses: the model's loss before the first round and after each, [] without a model.
+        rouge_l: see `rouge_over_rounds`; None: it was not measured.
+        tasks: see `before_and_after`.
         seconds: wall, local_steps, rebuild, evaluation.
         processes: of `kseed launch`.
         exit_signals: of processes that a signal has ended.
@@ -63,6 +65,8 @@ class Outcome:
     missing: tuple[int, ...]
     traffic: Traffic
     losses: list[float] = field(default_factory=list)
+    rouge_l: dict[str, Any] | None = None
+    tasks: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     rejected: int = 0
@@ -116,7 +120,8 @@ def summarise(
         "eval_loss": None
         if not losses
         else {"initial": losses[0], "final": losses[-1], "per_round": losses[1:]},
-        "rouge_l": None,
+        "rouge_l": outcome.rouge_l,
+        "tasks": outcome.tasks,
         "digests": {
             "accumulator": outcome.accumulator_digests,
             "model": outcome.model_digests or None,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peer.data.encode import Encoded
-from peer.model import FlatModel
+
+if TYPE_CHECKING:
+    from peer.evaluation import Losses
+    from peer.model import FlatModel
 
 
 class TunedModel(Interface):
@@ -37,6 +40,9 @@ class TunedModel(Interface):
 
     def digests(self, states: Sequence[Any]) -> list[str]:
         """Return the digest of the weights at each of several states."""
+
+    def losses(self, state: Any, encoded: Encoded, rows: NDArray[np.int64]) -> Losses:
+        """Return the losses at a state of some rows, and their mean."""
 
     def evaluate(self, state: Any, encoded: Encoded, rows: NDArray[np.int64]) -> float:
         """Return the mean loss at a state over the response tokens of rows, in nats."""

@@ -27,8 +27,10 @@ def unused_options(
         idle.add("slowdown")
     if experiment.is_synthetic:
         idle |= {"model", "data", "held_out", "partition", "alpha", "min_rows", "train_share"}
-        idle |= {"test_share", "eval_rows", "max_length", "long_rows", "dtype"}
+        idle |= {"test_share", "eval_rows", "max_length", "long_rows", "dtype", "rouge_rows"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
+    if experiment.is_synthetic or not experiment.rouge_rows:
+        idle |= {"rouge_every", "new_tokens"}
     if experiment.partition != "dirichlet":
         idle.add("alpha")
     if experiment.held_out == "rows":

@@ -14,7 +14,7 @@
     11   BEHIND    round                                           control
     12   SNAPSHOT  base, [entry, ...]                              control
     13   HEADS     [[origin, start, digest], ...]                  control
-    14   WEIGHTS   exchange, part, bytes                           payload
+    14   PART      exchange, part, bytes                           payload
     15   MISSING   exchange, [part, ...]                           control
 
 Meeting (also after a restart: whoever is new asks, the other answers):
@@ -51,7 +51,7 @@ number, and each side holds one of them:
 Methods that average have no logs; they meet and end in the same way, with empty digests. Each
 exchange of the run has a number, and weights travel in parts:
 
-    A --WEIGHTS(k, 0)--> B, A --WEIGHTS(k, 1)--> B, ...
+    A --PART(k, 0)--> B, A --PART(k, 1)--> B, ...
     A <--MISSING(k, parts)-- B          at a tick, what has not come
 
 The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
@@ -87,7 +87,7 @@ PAYLOAD: Final = (b"\x92\x02", b"\x94\x0e")
 """How a frame made by `encode` begins if it carries entries, or weights."""
 
 _ITEMS_LIMIT: Final = 2**20
-_FIELDS_LIMIT: Final = 64
+_FIELDS_LIMIT: Final = 256
 _NAME_LIMIT: Final = 64
 _CACHED_BYTES: Final = 2**12
 
@@ -191,7 +191,7 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightsPart:
+class Part:
     """A part of my weights in an exchange."""
 
     exchange: int
@@ -221,7 +221,7 @@ Message: TypeAlias = (
     | Behind
     | Snapshot
     | Heads
-    | WeightsPart
+    | Part
     | Missing
 )
 
@@ -255,7 +255,7 @@ def encode(message: Message) -> bytes:
             parts = [12, base.pack(), [entry.content for entry in witnesses]]
         case Heads(heads):
             parts = [13, heads]
-        case WeightsPart(exchange, part, data):
+        case Part(exchange, part, data):
             parts = [14, exchange, part, data]
         case Missing(exchange, missing):
             parts = [15, exchange, missing]
@@ -430,11 +430,11 @@ def _heads(fields: list[Any]) -> Heads:
     return Heads(tuple(heads))
 
 
-def _weights(fields: list[Any]) -> WeightsPart:
+def _part(fields: list[Any]) -> Part:
     exchange, part, data = fields
     if type(data) is not bytes:
         raise MalformedMessage("weights are binary")
-    return WeightsPart(_number(exchange), _number(part), data)
+    return Part(_number(exchange), _number(part), data)
 
 
 def _missing(fields: list[Any]) -> Missing:
@@ -474,7 +474,7 @@ _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
     11: ("BEHIND", 1, lambda f: Behind(_number(f[0]))),
     12: ("SNAPSHOT", 2, _snapshot),
     13: ("HEADS", 1, _heads),
-    14: ("WEIGHTS", 3, _weights),
+    14: ("PART", 3, _part),
     15: ("MISSING", 2, _missing),
 }
 

@@ -7,10 +7,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peer.records import SAMPLES
 from peer.summary import weights_up_and_down
 from sim.tables import labelled
 from sim.troubles import troubles_of
-from sim.words import ENGINES, bytes_in_words, count, ratio_in_words, seconds_in_words
+from sim.words import (
+    ENGINES,
+    bytes_in_words,
+    count,
+    ratio_in_words,
+    rouge_in_words,
+    seconds_in_words,
+)
 
 _Rows = list[tuple[str, str]]
 
@@ -26,6 +34,7 @@ def closing_words(summary: Mapping[str, Any]) -> str:
     rows = [
         *_run(summary),
         *_loss(summary),
+        *_rouge(summary),
         *_agreement(summary),
         *((found.label, found.short) for found in troubles_of(summary) if found.label),
         *_traffic(summary),
@@ -61,6 +70,14 @@ def _loss(summary: Mapping[str, Any]) -> _Rows:
         return [(label, text)]
     change = f"{100 * abs(after - before) / before:.1f} %"
     return [(label, text), ("", f"{change} {'lower' if after < before else 'higher'}")]
+
+
+def _rouge(summary: Mapping[str, Any]) -> _Rows:
+    measured = summary.get("rouge_l")
+    if measured is None:
+        return []
+    before, after = rouge_in_words(measured["initial"]), rouge_in_words(measured["final"])
+    return [("Rouge-L", f"{before} before, {after} after")]
 
 
 def _finite(loss: float | None) -> float | None:
@@ -104,6 +121,8 @@ def _traffic(summary: Mapping[str, Any]) -> _Rows:
 def _folder(summary: Mapping[str, Any]) -> _Rows:
     folder = summary["folder"]
     rows = [("run folder", folder), ("pictures", f"{folder}/plots")]
+    if summary.get("rouge_l") is not None:
+        rows.append(("answers", f"some of them in {folder}/{SAMPLES}"))
     if summary["model"] is not None:
         rows.append(("to export", f"kseed export {shlex.quote(folder)} --to DIR"))
     return rows

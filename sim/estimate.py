@@ -4,13 +4,14 @@ Payload is exact where nothing disturbs the run: the size of every entry is know
 often it is sent. Control traffic is what the simulator counts, within 5% in 96 of 100 random
 settings and at most 19% off (`sim.volume.timers`), and a guess for real processes, whose ticks
 follow the clock, and where links are disturbed or slow. Time is scaled up from a few local steps, a
-piece of a rebuild and a few rows of evaluation, measured here and now.
+piece of a rebuild, a few rows of evaluation and a few answers, measured here and now.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
 from peer.config import Experiment
-from peer.setup import Prepared, prepare
+from peer.measures import is_due, questions_of
+from peer.setup import Corpus, Prepared, prepare
 from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
 from peer.training import build_trainer
+from peer.tuned_model import TunedModel
 from sim.volume.prediction import predict_run
 from sim.words import bytes_in_words, seconds_in_words
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
 _REBUILD_WEIGHTS: Final = 2**20
+_ANSWERS: Final = 16
 
 
 def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     experiment, protocol = prepared.experiment, prepared.protocol
     global_model, corpus = prepared.global_model, prepared.corpus
     if global_model is None or corpus is None:
-        return {"local_step": 0.0, "rebuild": 0.0, "evaluation": 0.0, "total": 0.0}
+        return dict.fromkeys(("local_step", "rebuild", "evaluation", "answers", "total"), 0.0)
     together = min(experiment.side_by_side, experiment.peers) if engine == "sim" else 1
     trainer = build_trainer(experiment, corpus, global_model, together)
     cut = protocol.empty_accumulator()
@@ -87,12 +91,32 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     from peer.global_model import GlobalModel
 
     rebuild = _rebuild_seconds(global_model) if isinstance(global_model, GlobalModel) else 0.0
+    answers = _answers(experiment, corpus, global_model) if experiment.rouge_rows else 0.0
     trained = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
     each = experiment.local_steps * step
     at_once = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1
     rebuilds = (protocol.rounds + 1) * (experiment.peers / at_once if engine == "launch" else 1)
     total = trained * each / at_once + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
-    return {"local_step": step, "rebuild": rebuild, "evaluation": evaluation, "total": total}
+    total += answers * sum(is_due(experiment, done) for done in range(protocol.rounds + 1))
+    return {
+        "local_step": step,
+        "rebuild": rebuild,
+        "evaluation": evaluation,
+        "answers": answers,
+        "total": total,
+    }
+
+
+def _answers(experiment: Experiment, corpus: Corpus, global_model: TunedModel) -> float:
+    """Return how long it takes the model, as it is now, to answer once for Rouge-L."""
+    one, some = (
+        questions_of(replace(experiment, rouge_rows=min(experiment.rouge_rows, most)), corpus)
+        for most in (1, _ANSWERS)
+    )
+    # The first answer waits for libraries to be loaded.
+    one.ask(global_model.model)
+    asked = min(experiment.rouge_rows, len(corpus.split.held_out))
+    return _time(lambda: some.ask(global_model.model)) * asked / len(some.rows)
 
 
 def _rebuild_seconds(global_model: GlobalModel) -> float:
@@ -123,12 +147,14 @@ def _time(work: Any) -> float:
 def in_words(cost: dict[str, Any]) -> str:
     """Return an estimate for people to read."""
     seconds, sent = cost["seconds"], cost["bytes"]
+    answers = f", answers {seconds['answers']:.1f} s" if seconds["answers"] else ""
     lines = [
         f"A {'simulation' if cost['engine'] == 'sim' else 'launch'} of {cost['peers']} peers over "
         f"{cost['rounds']} rounds would take about",
         f"  time    {seconds_in_words(seconds['total'])}"
         f" (a local step {seconds['local_step'] * 1e3:.1f} ms,"
-        f" a rebuild {seconds['rebuild']:.2f} s, an evaluation {seconds['evaluation']:.1f} s)",
+        f" a rebuild {seconds['rebuild']:.2f} s,"
+        f" an evaluation {seconds['evaluation']:.1f} s{answers})",
         f"  bytes   {bytes_in_words(sent['per_peer_round_mean'])} per peer and round, "
         f"{bytes_in_words(sent['wire_total'])} in all, of which payload "
         f"{'exactly' if sent['payload_exact'] else 'about'} {sent['payload_total']:,}",

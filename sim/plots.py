@@ -76,7 +76,7 @@ def draw_run(folder: Path) -> list[Path]:
     """Draw a run's pictures into its folder's plots/; the same run gives the same bytes.
 
     Returns:
-        The pictures written: loss.svg unless no loss was measured, links.svg, bytes.svg.
+        The pictures written: links.svg, bytes.svg, and loss.svg and rouge.svg if measured.
 
     Raises:
         UserError, TopologyError: the folder holds no run.
@@ -95,6 +95,8 @@ def draw_run(folder: Path) -> list[Path]:
         }
         if any(record["eval_loss"] is not None for record in rounds):
             figures["loss"] = _loss_figure(rounds, caption)
+        if _with_rouge(rounds):
+            figures["rouge"] = _rouge_figure(rounds, caption)
         (folder / "plots").mkdir(exist_ok=True)
         written = []
         for kind, figure in figures.items():
@@ -121,13 +123,15 @@ def page_pictures(
         shades_on_dark: what takes the place of `SHADES` in a picture for a dark page.
 
     Returns:
-        By kind, what there is of loss, bytes and links; and links-on-dark where the links are one
-        image, so that the page cannot change their colours.
+        By kind, what there is of loss, rouge, bytes and links; and links-on-dark where the links
+        are one image, so that the page cannot change their colours.
     """
     figures = {}
     with ink({"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}):
         if any(record["eval_loss"] is not None for record in rounds):
             figures["loss"] = _loss_figure(rounds, "", _PAGE)
+        if _with_rouge(rounds):
+            figures["rouge"] = _rouge_figure(rounds, "", _PAGE)
         if rounds:
             figures["bytes"] = _bytes_figure(rounds, "", _PAGE)
         if graph is not None:
@@ -198,10 +202,37 @@ def _loss_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
                 gid=key,
             )
     axes.ticklabel_format(axis="y", useOffset=False)
-    # Set by hand, for rounds at the end of a run that leave a gap would not be shown at all.
-    last = max(done[-1], 1)
-    axes.set_xlim(-0.03 * last, 1.03 * last)
+    _show_all_rounds(axes, done[-1])
     figure.legend(loc="outside lower center", ncols=paper.columns)
+    return figure
+
+
+def _show_all_rounds(axes: Axes, last: int) -> None:
+    """Set the limits by hand, for rounds at the end that leave a gap would not be shown at all."""
+    last = max(last, 1)
+    axes.set_xlim(-0.03 * last, 1.03 * last)
+
+
+def _with_rouge(rounds: Rounds) -> list[Mapping[str, Any]]:
+    """Return the rounds after which Rouge-L was measured."""
+    return [record for record in rounds if record.get("rouge_l") is not None]
+
+
+def _rouge_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
+    """Draw Rouge-L in per cent over the rounds after which it was measured."""
+    title = f"Rouge-L of answers to held-out rows\n{caption}"
+    figure, axes = _over_rounds(title, "Rouge-L, F measure (%)", paper)
+    measured = _with_rouge(rounds)
+    axes.plot(
+        [record["round"] for record in measured],
+        [100 * record["rouge_l"] for record in measured],
+        color=BLUE,
+        marker="o" if len(measured) <= _MARKED_ROUNDS else "",
+        markersize=4,
+        gid="rouge_l",
+    )
+    axes.ticklabel_format(axis="y", useOffset=False)
+    _show_all_rounds(axes, rounds[-1]["round"])
     return figure
 
 

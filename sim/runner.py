@@ -73,7 +73,6 @@ class _Run:
         known = known_entries(store, protocol)
         self._known = known
         self._stored = {(entry.origin, entry.sequence) for entry in known}
-        self._chronicle = Chronicle(prepared)
         self._reports: defaultdict[int, list[RoundReport]] = defaultdict(list)
         self._rejected = 0
         self._gathering = Gathering(protocol) if protocol.averaging is not None else None
@@ -81,6 +80,7 @@ class _Run:
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
         done = sum(entry.kind is Kind.HISTORY for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
+        self._chronicle = Chronicle(prepared, self._progress.answered)
         parts = (prepared.corpus, prepared.global_model)
         self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
         self._world = world_of(

@@ -6,6 +6,7 @@ one, or has something else there, was not left by a run as it stands, and all of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 _NUMBER: Final = (int, float)
@@ -74,6 +75,17 @@ ROUND: Final[dict[str, Any]] = {
 }
 """The same of a line of rounds.jsonl."""
 
+_ENDS: Final = {"initial": (*_NUMBER, None), "final": (*_NUMBER, None)}
+
+LATER_SUMMARY: Final[dict[str, Any]] = {
+    "rouge_l": (_ENDS, None),
+    "tasks": [{"task": str, "rows": int, "loss": _ENDS, "rouge_l": (_ENDS, None)}],
+}
+"""The same of keys that runs of earlier versions have not written."""
+
+LATER_ROUND: Final[dict[str, Any]] = {"rouge_l": (*_NUMBER, None)}
+"""The same of a line of rounds.jsonl."""
+
 
 def misfit(value: Any, shape: Any, where: str = "") -> str | None:
     """Return where a value is not of a shape, as the path of its key; None: it is."""
@@ -95,3 +107,8 @@ def misfit(value: Any, shape: Any, where: str = "") -> str | None:
         # The nearest to what was meant: the one that looked the deepest.
         return None if None in found else max((path or "" for path in found), key=len)
     return None if value is shape or type(value) is shape else where
+
+
+def misfit_if_there(value: Mapping[str, Any], shape: Mapping[str, Any]) -> str | None:
+    """Return what `misfit` does, but let keys be missing."""
+    return misfit(value, {key: inner for key, inner in shape.items() if key in value})

@@ -56,6 +56,11 @@ def ratio_in_words(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 99.5 else f"{ratio:.2g}"
 
 
+def rouge_in_words(value: float | None) -> str:
+    """Return a Rouge-L in per cent, as papers print it; None: it is not known."""
+    return "unknown" if value is None else f"{100 * value:.2f} %"
+
+
 def ranges(peers: Iterable[int]) -> str:
     """Return numbers of peers in ascending order, neighbouring ones as a range: 0-3, 7."""
     runs: list[list[int]] = []

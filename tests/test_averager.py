@@ -216,12 +216,12 @@ def beginning(protocol: Protocol, graph: nx.Graph, me: int = 0) -> Averager:
 
 PART = initial(50).part(0)
 BAD = {
-    "no such part": wire.WeightsPart(0, 1, PART),
-    "too short": wire.WeightsPart(0, 0, PART[:-4]),
-    "too long": wire.WeightsPart(0, 0, PART + bytes(4)),
-    "not finite": wire.WeightsPart(0, 0, np.full(50, np.nan, np.float32).tobytes()),
-    "infinite": wire.WeightsPart(0, 0, np.full(50, np.inf, np.float32).tobytes()),
-    "past the run": wire.WeightsPart(3, 0, PART),
+    "no such part": wire.Part(0, 1, PART),
+    "too short": wire.Part(0, 0, PART[:-4]),
+    "too long": wire.Part(0, 0, PART + bytes(4)),
+    "not finite": wire.Part(0, 0, np.full(50, np.nan, np.float32).tobytes()),
+    "infinite": wire.Part(0, 0, np.full(50, np.inf, np.float32).tobytes()),
+    "past the run": wire.Part(3, 0, PART),
     "asked past the run": wire.Missing(3, (0,)),
     "asked for no part": wire.Missing(0, (1,)),
     "of another method": wire.Versions({}),
@@ -241,7 +241,7 @@ def test_what_no_honest_peer_sends_is_counted_and_changes_nothing(name: str) -> 
     assert not output.messages
     assert (averager.state.digest(), averager.waiting_for) == (before, waiting)
     # And the honest weights are taken after it.
-    averager.receive(wire.encode(wire.WeightsPart(0, 0, PART)), 1, 0.4)
+    averager.receive(wire.encode(wire.Part(0, 0, PART)), 1, 0.4)
     assert 1 not in averager.waiting_for
 
 
@@ -259,7 +259,7 @@ def test_who_sends_far_ahead_takes_no_memory() -> None:
     protocol = averaging(GRAPHS["ring"], rounds=1000)
     averager = beginning(protocol, GRAPHS["ring"])
     for number in range(900):
-        averager.receive(wire.encode(wire.WeightsPart(number, 0, PART)), 1, 0.5)
+        averager.receive(wire.encode(wire.Part(number, 0, PART)), 1, 0.5)
     assert len(averager._inbound.whole) <= 2
 
 

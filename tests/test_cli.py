@@ -309,6 +309,7 @@ def test_words_are_for_people(three: list[str], capfd: pytest.CaptureFixture[str
         "rounds.jsonl",
         "sim",
         "summary.json",
+        "tasks.csv",
         "topology.json",
     }
     plots = list(Path("runs/ring-3-fedkseed-1/plots").iterdir())

@@ -99,6 +99,19 @@ def test_a_run_with_a_model():
     )
 
 
+def test_answers_are_told_where_a_model_was_asked():
+    before = closing_words(WITH_MODEL | {"rouge_l": None}).splitlines()
+    assert before == closing_words(WITH_MODEL).splitlines()
+    measured = {"initial": 0.0512, "final": 0.12345, "per_round": {"8": 0.12345}}
+    after = closing_words(WITH_MODEL | {"rouge_l": measured}).splitlines()
+    assert [line for line in after if line not in before] == [
+        "Rouge-L        5.12 % before, 12.35 % after",
+        "answers        some of them in runs/torus-16-fedkseed-pro-1/samples.jsonl",
+    ]
+    resumed = closing_words(WITH_MODEL | {"rouge_l": measured | {"initial": None}})
+    assert "Rouge-L        unknown before, 12.35 % after" in resumed
+
+
 def test_a_run_without_a_model():
     assert closing_words(SYNTHETIC) == (
         "run            fedkseed, simulated in one process\n"

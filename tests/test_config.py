@@ -27,6 +27,7 @@ DEFAULTS = dataclasses.asdict(Experiment())
 
 MAY_CHANGE = {
     "rounds",
+    "rouge_every",
     "round_timeout",
     "settle_timeout",
     "disconnect",
@@ -80,6 +81,11 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
 def experiments(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.sets(st.sampled_from(sorted(OPTIONS))))
     values = {name: draw(values_of(name)) for name in sorted(names)}
+    if METHODS[values.get("method", "fedkseed")].averages:
+        for name in ("trainer", "schedule", "sign", "resume"):
+            values.pop(name, None)
+    if values.get("aggregation") == "server":
+        values["topology"] = "star"
     if values.get("resume"):
         values["out"] = values.get("out") or "runs/here"
     return values
@@ -105,6 +111,8 @@ def test_every_option_is_a_flag_and_a_key_and_the_flag_wins(name: str, tmp_path:
             "gradient_bound": (2.0, 4.0),
             "participation": (0.5, 0.25),
             "gossip": ("flood", "flood"),
+            "method": ("fedkseed", "fedkseed-pro"),
+            "aggregation": ("gossip", "gossip"),
             "slowdown": (2.0, 4.0),
         }
         if item.metadata["choices"]:

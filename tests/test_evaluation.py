@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from peer import evaluation
 from peer.data.encode import Encoded, batch
-from peer.evaluation import evaluate
+from peer.evaluation import evaluate, row_losses
 from peer.model import load_model
 
 
@@ -33,6 +33,20 @@ def test_evaluation_is_the_mean_over_all_response_tokens(
         np.mean([evaluate(model, encoded, rows[i : i + 1]) for i in range(7)])
     )
     assert evaluate(model, encoded, rows[::-1].copy()) == pytest.approx(loss, rel=1e-6)
+
+
+def test_rows_have_their_losses_from_the_pass_that_gives_the_mean(
+    tiny_model: Path, encoded: Encoded
+) -> None:
+    model = load_model(str(tiny_model), "float32", torch.device("cpu"))
+    rows = np.array([5, 0, 33, 12, 70, 71, 8])
+    whole = row_losses(model, encoded, rows)
+    assert whole.mean == evaluate(model, encoded, rows)
+    assert whole.sums.sum() / whole.tokens.sum() == pytest.approx(whole.mean, rel=1e-12)
+    for place, row in enumerate(rows):
+        losses, counts = model.losses(*batch(encoded, [row], 0))
+        assert whole.sums[place] == pytest.approx(float(losses[0]), rel=1e-5)
+        assert whole.tokens[place] == int(counts[0])
 
 
 @given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=30), limit=st.integers(1, 200))

@@ -19,7 +19,7 @@ from peer.config import Experiment
 from peer.errors import UserError
 from peer.records import RunFolder
 from peer.traffic import LinkCount, Traffic
-from sim.plots import _bytes_figure, _loss_figure, draw_run, link_bytes
+from sim.plots import _bytes_figure, _loss_figure, _rouge_figure, draw_run, link_bytes
 from sim.runner import simulate
 from sim.words import bytes_in_words
 from topology.drawing import LABEL_LIMIT
@@ -226,6 +226,21 @@ def test_the_training_loss_is_left_out_where_there_is_none(tmp_path):
     assert group(path, "eval_loss") is not None
     assert group(path, "train_loss") is None
     assert not any(line.startswith("training") for line in texts(path))
+
+
+def test_rouge_gets_a_picture_where_it_was_measured(tmp_path):
+    run(tmp_path / "run", peers=4, rounds=1)
+    rounds = [record(0, 4.2) | {"rouge_l": 0.11}, record(1, 4.1), record(2, 4.0) | {"rouge_l": 0.2}]
+    RunFolder(tmp_path / "run").write_rounds(rounds)
+    *_, path = draw_run(tmp_path / "run")
+    assert path == tmp_path / "run" / "plots" / "rouge.svg"
+    assert len(group(path, "rouge_l").findall(f".//{SVG}use")) == 2
+    assert {"rounds done", "Rouge-L, F measure (%)"} <= set(texts(path))
+    (axes,) = _rouge_figure([*rounds, record(3)], "a caption").axes
+    (line,) = axes.get_lines()
+    np.testing.assert_array_equal(line.get_xdata(), [0, 2])
+    np.testing.assert_allclose(line.get_ydata(), [11, 20])
+    assert axes.get_xlim()[1] > 3, "as far as the run went"
 
 
 @pytest.mark.parametrize("rounds", [1, 3, 60])

@@ -44,6 +44,8 @@ OTHER_VALUES: dict[str, Any] = {
     "partition": "iid",
     "alpha": 0.6,
     "eval_rows": 9,
+    "rouge_rows": 3,
+    "new_tokens": 9,
     "max_length": 60,
     "dtype": "bfloat16",
     "seed": 1,
@@ -64,6 +66,19 @@ OTHER_VALUES: dict[str, Any] = {
     "tick": 0.5,
     "sign": True,
     "fold": False,
+    "aggregation": "server",
+    "optimizer": "adam",
+    "accumulate": 2,
+    "local_epochs": 1,
+    "directions": 3,
+    "rank": 4,
+    "lora_alpha": 8,
+    "virtual_tokens": 10,
+    "held_out": "last",
+    "train_share": 0.5,
+    "test_share": 0.5,
+    "min_rows": 2,
+    "long_rows": "drop",
 }
 
 
@@ -153,9 +168,11 @@ def test_all_that_defines_a_run_has_another_value_here() -> None:
 def test_another_experiment_is_refused_with_the_key_and_both_values(
     name: str, tmp_path: Path
 ) -> None:
-    folder = made(tmp_path)
+    # A server needs a star, which would be another difference.
+    both = {"topology": "star"} if name == "aggregation" else {}
+    folder = made(tmp_path, **both)
     there = getattr(folder.experiment(), name)
-    line = refused(experiment(tmp_path, resume=True, **{name: OTHER_VALUES[name]}))
+    line = refused(experiment(tmp_path, resume=True, **both, **{name: OTHER_VALUES[name]}))
     assert line == (
         f"{tmp_path} holds another experiment: {name} is {there!r} there "
         f"and {OTHER_VALUES[name]!r} here"

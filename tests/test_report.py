@@ -27,7 +27,7 @@ from peer.rollback import rollback
 from sim.cli import main
 from sim.report import write_report
 from sim.runner import simulate
-from sim.schema import SUMMARY, misfit
+from sim.schema import LATER_SUMMARY, SUMMARY, misfit, misfit_if_there
 from sim.words import ranges
 
 PEERS = 8
@@ -61,6 +61,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_options: dict[str, An
     """The folder of a run with a model."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
     simulate(experiment_from(tiny_options | {"out": str(folder)}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory, tiny_options: dict[str, Any]) -> Path:
+    """The folder of a run whose model has answered held-out rows."""
+    folder = tmp_path_factory.mktemp("runs") / "asked"
+    options = {"rouge_rows": 6, "rouge_every": 2, "new_tokens": 4, "out": str(folder)}
+    simulate(experiment_from(tiny_options | options))
     return folder
 
 
@@ -475,6 +484,78 @@ def test_each_key_of_a_summary_is_looked_at(
     assert misfit(summary, SUMMARY) == (None if may_be_null else ".".join(path))
     del inner[last]
     assert misfit(summary, SUMMARY) == ".".join(path)
+
+
+@pytest.mark.parametrize(
+    "path", [*paths(LATER_SUMMARY), ("tasks",), ("rouge_l", "initial")], ids=".".join
+)
+def test_what_later_versions_write_may_be_missing_and_not_wrong(
+    asked: Path, path: tuple[str, ...]
+) -> None:
+    summary = summary_of(asked)
+    assert misfit_if_there(summary, LATER_SUMMARY) is None
+    *above, last = path
+    inner = summary
+    for key in above:
+        inner = inner[key]
+    inner[last] = object()
+    assert misfit_if_there(summary, LATER_SUMMARY) == ".".join(path)
+    if not above:
+        del inner[last]
+        assert misfit_if_there(summary, LATER_SUMMARY) is None
+
+
+def test_answers_and_tasks_have_their_places(asked: Path, trained: Path) -> None:
+    page, summary = read(asked), summary_of(asked)
+    assert page.warnings == []
+    assert [svg["class"] for svg in page.elements("svg")] == [
+        "picture loss",
+        "picture rouge",
+        "picture bytes",
+        "picture links",
+    ]
+    assert f"{100 * summary['rouge_l']['final']:.2f} %" in page.texts
+    head, *rows = page.tables["Task by task"]
+    assert head == [
+        "task",
+        "held-out rows",
+        "loss before",
+        "after",
+        "Rouge-L before (%)",
+        "after",
+    ]
+    assert [row[0] for row in rows] == ["animals", "colours", "pairs"]
+    for row, task in zip(rows, summary["tasks"], strict=True):
+        assert number(row[1]) == task["rows"]
+        shown = [*task["loss"].values(), *(100 * share for share in task["rouge_l"].values())]
+        assert [float(text) for text in row[2:]] == pytest.approx(shown, abs=0.005)
+    head, *rounds = page.tables["Round by round"]
+    assert [row[head.index("Rouge-L (%)")] == "–" for row in rounds] == [False, True, False, False]
+    without = read(trained)
+    assert len(without.tables["Task by task"][0]) == 4
+    assert "picture rouge" not in [svg["class"] for svg in without.elements("svg")]
+    assert "Rouge-L (%)" not in without.tables["Round by round"][0]
+
+
+def test_a_folder_of_an_earlier_version_is_whole(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    change(folder, lambda summary: summary.pop("tasks"))
+    run = RunFolder(folder)
+    keys = ("rouge_l", "tasks")
+    lines = [{k: v for k, v in line.items() if k not in keys} for line in run.read_rounds()]
+    run.write_rounds(lines)
+    page = read(folder)
+    assert page.warnings == []
+    assert "Task by task" not in page.tables
+
+
+def test_a_rouge_that_is_no_number_is_damage(asked: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(asked, tmp_path / "run")
+    run = RunFolder(folder)
+    first, *others = run.read_rounds()
+    run.write_rounds([first, *(line | {"rouge_l": "much"} for line in others)])
+    (warning,) = read(folder).warnings
+    assert "rounds.jsonl is damaged: 3 lines of 4 cannot be used, from line 2 on." in warning
 
 
 def test_a_run_that_was_killed_is_shown_as_far_as_it_came(folder: Path) -> None:

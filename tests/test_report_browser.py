@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
 
 
 def trained(folder: Path, tiny_options: dict[str, Any]) -> None:
-    simulate(experiment_from(tiny_options | {"out": str(folder)}))
+    simulate(experiment_from(tiny_options | {"rouge_rows": 4, "out": str(folder)}))
 
 
 def troubled(folder: Path, _: dict[str, Any]) -> None:
@@ -50,6 +50,11 @@ def troubled(folder: Path, _: dict[str, Any]) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     summary["digests"]["accumulator"][5] = "ab" * 16
     summary |= {"missing_peers": [5], "timeouts_fired": 10**6, "rejected_messages": 7}
+    ends = {"initial": 0.1, "final": None}
+    names = [HOSTILE, "t" * 300, *(f"task{number}" for number in range(300))]
+    summary["tasks"] = [
+        {"task": name, "rows": 10**6, "loss": ends, "rouge_l": ends} for name in names
+    ]
     summary["liars"] = [{"peer": 1, "named_by": [0], "reasons": ["w" * 300, HOSTILE]}]
     (folder / "summary.json").write_text(json.dumps(summary))
 

@@ -303,6 +303,7 @@ def test_one_call_from_a_notebook(tiny_options: Options, tmp_path: Path) -> None
         "rounds.jsonl",
         "sim",
         "summary.json",
+        "tasks.csv",
         "topology.json",
     }
     again = sim.run(experiment_from(options | {"out": str(tmp_path / "other")}))

@@ -16,7 +16,6 @@ import topology
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import experiment_from
-from peer.entry import make_end
 from peer.reporting import RoundReport
 from peer.summary import Outcome, summarise
 from peer.traffic import LinkCount, Traffic
@@ -29,7 +28,8 @@ def ended(accumulators: list[str], models: list[str], **changes: Any) -> dict[st
     outcome = Outcome(
         accumulator_digests=accumulators,
         model_digests=models,
-        entries=[make_end(0, 0, 4), make_end(1, 0, 4)],
+        published=2,
+        lower_bound=60,
         received=[1, 1],
         timeouts=0,
         missing=(),
@@ -93,6 +93,8 @@ def test_a_round_is_recorded_from_the_reports_of_its_peers(tmp_path: Path) -> No
             "control_bytes": 40,
             "wire_bytes": 255,
             "accumulator": cut.digest(),
+            "rouge_l": None,
+            "tasks": None,
         }
     ]
     # Rounds are kept in order, whichever is recorded first.
@@ -103,7 +105,7 @@ def test_a_round_is_recorded_from_the_reports_of_its_peers(tmp_path: Path) -> No
 
 def test_without_entries_there_is_no_redundancy() -> None:
     assert ended(["a", "a"], [])["bytes"]["redundancy"] == 0.0
-    assert ended(["a", "a"], [], entries=[])["bytes"]["redundancy"] is None
+    assert ended(["a", "a"], [], published=0, lower_bound=0)["bytes"]["redundancy"] is None
 
 
 def test_synthetic_histories_are_functions_of_seed_peer_and_round() -> None:

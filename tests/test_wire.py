@@ -29,6 +29,8 @@ from peer.wire import (
     Heads,
     Hello,
     Message,
+    Missing,
+    Part,
     Proof,
     Prune,
     Refusal,
@@ -79,6 +81,8 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Prune, st.sets(numbers, max_size=5).map(sorted).map(tuple)),
     st.builds(Proof, st.just(make_end(1, 2, 3)), st.just(make_end(1, 2, 4))),
     st.builds(Behind, numbers),
+    st.builds(Part, numbers, numbers, st.binary(max_size=20)),
+    st.builds(Missing, numbers, st.sets(numbers, max_size=5).map(sorted).map(tuple)),
 )
 
 D = b"01234567"
@@ -111,6 +115,8 @@ GOLDEN: list[tuple[Message, str]] = [
     (Behind(300), "92 0b cd 01 2c"),
     (Snapshot(BASE, (make_end(4, 5, 6),)), SNAPSHOT),
     (Heads(((1, 0, D),)), "92 0d 91 93 01 00 c4 08 30 31 32 33 34 35 36 37"),
+    (Part(7, 1, b"\x00\x00\x80\x3f"), "94 0e 07 01 c4 04 00 00 80 3f"),
+    (Missing(7, (0, 3)), "93 0f 07 92 00 03"),
 ]
 
 
@@ -299,7 +305,7 @@ def hello(place: int, value: Any) -> bytes:
         packed(6, {b"eta": DIGEST}),
         packed(6, {3: DIGEST}),
         packed(6, {"eta": DIGEST[:5]}),
-        packed(6, {f"f{i}": DIGEST for i in range(65)}),
+        packed(6, {f"f{i}": DIGEST for i in range(257)}),
         packed(6, ["eta"]),
         packed(6, "eta"),
         b"\x92\x06\x81\xa1\xff\xc4\x0801234567",
@@ -327,6 +333,16 @@ def hello(place: int, value: Any) -> bytes:
         packed(12, BASE.pack(), [b""]),
         packed(12, BASE.pack() + b"0", []),
         packed(12, [1], []),
+        packed(14, 0, 0),
+        packed(14, 0, 0, "text"),
+        packed(14, 0, 0, [0.5]),
+        packed(14, -1, 0, b""),
+        packed(14, 0, 2**32, b""),
+        packed(15, 0),
+        packed(15, 0, 1),
+        packed(15, 0, [1, 1]),
+        packed(15, 0, [2, 1]),
+        packed(15, 0, [-1]),
         packed(2, b""),
         packed(2, [b""]),
         packed(2, [make_end(1, 2, 3).content, b"\x93"]),

@@ -150,7 +150,10 @@ class _Reader:
         rounds: list[dict[str, Any]] = []
         for record in self._folder.read_rounds():
             after = not rounds or record["round"] > rounds[-1]["round"]
-            if schema.misfit(record, schema.ROUND) is not None or not after or record["round"] < 0:
+            wrong = schema.misfit(record, schema.ROUND)
+            if wrong is None:
+                wrong = schema.misfit_if_there(record, schema.LATER_ROUND)
+            if wrong is not None or not after or record["round"] < 0:
                 break
             rounds.append(record)
         if len(rounds) < lines:
@@ -203,6 +206,8 @@ class _Reader:
 
     def _wrong(self, summary: Any) -> str | None:
         where = schema.misfit(summary, schema.SUMMARY)
+        if where is None:
+            where = schema.misfit_if_there(summary, schema.LATER_SUMMARY)
         if where is not None:
             return f"{where} is not what it should be" if where else "it is no object"
         if summary["schema"] != SCHEMA:

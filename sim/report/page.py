@@ -20,6 +20,7 @@ from sim.words import (
     bytes_in_words,
     count,
     ratio_in_words,
+    rouge_in_words,
     seconds_in_words,
     signed_change,
 )
@@ -67,6 +68,7 @@ def page(run: Run) -> str:
         traffic=tables.traffic(run),
         busiest=tables.busiest_links(run),
         rounds=tables.rounds(run),
+        tasks=tables.tasks(run),
         peers=tables.peers(run),
         digests=tables.digests(run) if ended else None,
         costs=[tables.times(run), tables.processes(run)] if ended else [],
@@ -106,6 +108,10 @@ def _figures(run: Run) -> list[Figure]:
     losses = [record["eval_loss"] for record in run.rounds]
     if losses and not run.experiment.is_synthetic:
         shown.insert(0, _loss_figure(losses))
+    measured = _measured(run)
+    if measured:
+        detail = f"F measure, from {rouge_in_words(measured[0])}"
+        shown.insert(1, Figure("Rouge-L", rouge_in_words(measured[-1]), detail))
     if run.summary is None:
         sent = run.traffic.total().wire_bytes
         if sent:
@@ -125,6 +131,11 @@ def _figures(run: Run) -> list[Figure]:
     detail = f"{seconds_in_words(virtual)} of virtual time" if virtual else "on the clock"
     shown.append(Figure("time", seconds_in_words(seconds["wall"]), detail))
     return shown
+
+
+def _measured(run: Run) -> list[float]:
+    """Return Rouge-L as often as it was measured."""
+    return [rouge for record in run.rounds if (rouge := record.get("rouge_l")) is not None]
 
 
 def _loss_figure(losses: list[float | None]) -> Figure:
@@ -159,6 +170,12 @@ def _words(run: Run) -> dict[str, str]:
         words["loss"] = (
             f"Loss over the rounds: on held-out rows {losses[0]:.4f} nats per token at first, "
             f"{losses[-1]:.4f} at last."
+        )
+    measured = _measured(run)
+    if measured:
+        words["rouge"] = (
+            f"Rouge-L over the rounds: {rouge_in_words(measured[0])} at first, "
+            f"{rouge_in_words(measured[-1])} at last."
         )
     if run.graph is not None:
         words["links"] = (

@@ -59,7 +59,7 @@ class Pictures:
     """The pictures of a page.
 
     Attributes:
-        svg: by kind, each an element to be put into the page as it is: loss, bytes, links.
+        svg: by kind, each an element to be put into the page as it is: loss, rouge, bytes, links.
         scale: of the links' colours; None: nothing is known to have been sent.
         colours: in light and in dark, by the name that the pictures call them.
     """

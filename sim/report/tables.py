@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peer.config import Experiment, options
-from peer.records import LINKS, NEVER_SAVED, ROUNDS, SUMMARY
+from peer.records import LINKS, NEVER_SAVED, ROUNDS, SUMMARY, TASKS
 from peer.scenario import Incident
 from sim.report.folder import Run
 from sim.report.troubles import camps
@@ -106,6 +106,9 @@ def rounds(run: Run) -> Table:
     with_loss = any(record["eval_loss"] is not None for record in run.rounds)
     if with_loss:
         head[1:1] = ["#held-out loss", "#training loss"]
+    with_rouge = any(record.get("rouge_l") is not None for record in run.rounds)
+    if with_rouge:
+        head[3:3] = ["#Rouge-L (%)"]
     rows = []
     before = {"wire_bytes": 0, "payload_bytes": 0}
     for record in run.rounds:
@@ -114,6 +117,7 @@ def rounds(run: Run) -> Table:
             (
                 f"{record['round']:,}",
                 *losses,
+                *((_per_cent(record.get("rouge_l")),) if with_rouge else ()),
                 f"{record['wire_bytes'] - before['wire_bytes']:,}",
                 f"{record['payload_bytes'] - before['payload_bytes']:,}",
                 f"{record['skipped_steps']:,}",
@@ -130,6 +134,36 @@ def rounds(run: Run) -> Table:
 
 def _loss(loss: float | None) -> str:
     return "–" if loss is None else f"{loss:.4f}"
+
+
+def _per_cent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f}"
+
+
+def tasks(run: Run) -> Table:
+    """Return what the model was before and after in each task; no rows if there is nothing."""
+    measured = [] if run.summary is None else run.summary.get("tasks", [])
+    with_rouge = any(task["rouge_l"] is not None for task in measured)
+    head = ["task", "#held-out rows", "#loss before", "#after"]
+    note = "Losses are nats per token."
+    if with_rouge:
+        head += ["#Rouge-L before (%)", "#after"]
+        note += " Rouge-L is the mean over the answers to some of the rows."
+    rows = []
+    for task in measured:
+        loss, rouge = task["loss"], task["rouge_l"] or {"initial": None, "final": None}
+        shares = (_per_cent(rouge["initial"]), _per_cent(rouge["final"])) if with_rouge else ()
+        rows.append(
+            (
+                task["task"] or "–",
+                f"{task['rows']:,}",
+                _loss(loss["initial"]),
+                _loss(loss["final"]),
+                *shares,
+            )
+        )
+    shown, left_out = _shortened(rows, TASKS)
+    return Table("Task by task", tuple(head), shown, f"{note} {left_out}".rstrip())
 
 
 def _shortened(rows: list[tuple[str, ...]], file: str) -> tuple[list[tuple[str, ...]], str]:
