@@ -31,6 +31,7 @@ class Domain(IntEnum):
     LATENCIES = 8
     FRAMES = 9
     SPEEDS = 10
+    BLOCK_BASES = 11
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:

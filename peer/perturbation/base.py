@@ -180,6 +180,43 @@ class Perturbation(ABC):
         sums_used = np.ascontiguousarray(sums[:, used])
         self._rebuild(outs.detach(), w0.detach(), seeds[used], sums_used, scale, start)
 
+    def project(
+        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int = 0
+    ) -> NDArray[np.float64]:
+        """Return the inner product of a vector and each perturbation, as `reference` defines it.
+
+        Args:
+            vector: float32, shape (n,), contiguous, on `device`.
+            seeds: uint64, shape (m,).
+            start: index, in the model, of the weight that the first number belongs to.
+
+        Returns:
+            Shape (m,).
+
+        Raises:
+            UserError: an argument is not as above.
+        """
+        self._check_weights("vector", vector)
+        if vector.dtype != torch.float32 or seeds.dtype != np.uint64 or seeds.ndim != 1:
+            raise UserError(
+                f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: float32 "
+                "and one dimension of uint64 are wanted"
+            )
+        _check_range(start, start + len(vector))
+        return self._project(vector.detach(), seeds, start) * 2.0**-self.unit_bits
+
+    def _project(
+        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int
+    ) -> NDArray[np.float64]:
+        """Return the products in units; here with torch's sums, whose order it does not tell."""
+        products = np.zeros(len(seeds))
+        for at in range(0, len(vector), _LOOK):
+            part = vector[at : at + _LOOK].double()
+            for j, seed in enumerate(seeds.tolist()):
+                z = self._units(seed, start + at, start + at + len(part))
+                products[j] += float(torch.dot(part, z.double()))
+        return products
+
     @abstractmethod
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor: ...
 
