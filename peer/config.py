@@ -97,7 +97,20 @@ class Experiment:
     )
     local_steps: int = option(50, "local steps tau a round", least=1, most=2**18)
     candidate_seeds: int = option(1024, "candidate seeds K", least=1, most=2**24)
+    coordinates: int = option(
+        1024, "numbers that stand for the update of a round, in all blocks", least=1, most=2**18
+    )
+    blocks: int = option(
+        0,
+        "parts of the weights whose updates are projected apart; 0: matrices, and neighbouring "
+        "vectors together; n: n parts of equal size",
+        least=0,
+        most=2**20,
+    )
     learning_rate: float = option(1e-4, "learning rate eta", least=1e-30, most=1e3)
+    global_learning_rate: float = option(
+        1.0, "by which aggregated updates are multiplied", least=1e-6, most=1e6
+    )
     epsilon: float = option(1e-3, "perturbation scale eps", least=1e-30, most=1e3)
     batch_size: int = option(1, "rows in the batch of a local step", least=1, most=2**16)
     perturbation: str = option(

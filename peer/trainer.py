@@ -23,12 +23,16 @@ class LocalRound:
     """What the local steps of one peer and round gave.
 
     Attributes:
-        gradients: the scalar gradients, shape (tau,), NaN for a skipped step.
+        gradients: the scalar gradients, shape (tau,), NaN for a skipped step; or the coordinates of
+            an update, shape (B,), all NaN if it was not finite.
         loss: the mean of the losses met on the way in nats per token, NaN if there were none.
+        counts: how many of the coordinates each block has, int64, shape (L,); None for scalar
+            gradients.
     """
 
     gradients: NDArray[np.float64]
     loss: float
+    counts: NDArray[np.int64] | None = None
 
     @classmethod
     def of_steps(cls, gradients: NDArray[np.float64], losses: NDArray[np.float64]) -> LocalRound:

@@ -62,7 +62,7 @@ class Perturbation(ABC):
         return self.distribution is GAUSSIAN
 
     def warm_up(self, dtype: torch.dtype) -> None:
-        """Take a pass over one weight, and rebuild it: what both need is compiled and kept.
+        """Take a pass over one weight, rebuild and project it: what these need is compiled and kept.
 
         Compiling takes half a minute of one processor. So it is done before many processes start
         that would all have to do it.
@@ -70,6 +70,7 @@ class Perturbation(ABC):
         weight = torch.zeros(1, dtype=dtype, device=self.device)
         self.axpy_(weight, 0, 0.0)
         self.rebuild(weight, weight, np.zeros(1, np.uint64), np.ones(1, np.int64), 0)
+        self.project(weight.float(), np.zeros(1, np.uint64))
 
     def units(self, seed: int, start: int, stop: int) -> torch.Tensor:
         """Return numbers start to stop of a perturbation, in units.
