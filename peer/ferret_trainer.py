@@ -113,8 +113,6 @@ class FerretTrainer:
         if not finite:
             return LocalRound(np.full(with_.coordinates, np.nan), loss, counts)
         drawn = draw_blocks(self._data.root_seed, peer, round_, counts, len(seeds))
-        made = project(
-            self._global_model.kernel, update, seeds, counts, drawn, with_.learning_rate
-        )
+        made = project(self._global_model.kernel, update, seeds, counts, drawn, with_.learning_rate)
         bound = with_.gradient_bound
         return LocalRound(np.clip(made, -bound, bound), loss, counts)

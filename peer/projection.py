@@ -48,8 +48,8 @@ class Update:
     def norms(self) -> NDArray[np.float64]:
         """Return |Delta_l| of each block, shape (L,); not finite where weights are not."""
         norm = torch.linalg.vector_norm
-        blocks = range(len(self.offsets) - 1)
-        return np.array([float(norm(self.block(l), dtype=torch.float64)) for l in blocks])
+        blocks = map(self.block, range(len(self.offsets) - 1))
+        return np.array([float(norm(block, dtype=torch.float64)) for block in blocks])
 
 
 def project(

@@ -82,7 +82,7 @@ def test_each_block_gets_as_many_different_seeds_as_it_has_coordinates(
 @quick
 def test_a_blocks_seeds_do_not_hang_on_what_other_blocks_have(counts, other, at):
     at %= len(counts)
-    changed = [other if l == at else count for l, count in enumerate(counts)]
+    changed = [other if block == at else count for block, count in enumerate(counts)]
     some, others = (draw_blocks(5, 2, 9, np.array(each), 30) for each in (counts, changed))
     assert some[some // 30 != at].tolist() == others[others // 30 != at].tolist()
 

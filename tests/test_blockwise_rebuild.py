@@ -1,4 +1,4 @@
-"""A model in blocks is the sum of each block's own bases, exactly, from any accumulator of L K sums."""
+"""A model in blocks is each block's own sum, exactly, from any accumulator of L K sums."""
 
 from __future__ import annotations
 
@@ -129,9 +129,7 @@ def test_what_are_no_blocks_is_refused_and_changes_nothing(
     model = load_model(str(tiny_model), "float32", torch.device("cpu"))
     d = len(model.weights)
     offsets = {"repeated": [0, 0, d], "halves": [0, d // 2, d]}.get(str(offsets), offsets)
-    made = GlobalModel(
-        model, perturbation("gaussian", "cpu", 1), SEEDS, offsets=np.array(offsets)
-    )
+    made = GlobalModel(model, perturbation("gaussian", "cpu", 1), SEEDS, offsets=np.array(offsets))
     model.weights.fill_(math.pi)
     before = weights_digest(model.weights)
     with pytest.raises(UserError, match="cannot begin at"):

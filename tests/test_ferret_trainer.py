@@ -1,4 +1,4 @@
-"""Ferret's local round: what it sends is its update, to the formula, and nothing is looked at twice."""
+"""Ferret's local round: what it sends is its update in coordinates, to the formula."""
 
 from __future__ import annotations
 
@@ -138,5 +138,5 @@ def test_an_update_that_is_nothing_is_sent_as_nothing(tiny_model: Path, encoded:
 
 def test_no_more_coordinates_than_bases(tiny_model: Path, encoded: Encoded) -> None:
     with_ = replace(PROJECTING, coordinates=BLOCKS * K + 1)
-    with pytest.raises(UserError, match=rf"coordinates = 113: 16 .* 7 blocks allow at most 112"):
+    with pytest.raises(UserError, match=r"coordinates = 113: 16 .* 7 blocks allow at most 112"):
         trainer_of(tiny_model, encoded, Moving(), with_)

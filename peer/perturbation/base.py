@@ -62,7 +62,7 @@ class Perturbation(ABC):
         return self.distribution is GAUSSIAN
 
     def warm_up(self, dtype: torch.dtype) -> None:
-        """Take a pass over one weight, rebuild and project it: what these need is compiled and kept.
+        """Take a pass over a weight, rebuild and project it: what they need is compiled and kept.
 
         Compiling takes half a minute of one processor. So it is done before many processes start
         that would all have to do it.
@@ -108,9 +108,10 @@ class Perturbation(ABC):
         self._check_weights("weights", weights)
         _check_range(start, start + len(weights))
         rounded = []
-        for seed, coefficient in passes:
-            _check_seed(seed)
-            rounded.append((int(seed), _in_float32(coefficient)))
+        with np.errstate(over="ignore"):
+            for seed, coefficient in passes:
+                _check_seed(seed)
+                rounded.append((int(seed), _in_float32(coefficient)))
         if rounded:
             self._passes(weights.detach(), rounded, start)
 
@@ -200,8 +201,8 @@ class Perturbation(ABC):
         self._check_weights("vector", vector)
         if vector.dtype != torch.float32 or seeds.dtype != np.uint64 or seeds.ndim != 1:
             raise UserError(
-                f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: float32 "
-                "and one dimension of uint64 are wanted"
+                f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: "
+                "float32 and one dimension of uint64 are wanted"
             )
         _check_range(start, start + len(vector))
         return self._project(vector.detach(), seeds, start) * 2.0**-self.unit_bits
@@ -278,8 +279,7 @@ def _check_apart(outs: torch.Tensor, w0: torch.Tensor) -> None:
 
 
 def _in_float32(coefficient: float) -> float:
-    with np.errstate(over="ignore"):
-        rounded = float(np.float32(coefficient))
+    rounded = float(np.float32(coefficient))
     if not math.isfinite(rounded):
         raise UserError(f"coefficient {coefficient} is not finite in float32")
     return rounded

@@ -44,9 +44,10 @@ def signs(
     vector: NDArray[np.float32],
     products: NDArray[np.float64],
 ) -> None:
-    """Add to products, shape (m,), those of vector, shape (n,), and each seed's signs from start."""
+    """Add to products, shape (m,), those of vector, shape (n,), and each seed's signs."""
     stop = start + vector.shape[0]
-    words, x, lanes = np.empty((4, _TILE // _SIGNS), np.uint32), np.zeros(_TILE, np.float32), np.empty(_LANES)
+    words = np.empty((4, _TILE // _SIGNS), np.uint32)
+    x, lanes = np.empty(_TILE, np.float32), np.empty(_LANES)
     for base in range(start - start % _TILE, stop, _TILE):
         _take(vector, start, base, x)
         for j in range(seeds.shape[0]):
@@ -73,7 +74,7 @@ def gaussian(
     stop = start + vector.shape[0]
     width = _TILE // 16
     words, found = np.empty((4, width), np.uint32), np.empty((8, width), np.uint32)
-    x, lanes = np.zeros(_TILE, np.float32), np.empty(_LANES)
+    x, lanes = np.empty(_TILE, np.float32), np.empty(_LANES)
     for base in range(start - start % _TILE, stop, _TILE):
         _take(vector, start, base, x)
         for j in range(seeds.shape[0]):

@@ -243,9 +243,7 @@ def plus_product(
 
 
 @_intrinsic
-def plus_signed(
-    typing_context: Any, sums: Any, values: Any, at: Any, word: Any
-) -> tuple[Any, Any]:
+def plus_signed(typing_context: Any, sums: Any, values: Any, at: Any, word: Any) -> tuple[Any, Any]:
     """Return sixteen sums and values[at : at + 16], or their negatives.
 
     The lowest bit of word belongs to the first; a clear bit stands for the negative. values is
@@ -274,7 +272,7 @@ def no_numbers(typing_context: Any) -> tuple[Any, Any]:
     del typing_context
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del context, builder, arguments
+        del context, builder, signature, arguments
         return ir.Constant(ir.VectorType(_DOUBLE, NUMBERS), [0.0] * NUMBERS)
 
     return _NUMBERS(), generate

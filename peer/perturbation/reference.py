@@ -154,10 +154,8 @@ def rebuild(
     return moved.float().to(w0.dtype)
 
 
-def project(
-    distribution: Distribution, vector: torch.Tensor, seed: int, start: int = 0
-) -> float:
-    """Return the inner product of a vector and a perturbation, the projection that is defined above.
+def project(distribution: Distribution, vector: torch.Tensor, seed: int, start: int = 0) -> float:
+    """Return the inner product of a vector and a perturbation, as it is defined above.
 
     Args:
         distribution: of z.

@@ -81,7 +81,7 @@ class ReconstructionOptions:
         1, "the paper's numbers of dimensions are divided by this", least=1, most=100
     )
     seed: int = option(0, "of all that is drawn", least=0, most=2**62)
-    threads: int = option(0, "threads; 0: one for each core we may use", least=0, most=4096)
+    threads: int = option(1, "threads; 0: one for each core we may use", least=0, most=4096)
 
     def __post_init__(self) -> None:
         _check(self)

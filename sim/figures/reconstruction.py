@@ -64,7 +64,7 @@ STEPS: Final = (1, 2, 5, 10, 20)
 DIMENSIONS: Final = (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000)
 BLOCKS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
-_K: Final = 500
+FIXED_BASES: Final = 500
 _EPSILON: Final = 0.1
 _LEARNING_RATE: Final = 0.1
 _BASES_SIZE: Final = 100_000
@@ -154,17 +154,16 @@ def _standard_error(values: list[float]) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _bases(
-    kernel: Perturbation, options: ReconstructionOptions, draw: int
-) -> Iterator[_Measured]:
+def _bases(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> Iterator[_Measured]:
     size = options.size(_BASES_SIZE)
     x, seeds = _drawn(options, draw, size, BASES[-1])
     update = 2 * x
-    factors: dict[float | None, NDArray[np.float64]] = {None: kernel.project(update, seeds)}
-    for epsilon in EPSILONS:
-        factors[epsilon] = _differences(kernel, _squares, x, seeds, epsilon)
-    for epsilon, of_seeds in factors.items():
-        method = FERRET if epsilon is None else ZEROTH_ORDER
+    for epsilon in (None, *EPSILONS):
+        if epsilon is None:
+            method, of_seeds = FERRET, kernel.project(update, seeds)
+        else:
+            method = ZEROTH_ORDER
+            of_seeds = _differences(kernel, _squares, x, seeds, epsilon)
         made = torch.zeros(size)
         for done, bases in zip((0, *BASES), BASES, strict=False):
             _add(kernel, made, seeds[done:bases], of_seeds[done:bases])
@@ -172,17 +171,15 @@ def _bases(
             yield _Measured(point, _cosine(made, update))
 
 
-def _steps(
-    kernel: Perturbation, options: ReconstructionOptions, draw: int
-) -> Iterator[_Measured]:
+def _steps(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> Iterator[_Measured]:
     size = options.size(_STEPS_SIZE)
-    start, seeds = _drawn(options, draw, size, _K)
+    start, seeds = _drawn(options, draw, size, FIXED_BASES)
     x, zeroth = start.clone(), start.clone()
     for step in range(1, STEPS[-1] + 1):
         x -= _LEARNING_RATE * torch.sin(2 * x)
         differences = _differences(kernel, _sines, zeroth, seeds, _EPSILON)
         # (rho K)^-1 v = sqrt(d) z / K, rho being 1 / d.
-        _add(kernel, zeroth, seeds, -_LEARNING_RATE * math.sqrt(size) / _K * differences)
+        _add(kernel, zeroth, seeds, -_LEARNING_RATE * math.sqrt(size) / FIXED_BASES * differences)
         if step in STEPS:
             update, made = start - x, torch.zeros(size)
             _add(kernel, made, seeds, kernel.project(update, seeds))
@@ -190,7 +187,7 @@ def _steps(
                 (FERRET, None, made),
                 (ZEROTH_ORDER, _EPSILON, start - zeroth),
             ):
-                point = _Point("steps", method, epsilon, size, _K, step, 1)
+                point = _Point("steps", method, epsilon, size, FIXED_BASES, step, 1)
                 yield _Measured(point, _cosine(of_method, update))
 
 
@@ -198,7 +195,7 @@ def _dimensions(
     kernel: Perturbation, options: ReconstructionOptions, draw: int
 ) -> Iterator[_Measured]:
     for size in map(options.size, DIMENSIONS):
-        x, seeds = _drawn(options, draw, size, _K)
+        x, seeds = _drawn(options, draw, size, FIXED_BASES)
         update = torch.sin(2 * x)
         for method, epsilon, factors in (
             (FERRET, None, kernel.project(update, seeds)),
@@ -206,13 +203,11 @@ def _dimensions(
         ):
             made = torch.zeros(size)
             _add(kernel, made, seeds, factors)
-            point = _Point("dimensions", method, epsilon, size, _K, 1, 1)
+            point = _Point("dimensions", method, epsilon, size, FIXED_BASES, 1, 1)
             yield _Measured(point, _cosine(made, update))
 
 
-def _blocks(
-    kernel: Perturbation, options: ReconstructionOptions, draw: int
-) -> Iterator[_Measured]:
+def _blocks(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> Iterator[_Measured]:
     size, candidates = options.size(_BLOCKS_SIZE), BLOCKS[-1]
     x, seeds = _drawn(options, draw, size, candidates)
     gradient = torch.sin(2 * x)
@@ -236,12 +231,12 @@ def _blocks(
 def _ratio(kernel: Perturbation, options: ReconstructionOptions) -> dict[str, Any]:
     ratios = []
     for draw in range(RATIO_DRAWS):
-        x, seeds = _drawn(options, draw, options.size(_STEPS_SIZE), _K)
+        x, seeds = _drawn(options, draw, options.size(_STEPS_SIZE), FIXED_BASES)
         update = torch.sin(2 * x)
         products = kernel.project(update, seeds)
         # <z z^T Delta / K, Delta>, summed over the bases.
         squares = float(update.double().square().sum())
-        ratios.append(float(products @ products) / _K / squares)
+        ratios.append(float(products @ products) / FIXED_BASES / squares)
     return {
         "draws": RATIO_DRAWS,
         "mean": float(np.mean(ratios)),
