@@ -74,7 +74,7 @@ _BLOCKS_SIZE: Final = 512_000
 Loss = Callable[[torch.Tensor], float]
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """What a row is for: its fields but for what was measured."""
 
     panel: str
@@ -86,10 +86,10 @@ class _Point(NamedTuple):
     blocks: int
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
     """One draw of a point: cosine, and seconds where they are taken."""
 
-    point: _Point
+    point: Point
     cosine: float
     seconds: float | None = None
 
@@ -101,14 +101,14 @@ def measure_reconstruction(options: ReconstructionOptions) -> dict[str, Any]:
     kernel.warm_up(torch.float32)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    drawn: dict[_Point, list[_Measured]] = defaultdict(list)
+    drawn: dict[Point, list[Measured]] = defaultdict(list)
     try:
         with (
             ForeignLoad() as load,
             BenchProgress("reconstructions", len(PANELS) * options.draws + 1) as progress,
         ):
             for draw in range(options.draws):
-                for panel in (_bases, _steps, _dimensions, _blocks):
+                for panel in (over_bases, over_steps, over_dimensions, over_blocks):
                     for measured in panel(kernel, options, draw):
                         drawn[measured.point].append(measured)
                     progress.advance()
@@ -131,13 +131,13 @@ def expected_cosine(bases: int, dimensions: int) -> float:
     return math.sqrt(bases / (bases + dimensions))
 
 
-def _order(item: tuple[_Point, Any]) -> tuple[Any, ...]:
+def _order(item: tuple[Point, Any]) -> tuple[Any, ...]:
     point = item[0]
     at = PANELS.index(point.panel), point.method, -(point.epsilon or 0.0)
     return (*at, point.dimensions, point.bases, point.steps, point.blocks)
 
 
-def _row(point: _Point, draws: list[_Measured]) -> dict[str, Any]:
+def _row(point: Point, draws: list[Measured]) -> dict[str, Any]:
     cosines = [each.cosine for each in draws]
     times = [each.seconds for each in draws if each.seconds is not None]
     ferret = point.method == FERRET
@@ -154,7 +154,10 @@ def _standard_error(values: list[float]) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _bases(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> Iterator[_Measured]:
+def over_bases(
+    kernel: Perturbation, options: ReconstructionOptions, draw: int
+) -> Iterator[Measured]:
+    """Yield one draw of the panel `bases`; see this module's docstring."""
     size = options.size(_BASES_SIZE)
     x, seeds = _drawn(options, draw, size, BASES[-1])
     update = 2 * x
@@ -167,11 +170,14 @@ def _bases(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> I
         made = torch.zeros(size)
         for done, bases in zip((0, *BASES), BASES, strict=False):
             _add(kernel, made, seeds[done:bases], of_seeds[done:bases])
-            point = _Point("bases", method, epsilon, size, bases, 1, 1)
-            yield _Measured(point, _cosine(made, update))
+            point = Point("bases", method, epsilon, size, bases, 1, 1)
+            yield Measured(point, _cosine(made, update))
 
 
-def _steps(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> Iterator[_Measured]:
+def over_steps(
+    kernel: Perturbation, options: ReconstructionOptions, draw: int
+) -> Iterator[Measured]:
+    """Yield one draw of the panel `steps`; see this module's docstring."""
     size = options.size(_STEPS_SIZE)
     start, seeds = _drawn(options, draw, size, FIXED_BASES)
     x, zeroth = start.clone(), start.clone()
@@ -187,13 +193,14 @@ def _steps(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> I
                 (FERRET, None, made),
                 (ZEROTH_ORDER, _EPSILON, start - zeroth),
             ):
-                point = _Point("steps", method, epsilon, size, FIXED_BASES, step, 1)
-                yield _Measured(point, _cosine(of_method, update))
+                point = Point("steps", method, epsilon, size, FIXED_BASES, step, 1)
+                yield Measured(point, _cosine(of_method, update))
 
 
-def _dimensions(
+def over_dimensions(
     kernel: Perturbation, options: ReconstructionOptions, draw: int
-) -> Iterator[_Measured]:
+) -> Iterator[Measured]:
+    """Yield one draw of the panel `dimensions`; see this module's docstring."""
     for size in map(options.size, DIMENSIONS):
         x, seeds = _drawn(options, draw, size, FIXED_BASES)
         update = torch.sin(2 * x)
@@ -203,11 +210,14 @@ def _dimensions(
         ):
             made = torch.zeros(size)
             _add(kernel, made, seeds, factors)
-            point = _Point("dimensions", method, epsilon, size, FIXED_BASES, 1, 1)
-            yield _Measured(point, _cosine(made, update))
+            point = Point("dimensions", method, epsilon, size, FIXED_BASES, 1, 1)
+            yield Measured(point, _cosine(made, update))
 
 
-def _blocks(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> Iterator[_Measured]:
+def over_blocks(
+    kernel: Perturbation, options: ReconstructionOptions, draw: int
+) -> Iterator[Measured]:
+    """Yield one draw of the panel `blocks`; see this module's docstring."""
     size, candidates = options.size(_BLOCKS_SIZE), BLOCKS[-1]
     x, seeds = _drawn(options, draw, size, candidates)
     gradient = torch.sin(2 * x)
@@ -224,8 +234,8 @@ def _blocks(kernel: Perturbation, options: ReconstructionOptions, draw: int) -> 
             bases = seeds[indices[some] - block * candidates]
             _add(kernel, made[first:last], bases, coordinates[some], first)
         seconds = time.perf_counter() - began
-        point = _Point("blocks", FERRET, None, size, candidates, 1, blocks)
-        yield _Measured(point, _cosine(made, gradient), seconds)
+        point = Point("blocks", FERRET, None, size, candidates, 1, blocks)
+        yield Measured(point, _cosine(made, gradient), seconds)
 
 
 def _ratio(kernel: Perturbation, options: ReconstructionOptions) -> dict[str, Any]:
