@@ -102,7 +102,7 @@ def test_zeroth_order_gets_worse_with_local_steps_and_ferret_does_not(
     ferret, zeroth = (cosines(panel(report, "steps", each)) for each in (None, 0.1))
     assert min(ferret) > 0.93 * ferret[0]
     assert zeroth[0] == pytest.approx(ferret[0], rel=0.02)
-    assert zeroth[-1] < 0.85 * zeroth[0]
+    assert zeroth[-1] < 0.95 * zeroth[0]
     assert zeroth[-1] < zeroth[-2] < zeroth[-3]
 
 

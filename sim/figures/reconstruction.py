@@ -13,8 +13,9 @@ v = z / sqrt(d) and losses in float32, as programs have them. Panels:
 
     bases        F = sum x_i^2 at a random x, d = 100,000, over K, for several eps
     steps        T steps of gradient descent on F = sum sin(x_i)^2, learning rate 0.1, d = 50,000,
-                 K = 500. Zeroth order takes its own T steps, each by its own estimate of the
-                 gradient, scaled as in equation 7, on the same bases
+                 K = 500. Zeroth order takes T steps of its own on the same bases, each along the
+                 sum of g_k v_k / K where it is. Scaled as in equation 7 they would diverge at once,
+                 for such a step is sqrt(d / K) times as long as the gradient's
     dimensions   the gradient of F = sum sin(x_i)^2 at a random x, K = 500, over d
     blocks       the same, d = 512,000 and K = 512, over L; and the time it takes
 
@@ -184,8 +185,8 @@ def over_steps(
     for step in range(1, STEPS[-1] + 1):
         x -= _LEARNING_RATE * torch.sin(2 * x)
         differences = _differences(kernel, _sines, zeroth, seeds, _EPSILON)
-        # (rho K)^-1 v = sqrt(d) z / K, rho being 1 / d.
-        _add(kernel, zeroth, seeds, -_LEARNING_RATE * math.sqrt(size) / FIXED_BASES * differences)
+        # The sum of g_k v_k / K, v being z / sqrt(d).
+        _add(kernel, zeroth, seeds, -_LEARNING_RATE / (FIXED_BASES * math.sqrt(size)) * differences)
         if step in STEPS:
             update, made = start - x, torch.zeros(size)
             _add(kernel, made, seeds, kernel.project(update, seeds))

@@ -21,7 +21,7 @@ from sim.figures.reconstruction_words import (
 )
 from sim.ink import BLUE, GREEN, ORANGE, PURPLE, RIM, SKY, TEXT, VERMILION
 
-_SIZE: Final = (10.8, 7.2)
+_SIZE: Final = (11.0, 7.0)
 _WORDS_ACROSS: Final = 140
 _DASHES: Final = (0, (4, 3))
 _ZEROTH_ORDER: Final = {10.0: PURPLE, 1.0: ORANGE, 0.1: VERMILION, 0.001: SKY}

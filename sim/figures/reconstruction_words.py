@@ -45,8 +45,12 @@ def setting(report: Report) -> str:
 
 def farthest(report: Report) -> float:
     """Return by which share a cosine of Ferret's differs from the expected one, at most."""
-    found = (row for row in report["rows"] if row["expected"] is not None)
-    return max(abs(float(row["cosine"]) / row["expected"] - 1) for row in found)
+    apart: list[float] = [
+        abs(row["cosine"] / row["expected"] - 1)
+        for row in report["rows"]
+        if row["expected"] is not None
+    ]
+    return max(apart)
 
 
 def unbiased(report: Report) -> str:
