@@ -147,6 +147,9 @@ def test_words_csv_and_picture(report: dict[str, Any], tmp_path: Path) -> None:
         if row["method"] == FERRET
     )
     assert f"within {100 * farthest:.1f} % of sqrt(K / (K + d))" in words
+    times = {row["blocks"]: row["seconds"] for row in panel(report, "blocks")}
+    best = min(times, key=times.__getitem__)
+    assert f"L = {best} takes {times[1] / times[best]:.1f} times less than one block" in words
     rows = list(csv.DictReader(io.StringIO(in_csv(report))))
     assert len(rows) == len(report["rows"])
     assert float(rows[3]["cosine"]) == report["rows"][3]["cosine"]

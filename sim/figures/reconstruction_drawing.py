@@ -17,6 +17,7 @@ from sim.figures.reconstruction_words import (
     over,
     rows_of,
     setting,
+    speedup,
     unbiased,
 )
 from sim.ink import BLUE, GREEN, ORANGE, PURPLE, RIM, SKY, TEXT, VERMILION
@@ -44,7 +45,7 @@ def reconstruction(report: Report) -> Figure:
     )
     notes = (
         f"Ferret is within {100 * farthest(report):.1f} % of the formula everywhere. "
-        + unbiased(report)
+        + f"{unbiased(report)} {speedup(report)}"
     )
     foot = "\n".join(textwrap.wrap(notes, _WORDS_ACROSS))
     figure.supxlabel(foot, fontsize=8, x=0.01, ha="left", color=RIM)

@@ -63,6 +63,16 @@ def unbiased(report: Report) -> str:
     )
 
 
+def speedup(report: Report) -> str:
+    """Return in one sentence what blocks gain."""
+    rows = rows_of(report, "blocks")
+    best = min(rows, key=lambda row: float(row["seconds"]))
+    return (
+        f"L = {best['blocks']:,} takes {rows[0]['seconds'] / best['seconds']:.1f} times less than "
+        "one block; work falls as 1 / L, but each block has its own calls."
+    )
+
+
 def in_rows(report: Report) -> Iterator[dict[str, Any]]:
     """Yield the points, for CSV."""
     yield from report["rows"]
@@ -91,5 +101,6 @@ def in_lines(report: Report) -> Iterator[str]:
         "independent bases make expected."
     )
     yield unbiased(report)
+    yield speedup(report)
     if report["quiet"] is False:
         yield warning(report)
