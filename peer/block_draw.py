@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from peer.philox import philox
 from peer.seeds import Domain
 
-BLOCK_LIMIT = 2**32
-"""There are fewer blocks than this."""
-
 _ORIGIN_BITS = 24
+"""The bits of a counter's half that tell origins apart; above them lie those of blocks."""
 
 
 def draw_blocks(
@@ -31,7 +29,7 @@ def draw_blocks(
         root_seed: the experiment's.
         origin: the peer that draws, below 2**24.
         round_: below 2**32.
-        counts: K_l of each block, shape (L,), 0 <= K_l <= K; B is their sum.
+        counts: K_l of each block, shape (L,), 0 <= K_l <= K, L below 2**32; B is their sum.
         candidates: K.
     """
     blocks = np.repeat(np.arange(len(counts)), counts)
