@@ -25,8 +25,9 @@ from peer.model import FlatModel
 from peer.projection import Update, project
 from peer.trainer import LocalRound
 
-LocalUpdate = Callable[[FlatModel, Iterable[Rows]], float]
-"""Takes first-order steps in place, over batches in order; returns their mean loss in nats."""
+TakeSteps = Callable[[FlatModel, Iterable[Rows], int, int], float]
+"""Takes first-order steps in place, over batches in order, for a peer and a round; returns their
+mean loss in nats per token, NaN if there was none."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class FerretTrainer:
     Args:
         global_model: the model, its blocks, and how to rebuild it.
         data: what the peers trained here have to learn from.
-        local_update: takes the local steps.
+        take_steps: takes the local steps.
         projecting: what a local round depends on.
 
     Raises:
@@ -67,7 +68,7 @@ class FerretTrainer:
         self,
         global_model: GlobalModel,
         data: LocalData,
-        local_update: LocalUpdate,
+        take_steps: TakeSteps,
         projecting: Projecting,
     ) -> None:
         blocks, candidates = len(global_model.offsets) - 1, len(global_model.seeds)
@@ -78,7 +79,7 @@ class FerretTrainer:
             )
         self._global_model = global_model
         self._data = data
-        self._local_update = local_update
+        self._take_steps = take_steps
         self._projecting = projecting
 
     def train(
@@ -100,7 +101,7 @@ class FerretTrainer:
         )
         self._global_model.go_to(cut)
         before = model.weights.clone()
-        loss = self._local_update(model, batches)
+        loss = self._take_steps(model, batches, peer, round_)
         update = Update(before, model.weights, offsets)
         norms = update.norms()
         finite = bool(np.isfinite(norms).all())

@@ -18,7 +18,7 @@ from peer.allocation import allot, sign_variances
 from peer.block_draw import draw_blocks
 from peer.data.encode import Encoded
 from peer.errors import UserError
-from peer.ferret_trainer import FerretTrainer, LocalUpdate, Projecting
+from peer.ferret_trainer import FerretTrainer, Projecting, TakeSteps
 from peer.local_data import LocalData, Rows
 from peer.model import FlatModel
 from peer.projection import Update, project
@@ -42,7 +42,8 @@ class Moving:
         self.scale, self.last = scale, last
         self.seen: list[torch.Tensor] = []
 
-    def __call__(self, model: FlatModel, batches: Iterable[Rows]) -> float:
+    def __call__(self, model: FlatModel, batches: Iterable[Rows], peer: int, round_: int) -> float:
+        self.asked = peer, round_
         for step, (input_ids, _, _) in enumerate(batches):
             self.seen.append(input_ids)
             wave = torch.arange(len(model.weights)) % (7 + step)
@@ -52,11 +53,11 @@ class Moving:
 
 
 def trainer_of(
-    folder: Path, encoded: Encoded, update: LocalUpdate, with_: Projecting = PROJECTING
+    folder: Path, encoded: Encoded, steps: TakeSteps, with_: Projecting = PROJECTING
 ) -> FerretTrainer:
     shards = {0: np.arange(0, 20), 3: np.arange(20, 27)}
     made = model_in_blocks(folder, "rademacher")
-    return FerretTrainer(made, LocalData(encoded, shards, ROOT), update, with_)
+    return FerretTrainer(made, LocalData(encoded, shards, ROOT), steps, with_)
 
 
 def test_a_round_is_the_update_from_the_cut_as_coordinates(
@@ -66,13 +67,14 @@ def test_a_round_is_the_update_from_the_cut_as_coordinates(
     made = trainer_of(tiny_model, encoded, moving).train(3, 5, cut, NOTHING)
     data = LocalData(encoded, {3: np.arange(20, 27)}, ROOT)
     rows = [ids for ids, _, _ in data.batches(3, 5, 6, 2)]
+    assert moving.asked == (3, 5)
     assert len(moving.seen) == len(rows) == 6
     assert all(map(torch.equal, moving.seen, rows))
 
     model = model_in_blocks(tiny_model, "rademacher")
     model.go_to(cut)
     before = model.model.weights.clone()
-    Moving()(model.model, data.batches(3, 5, 6, 2))
+    Moving()(model.model, data.batches(3, 5, 6, 2), 3, 5)
     update = Update(before, model.model.weights, model.offsets)
     counts = allot(update.norms(), sign_variances(np.diff(model.offsets)), 40, K)
     indices = draw_blocks(ROOT, 3, 5, counts, K)
@@ -103,7 +105,7 @@ def test_a_cut_with_the_round_is_nearer_to_what_the_peer_has_learned(
     before = model.model.weights.clone()
     reconstruction = before.double() - reconstruction
     data = LocalData(encoded, {0: np.arange(0, 20)}, ROOT)
-    Moving()(model.model, data.batches(0, 0, 6, 2))
+    Moving()(model.model, data.batches(0, 0, 6, 2), 0, 0)
     update = before.double() - model.model.weights.double()
     cosine = torch.nn.functional.cosine_similarity(update, reconstruction, dim=0)
     size = len(before) / BLOCKS
