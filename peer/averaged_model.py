@@ -38,6 +38,11 @@ class AveragedModel:
         """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
         return {"w0": self.initial.digest(), "parameters": self.model.layout.rows()}
 
+    @property
+    def blocks(self) -> int:
+        """1: there are no sums."""
+        return 1
+
     def warm_up(self) -> None:
         """Do nothing: weights are copied, not rebuilt."""
 

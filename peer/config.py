@@ -23,7 +23,7 @@ from peer.options import check, kind, option, refuse, shown
 from peer.presets import PRESETS
 from peer.rounds import SCHEDULES
 from peer.scenario import Incident, parse_scenario
-from peer.seeding import UNIFORM, most_hits
+from peer.seeding import BLOCKS, UNIFORM, most_hits
 from peer.seeds import SEED_LIMIT
 from peer.units import Units, choose_units
 from peer.wire import FRAME_LIMIT
@@ -113,7 +113,20 @@ class Experiment:
     )
     local_steps: int = option(50, "local steps tau a round", least=1, most=2**18)
     candidate_seeds: int = option(1024, "candidate seeds K", least=1, most=2**24)
+    coordinates: int = option(
+        1024, "numbers that stand for the update of a round, in all blocks", least=1, most=2**18
+    )
+    blocks: int = option(
+        0,
+        "parts of the weights whose updates are projected apart; 0: matrices, and neighbouring "
+        "vectors together; n: n parts of equal size",
+        least=0,
+        most=2**20,
+    )
     learning_rate: float = option(1e-4, "learning rate eta", least=1e-30, most=1e3)
+    global_learning_rate: float = option(
+        1.0, "by which aggregated updates are multiplied", least=1e-6, most=1e6
+    )
     epsilon: float = option(1e-3, "perturbation scale eps", least=1e-30, most=1e3)
     batch_size: int = option(1, "rows in the batch of a local step", least=1, most=2**16)
     optimizer: str = option(
@@ -340,9 +353,9 @@ class Experiment:
         if math.frexp(self.gradient_bound)[0] != 0.5:
             refuse("gradient_bound", self.gradient_bound, "a power of two")
         parse_latency(self.latency)
-        if self.local_steps * (self.gradient_bytes + 4) > FRAME_LIMIT // 2:
-            most = FRAME_LIMIT // 2 // (self.gradient_bytes + 4)
-            refuse("local_steps", self.local_steps, f"at most {most} fit in one message")
+        numbers, most = self._numbers, FRAME_LIMIT // 2 // (self.gradient_bytes + 4)
+        if numbers and getattr(self, numbers) > most:
+            refuse(numbers, getattr(self, numbers), f"at most {most} fit in one message")
         if self.is_pro and self.candidate_seeds > MOST_SEEDS:
             refuse(
                 "candidate_seeds", self.candidate_seeds, f"at most {MOST_SEEDS} with {self.method}"
@@ -400,9 +413,17 @@ class Experiment:
         return choose_units(self.step, self.rounds, hits, self.gradient_bound, self.peers)
 
     @property
+    def _numbers(self) -> str:
+        """The option that says how many numbers a history has; empty: there are no histories."""
+        if self.averages:
+            return ""
+        return "coordinates" if METHODS[self.method].seeding == BLOCKS else "local_steps"
+
+    @property
     def step(self) -> float:
         """What a number of a history moves the weights by, along its z and beside c_i."""
-        return self.learning_rate
+        ferret = METHODS[self.method].seeding == BLOCKS
+        return self.learning_rate * (self.global_learning_rate if ferret else 1.0)
 
     def identity(self) -> dict[str, Any]:
         """Return the options that a resumed run must share, and the scenario."""

@@ -22,12 +22,16 @@ from peer.weights_digest import weights_digest
 class GlobalModel:
     """The model as a function of the accumulator: w = w0 - eta sum_j a_j z_j (equation 4).
 
+    Weights may be divided into L blocks that have K sums each (`peer.rebuild`); accumulators have
+    L K numbers then.
+
     Args:
         model: holds w0 at first.
         kernel: makes the perturbations.
         seeds: the candidate seeds, shape (K,).
         remember: keep the last rebuild, for several replicas that start from one cut. Costs a copy
             of the weights.
+        offsets: where blocks begin, and d at the end, shape (L + 1,); None: there is one block.
     """
 
     def __init__(
@@ -37,10 +41,13 @@ class GlobalModel:
         seeds: NDArray[np.uint64],
         *,
         remember: bool = False,
+        offsets: NDArray[np.int64] | None = None,
     ) -> None:
         self.model = model
         self.kernel = kernel
         self.seeds = seeds
+        whole = np.array([0, len(model.weights)], dtype=np.int64)
+        self.offsets = whole if offsets is None else offsets
         self.w0 = Pretrained(model)
         self._remember = remember
         self._kept: tuple[str, torch.Tensor] | None = None
@@ -49,6 +56,11 @@ class GlobalModel:
     def layout(self) -> dict[str, Any]:
         """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
         return {"w0": self.w0.digest, "parameters": self.model.layout.rows()}
+
+    @property
+    def blocks(self) -> int:
+        """L, how many blocks of the weights have sums of their own."""
+        return len(self.offsets) - 1
 
     def warm_up(self) -> None:
         """Compile the kernels, which takes half a minute of one processor."""
@@ -62,7 +74,7 @@ class GlobalModel:
             weights.copy_(self._kept[1])
             return
         exponent = cut.units.exponent - cut.units.fraction_bits
-        rebuild(self.kernel, self.w0, weights, self.seeds, cut.sums, exponent)
+        rebuild(self.kernel, self.w0, weights, self.seeds, cut.sums, exponent, self.offsets)
         if self._remember:
             self._kept = None  # One copy at a time.
             self._kept = digest, weights.clone()
@@ -83,7 +95,7 @@ class GlobalModel:
         units = next(iter(by_content.values())).units
         sums = np.stack([cut.sums for cut in by_content.values()])
         exponent = units.exponent - units.fraction_bits
-        made = rebuilt_digests(self.kernel, self.w0, self.seeds, sums, exponent)
+        made = rebuilt_digests(self.kernel, self.w0, self.seeds, sums, exponent, self.offsets)
         digest_of = dict(zip(by_content, made, strict=True))
         return [digest_of[cut.digest()] for cut in cuts]
 

@@ -51,6 +51,8 @@ class Protocol:
             rounds: eta, for Ferret times the global learning rate.
         units: of the accumulator.
         seeding: which sums a history's numbers belong to, one of `peer.seeding.SEEDINGS`.
+        blocks: Ferret's L, the number of blocks of the weights.
+        coordinates: Ferret's B, how many numbers a history has.
         fields: name -> digest of everything that must be equal, compared in the handshake.
         schedule: `sync`: rounds that all go through together, or `async`: each peer by itself.
         averaging: of a method that averages weights; None: its numbers add up.
@@ -75,6 +77,8 @@ class Protocol:
     learning_rate: float
     units: Units
     seeding: str = "uniform"
+    blocks: int = 1
+    coordinates: int = 0
     fields: Mapping[str, bytes] = field(default_factory=dict)
     round_timeout: float = 60.0
     settle_timeout: float = 60.0

@@ -4,7 +4,8 @@ A method of sums is told apart by this alone: receivers add `weight * number` to
 sum stands for. For FedKSeed a sum belongs to a candidate seed, and which ones an origin has used
 follows from (origin, round). FedKSeed-Pro draws them by importance, so the indices travel. Without
 a pool of seeds every step of the run has a seed, and so a sum, of its own: that is a replay of the
-log, and the accumulator grows with the run.
+log, and the accumulator grows with the run. Ferret's sums belong to a candidate seed in one block
+of the weights.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
+from peer.block_draw import draw_blocks
 from peer.entry import Entry, index_type, pack_indices
 from peer.errors import RefusedEntry, UserError
 from peer.importance import sampling_weights
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 UNIFORM: Final = "uniform"
 WEIGHTED: Final = "weighted"
 ENDLESS: Final = "endless"
+BLOCKS: Final = "blocks"
 
 MOST_SUMS: Final = 2**23
 """A run without a pool of seeds has at most so many steps: 64 MiB of sums for each cut."""
@@ -184,6 +187,55 @@ class EndlessSeeding:
         return np.arange(start, start + self.numbers)
 
 
+class BlockSeeding:
+    """Ferret: each of L blocks of the weights has K sums, of which a history uses K_l.
+
+    Which ones follows from (origin, round, block, K_l); how many a block gets is decided by the
+    update that is projected (Proposition 2), so the L numbers K_l travel, 2 bytes each, or 4.
+    """
+
+    importance = False
+    folds = True
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._root_seed = protocol.roster.root_seed
+        self._candidates = protocol.candidate_seeds
+        self._blocks = protocol.blocks
+        self._type = index_type(self._candidates + 1)
+        self.numbers = protocol.coordinates
+        self.sums = self._blocks * self._candidates
+        self.packed_bytes: int | None = self._blocks * self._type.itemsize
+
+    def draw(self, origin: int, round_: int, cut: Accumulator) -> NDArray[np.int64]:
+        """Return nothing: the local steps decide how many coordinates each block gets."""
+        del origin, round_, cut
+        return np.empty(0, dtype=np.int64)
+
+    def pack(self, chosen: NDArray[np.int64]) -> bytes | None:
+        """Return the numbers K_l of all blocks, shape (L,)."""
+        return chosen.astype(self._type).tobytes()
+
+    def check(self, entry: Entry) -> None:
+        """See `Seeding.check`."""
+        if entry.indices is None or len(entry.indices) != self.packed_bytes:
+            raise RefusedEntry(f"{len(entry.indices or b'')} bytes of numbers of coordinates")
+        counts = self._counts(entry)
+        if counts.sum() != self.numbers or np.any(counts > self._candidates):
+            raise RefusedEntry(
+                f"{counts.sum()} coordinates, {counts.max()} of one block: {self.numbers} are "
+                f"wanted, of one block at most {self._candidates}"
+            )
+
+    def indices(self, entry: Entry) -> NDArray[np.int64]:
+        """See `Seeding.indices`."""
+        counts = self._counts(entry)
+        return draw_blocks(self._root_seed, entry.origin, entry.round, counts, self._candidates)
+
+    def _counts(self, entry: Entry) -> NDArray[np.int64]:
+        assert entry.indices is not None
+        return np.frombuffer(entry.indices, self._type).astype(np.int64)
+
+
 def refuse_indices(entry: Entry) -> None:
     """Refuse an entry that brings what follows from its origin and round.
 
@@ -200,6 +252,7 @@ SEEDINGS: Final[dict[str, Callable[[Protocol], Seeding]]] = {
     UNIFORM: UniformSeeding,
     WEIGHTED: WeightedSeeding,
     ENDLESS: EndlessSeeding,
+    BLOCKS: BlockSeeding,
 }
 """The seedings by the names that methods give them."""
 

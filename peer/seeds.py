@@ -34,6 +34,7 @@ class Domain(IntEnum):
     DIRECTIONS = 11
     ADAPTERS = 12
     SAMPLES = 13
+    BLOCK_BASES = 14
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import topology
+from peer.blocks import block_offsets
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
 from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
@@ -31,7 +32,7 @@ from peer.records import RunFolder
 from peer.recovery import recall
 from peer.roster import Roster
 from peer.scenario import check_scenario, evicted, membership
-from peer.seeding import ENDLESS, UNIFORM
+from peer.seeding import BLOCKS, ENDLESS, UNIFORM
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 MOST_PEERS: Final = 2**18
 """In a run; what a larger one would cost can be said all the same."""
+
+
+USUAL_BLOCKS: Final = 194
+"""Ferret's L where there is no model to count blocks of: that of its paper's 1.3B model (C.5)."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,7 @@ def build_protocol(
     agreed["edges"] = graph.edges
     if global_model is not None:
         agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.layout["w0"]}
+        protocol = replace(protocol, blocks=global_model.blocks)
     return replace(
         protocol,
         fields={name: field_digest(value) for name, value in agreed.items()},
@@ -264,7 +270,9 @@ def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
         gradient_bytes=experiment.gradient_bytes,
         gradient_bound=experiment.gradient_bound,
         seeding=METHODS[experiment.method].seeding or UNIFORM,
-        learning_rate=experiment.learning_rate,
+        learning_rate=experiment.step,
+        blocks=experiment.blocks or USUAL_BLOCKS,
+        coordinates=experiment.coordinates,
         units=experiment.units(),
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
@@ -315,7 +323,10 @@ def build_global_model(
     if experiment.averages:
         return AveragedModel(with_adapter(experiment, model))
     kernel = perturbation(experiment.perturbation, device, threads)
-    return GlobalModel(model, kernel, seeds_of(experiment), remember=remember)
+    offsets = None
+    if METHODS[experiment.method].seeding == BLOCKS:
+        offsets = block_offsets([slot.size for slot in model.layout.slots], experiment.blocks)
+    return GlobalModel(model, kernel, seeds_of(experiment), offsets=offsets, remember=remember)
 
 
 def with_adapter(experiment: Experiment, model: FlatModel) -> FlatModel:

@@ -24,10 +24,11 @@ class LocalRound:
     """What the local steps of one peer and round gave.
 
     Attributes:
-        gradients: the scalar gradients, shape (tau,), NaN for a skipped step.
+        gradients: the scalar gradients, shape (tau,), NaN for a skipped step; or the coordinates of
+            an update, shape (B,), all NaN if it was not finite.
         loss: the mean of the losses met on the way in nats per token, NaN if there were none.
-        counts: Ferret's K_l, how many of the gradients belong to each block, shape (L,); None:
-            the sums that they belong to were known before.
+        counts: how many of the coordinates each block has, int64, shape (L,); None for scalar
+            gradients.
     """
 
     gradients: NDArray[np.float64]
@@ -90,15 +91,22 @@ class Announced(Trainer, Protocol):
 
 
 class SyntheticTrainer:
-    """Scalar gradients without a model: even over [-1, 1)."""
+    """Scalar gradients without a model: even over [-1, 1).
 
-    def __init__(self, root_seed: int) -> None:
+    Args:
+        root_seed: the experiment's.
+        counts: of the coordinates of each block, where a history consists of these.
+    """
+
+    def __init__(self, root_seed: int, counts: NDArray[np.int64] | None = None) -> None:
         self._root_seed = root_seed
+        self._counts = counts
 
     def train(
         self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
     ) -> LocalRound:
         """Return made-up scalar gradients; see `Trainer.train`."""
         del cut
-        words = random_words(self._root_seed, Domain.SYNTHETIC, peer, round_, len(indices))
-        return LocalRound((words >> np.uint64(11)) / 2.0**52 - 1.0, float("nan"))
+        numbers = len(indices) if self._counts is None else int(self._counts.sum())
+        words = random_words(self._root_seed, Domain.SYNTHETIC, peer, round_, numbers)
+        return LocalRound((words >> np.uint64(11)) / 2.0**52 - 1.0, float("nan"), self._counts)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from peer.config import Experiment
 from peer.methods import METHODS, Steps
-from peer.setup import Corpus
+from peer.seeding import BLOCKS
+from peer.setup import USUAL_BLOCKS, Corpus
 from peer.trainer import SyntheticTrainer, Trainer
 from peer.tuned_model import TunedModel
 
@@ -33,13 +37,17 @@ def build_trainer(
     Raises:
         UserError: there is no such optimiser, or it does not go with the weights.
     """
+    method = METHODS[experiment.method]
     if corpus is None or tuned is None:
-        return SyntheticTrainer(experiment.seed)
+        even = even_counts(experiment) if method.seeding == BLOCKS else None
+        return SyntheticTrainer(experiment.seed, even)
     from peer.local_data import LocalData
 
     data = LocalData(corpus.encoded, dict(enumerate(corpus.split.shards)), experiment.seed)
-    if experiment.averages:
+    if method.averages:
         return _averaging(experiment, data, tuned)
+    if method.seeding == BLOCKS:
+        return _projecting(experiment, data, tuned)
     return _summing(experiment, data, tuned, min(side_by_side, experiment.peers))
 
 
@@ -74,6 +82,23 @@ def _local_steps(experiment: Experiment, tuned: TunedModel) -> LocalSteps:
     return FedZO(kernel, _step(experiment), experiment.directions, experiment.seed)
 
 
+def _projecting(experiment: Experiment, data: LocalData, tuned: TunedModel) -> Trainer:
+    from peer.ferret_trainer import FerretTrainer, Projecting
+    from peer.global_model import GlobalModel
+
+    assert isinstance(tuned, GlobalModel)
+    steps = _local_steps(experiment, tuned)
+    projecting = Projecting(
+        local_steps=experiment.local_steps,
+        accumulate=experiment.accumulate,
+        batch_size=experiment.batch_size,
+        coordinates=experiment.coordinates,
+        learning_rate=experiment.learning_rate,
+        gradient_bound=experiment.gradient_bound,
+    )
+    return FerretTrainer(tuned, data, steps, projecting)
+
+
 def _summing(experiment: Experiment, data: LocalData, tuned: TunedModel, together: int) -> Trainer:
     from peer.global_model import GlobalModel
     from peer.zeroth_order import ZerothOrderTrainer
@@ -95,3 +120,11 @@ def _step(experiment: Experiment) -> Step:
         gradient_bound=experiment.gradient_bound,
         batch_size=experiment.batch_size,
     )
+
+
+def even_counts(experiment: Experiment) -> NDArray[np.int64]:
+    """Return as many coordinates for each block as for any other, but for one; shape (L,)."""
+    blocks = experiment.blocks or USUAL_BLOCKS
+    places = np.arange(blocks + 1) * experiment.coordinates // blocks
+    counts: NDArray[np.int64] = np.diff(places)
+    return counts

@@ -29,6 +29,10 @@ class TunedModel(Interface):
     def layout(self) -> dict[str, Any]:
         """What the run folder keeps of the model: digest of w0; [name, shape, offset] of all."""
 
+    @property
+    def blocks(self) -> int:
+        """L, how many blocks of the weights have sums of their own."""
+
     def warm_up(self) -> None:
         """Compile what each of many processes would otherwise have to."""
 

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 from peer.config import Experiment
 from peer.measures import is_due, questions_of
+from peer.methods import METHODS
 from peer.setup import Corpus, Prepared, prepare
 from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
 from peer.training import build_trainer
 from peer.tuned_model import TunedModel
+from peer.weights import Weights
 from sim.volume.prediction import predict_run
 from sim.words import bytes_in_words, seconds_in_words
 
@@ -78,11 +80,15 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     if global_model is None or corpus is None:
         return dict.fromkeys(("local_step", "rebuild", "evaluation", "answers", "total"), 0.0)
     together = min(experiment.side_by_side, experiment.peers) if engine == "sim" else 1
-    trainer = build_trainer(experiment, corpus, global_model, together)
-    cut = protocol.empty_accumulator()
-    indices = protocol.draw(0, 0, cut)[:_STEPS]
+    # What a round does once, as Ferret's projection, belongs to its steps here.
+    few = min(experiment.local_steps, _STEPS if METHODS[experiment.method].zeroth_order else 10)
+    short = replace(experiment, local_steps=few, local_epochs=0)
+    trainer = build_trainer(short, corpus, global_model, together)
+    averaging = protocol.averaging
+    cut = protocol.empty_accumulator() if averaging is None else averaging.initial
+    indices = protocol.draw(0, 0, protocol.empty_accumulator())[:few]
     _train(trainer, together, cut, indices[:1])
-    step = _time(lambda: _train(trainer, together, cut, indices)) / len(indices) / together
+    step = _time(lambda: _train(trainer, together, cut, indices)) / few / together
     rows = corpus.split.held_out
     some = rows[: min(len(rows), _EVALUATION_ROWS)]
     evaluation = (
@@ -129,7 +135,9 @@ def _rebuild_seconds(global_model: GlobalModel) -> float:
     return rebuild * len(global_model.w0) / len(part)
 
 
-def _train(trainer: Trainer, peers: int, cut: Accumulator, indices: NDArray[np.int64]) -> None:
+def _train(
+    trainer: Trainer, peers: int, cut: Accumulator | Weights, indices: NDArray[np.int64]
+) -> None:
     """Take some local steps of so many peers, at once where the trainer can."""
     if isinstance(trainer, Announced):
         for peer in range(peers):

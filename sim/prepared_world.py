@@ -8,7 +8,8 @@ from peer.entry import Entry, Kind, Sign
 from peer.setup import Prepared, simulated_secret
 from peer.signatures import signer
 from peer.traffic import Traffic
-from peer.trainer import SyntheticTrainer, Trainer
+from peer.trainer import Trainer
+from peer.training import build_trainer
 from sim.link_model import LinkModel, link_model
 from sim.slots import Slots
 from sim.speeds import slowness
@@ -47,7 +48,7 @@ def world_of(
     return World(
         graph.adjacency,
         prepared.protocol,
-        trainer or SyntheticTrainer(wanted.seed),
+        trainer or build_trainer(wanted, None, None),
         step_seconds=wanted.step_seconds,
         known=known,
         observe=observe,

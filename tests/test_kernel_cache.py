@@ -104,14 +104,23 @@ def test_kept_code_that_was_cut_short_is_compiled_again(kept, share, is_found, t
 USE = """
 import sys
 import numpy as np, torch
-from peer.perturbation import cpu_exact, cpu_gaussian, cpu_rademacher, perturbation
+from peer.perturbation import (
+    cpu_exact,
+    cpu_gaussian,
+    cpu_project,
+    cpu_rademacher,
+    perturbation,
+)
 
 dtype = getattr(torch, sys.argv[1])
-for name, module in {"gaussian": cpu_gaussian, "rademacher": cpu_rademacher}.items():
+for name, module, project in (
+    ("gaussian", cpu_gaussian, cpu_project.gaussian),
+    ("rademacher", cpu_rademacher, cpu_project.signs),
+):
     kernel = perturbation(name, "cpu", threads=2)
 
     def compiled():
-        kernels = module.passes, module.rebuild, cpu_exact.first_not_finite
+        kernels = module.passes, module.rebuild, cpu_exact.first_not_finite, project
         return [list(kernel.signatures) for kernel in kernels]
 
     kernel.warm_up(dtype)
@@ -119,6 +128,7 @@ for name, module in {"gaussian": cpu_gaussian, "rademacher": cpu_rademacher}.ite
     w0, out = torch.zeros(2, 70_000, dtype=dtype)
     kernel.rebuild(out[5:], w0[5:], np.arange(9, dtype=np.uint64), np.arange(9), -20, 5)
     kernel.passes_(out[7:], [(1, 0.5), (2, 0.5)], 7)
+    kernel.project(torch.zeros(70_000)[3:], np.arange(40, dtype=np.uint64)[2:], 5)
     assert all(len(signatures) == 1 for signatures in before), before
     assert compiled() == before
 """

@@ -15,7 +15,7 @@ from peer.unused_options import unused_options
 
 OPTIONS = {item.name for item in options()}
 
-PENDING = {"coordinates", "blocks", "global_learning_rate"}
+PENDING: set[str] = set()
 """Options that are not declared yet."""
 
 PENDING_METHODS: set[str] = set()

@@ -166,7 +166,7 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 
 @given(messages)
 def test_payload_is_what_carries_entries(message: Message) -> None:
-    assert is_payload(encode(message)) == isinstance(message, Entries)
+    assert is_payload(encode(message)) == isinstance(message, Entries | Part)
 
 
 # Limits
@@ -391,7 +391,7 @@ def take(frame: bytes) -> Message | None:
     assert isinstance(message, get_args(Message))
     if not isinstance(message, Snapshot):
         assert decode(encode(message)) == message or has_nan(message)
-    assert not is_payload(frame) or isinstance(message, Entries)
+    assert not is_payload(frame) or isinstance(message, Entries | Part)
     return message
 
 

@@ -62,7 +62,7 @@ class Perturbation(ABC):
         return self.distribution is GAUSSIAN
 
     def warm_up(self, dtype: torch.dtype) -> None:
-        """Take a pass over one weight, and rebuild it: what both need is compiled and kept.
+        """Take a pass over a weight, rebuild and project it: what they need is compiled and kept.
 
         Compiling takes half a minute of one processor. So it is done before many processes start
         that would all have to do it.
@@ -70,6 +70,7 @@ class Perturbation(ABC):
         weight = torch.zeros(1, dtype=dtype, device=self.device)
         self.axpy_(weight, 0, 0.0)
         self.rebuild(weight, weight, np.zeros(1, np.uint64), np.ones(1, np.int64), 0)
+        self.project(weight.float(), np.zeros(1, np.uint64))
 
     def units(self, seed: int, start: int, stop: int) -> torch.Tensor:
         """Return numbers start to stop of a perturbation, in units.
@@ -107,9 +108,10 @@ class Perturbation(ABC):
         self._check_weights("weights", weights)
         _check_range(start, start + len(weights))
         rounded = []
-        for seed, coefficient in passes:
-            _check_seed(seed)
-            rounded.append((int(seed), _in_float32(coefficient)))
+        with np.errstate(over="ignore"):
+            for seed, coefficient in passes:
+                _check_seed(seed)
+                rounded.append((int(seed), _in_float32(coefficient)))
         if rounded:
             self._passes(weights.detach(), rounded, start)
 
@@ -180,6 +182,43 @@ class Perturbation(ABC):
         sums_used = np.ascontiguousarray(sums[:, used])
         self._rebuild(outs.detach(), w0.detach(), seeds[used], sums_used, scale, start)
 
+    def project(
+        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int = 0
+    ) -> NDArray[np.float64]:
+        """Return the inner product of a vector and each perturbation, as `reference` defines it.
+
+        Args:
+            vector: float32, shape (n,), contiguous, on `device`.
+            seeds: uint64, shape (m,).
+            start: index, in the model, of the weight that the first number belongs to.
+
+        Returns:
+            Shape (m,).
+
+        Raises:
+            UserError: an argument is not as above.
+        """
+        self._check_weights("vector", vector)
+        if vector.dtype != torch.float32 or seeds.dtype != np.uint64 or seeds.ndim != 1:
+            raise UserError(
+                f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: "
+                "float32 and one dimension of uint64 are wanted"
+            )
+        _check_range(start, start + len(vector))
+        return self._project(vector.detach(), seeds, start) * 2.0**-self.unit_bits
+
+    def _project(
+        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int
+    ) -> NDArray[np.float64]:
+        """Return the products in units; here with torch's sums, whose order it does not tell."""
+        products = np.zeros(len(seeds))
+        for at in range(0, len(vector), _LOOK):
+            part = vector[at : at + _LOOK].double()
+            for j, seed in enumerate(seeds.tolist()):
+                z = self._units(seed, start + at, start + at + len(part))
+                products[j] += float(torch.dot(part, z.double()))
+        return products
+
     @abstractmethod
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor: ...
 
@@ -240,8 +279,7 @@ def _check_apart(outs: torch.Tensor, w0: torch.Tensor) -> None:
 
 
 def _in_float32(coefficient: float) -> float:
-    with np.errstate(over="ignore"):
-        rounded = float(np.float32(coefficient))
+    rounded = float(np.float32(coefficient))
     if not math.isfinite(rounded):
         raise UserError(f"coefficient {coefficient} is not finite in float32")
     return rounded

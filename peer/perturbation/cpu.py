@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from peer.errors import UserError
-from peer.perturbation import cpu_exact, cpu_gaussian, cpu_rademacher
+from peer.perturbation import cpu_exact, cpu_gaussian, cpu_project, cpu_rademacher
 from peer.perturbation.base import Pass, Perturbation
 from peer.perturbation.limbs import split
 from peer.perturbation.reference import Distribution
@@ -117,6 +117,26 @@ class CpuPerturbation(Perturbation):
                 outs[:, some].copy_(values)
 
         self._run(run, self._shares(start, start + len(w0), len(seeds) * len(outs)))
+
+    def _project(
+        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int
+    ) -> NDArray[np.float64]:
+        products = np.zeros(len(seeds))
+        least = -(-_SHARE // max(len(vector), 1))
+        length = max(least, -(-len(seeds) // (_SHARES_PER_THREAD * self.threads)))
+
+        def run(share: range) -> None:
+            some = slice(share.start, share.stop)
+            if self._is_gaussian:
+                cpu_project.gaussian(
+                    self._points, seeds[some], start, vector.numpy(), products[some]
+                )
+            else:
+                cpu_project.signs(seeds[some], start, vector.numpy(), products[some])
+
+        everyone = range(len(seeds))
+        self._run(run, [everyone[at : at + length] for at in everyone[::length]])
+        return products
 
     def _gaussian(
         self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float

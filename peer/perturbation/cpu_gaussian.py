@@ -48,7 +48,7 @@ _17: Final = np.uint32(17)
 
 
 @kernel
-def _look_up(
+def look_up(
     points: NDArray[np.uint32],
     seed: np.uint64,
     superblock: int,
@@ -84,10 +84,10 @@ def _fill(
 ) -> None:
     """Set z to the superblocks from one, in units, in the order in which words make them.
 
-    The first arguments are those of `_look_up`, words and found being scratch. z has shape
+    The first arguments are those of `look_up`, words and found being scratch. z has shape
     (16, lanes): row h, column 32 * s + lane for what `reference` calls h, s and lane.
     """
-    _look_up(points, seed, superblock, words, found)
+    look_up(points, seed, superblock, words, found)
     for k in range(4):
         word, low, high = words[k], found[2 * k], found[2 * k + 1]
         x_low, y_low, x_high, y_high = z[4 * k], z[4 * k + 1], z[4 * k + 2], z[4 * k + 3]
@@ -147,7 +147,7 @@ def passes(
             edge[first - base : last - base] = w
         for j in range(seeds.shape[0]):
             if j == 0 or seeds[j] != seeds[j - 1]:
-                _look_up(points, seeds[j], base // PERIOD, words, found)
+                look_up(points, seeds[j], base // PERIOD, words, found)
             _add(words, found, scales[j], tile)
         if not whole:
             w[:] = edge[first - base : last - base]
@@ -157,7 +157,7 @@ def passes(
 def _add(
     words: NDArray[np.uint32], found: NDArray[np.uint32], scale: float, tile: NDArray[np.float32]
 ) -> None:
-    """Add scale times the numbers of `_look_up` to a tile of weights."""
+    """Add scale times the numbers of `look_up` to a tile of weights."""
     for s in range(words.shape[1] // _LANES):
         for k in range(4):
             word, low, high = words[k], found[2 * k], found[2 * k + 1]
@@ -208,7 +208,7 @@ def rebuild(
                 if few:
                     for four in range(j, j + SEEDS_AT_ONCE, 4):
                         for s in range(4):
-                            _look_up(points, seeds[four + s], base // PERIOD, words[s], found[s])
+                            look_up(points, seeds[four + s], base // PERIOD, words[s], found[s])
                         for p in range(replicas):
                             for n in range(limb_count):
                                 sums = partial[p, n].reshape((16, _WIDTH))
@@ -238,7 +238,7 @@ def _add_four(
     a: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> None:
-    """Add a[:4] times the numbers of four `_look_up`s to sums, in the order of `_fill`."""
+    """Add a[:4] times the numbers of four `look_up`s to sums, in the order of `_fill`."""
     a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
     for k in range(4):
         w0, w1, w2, w3 = words[0, k], words[1, k], words[2, k], words[3, k]

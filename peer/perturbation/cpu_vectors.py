@@ -218,3 +218,61 @@ def add_scaled(
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@_intrinsic
+def plus_product(
+    typing_context: Any, sums: Any, values: Any, at: Any, numbers: Any
+) -> tuple[Any, Any]:
+    """Return sixteen sums and values[at : at + 16] times sixteen numbers, the products exact.
+
+    values is float32 of shape (n,), at int64.
+    """
+    del typing_context, at
+    signature = _NUMBERS(sums, values, types.int64, numbers)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, values, at, numbers = arguments
+        floats = ir.VectorType(_FLOAT, NUMBERS)
+        from_ = _pointer(context, builder, signature.args[1], values, at, _FLOAT, floats)
+        factors = builder.fpext(builder.load(from_, align=4), numbers.type)
+        product = builder.fmul(factors, numbers, flags=_EXACT)
+        return builder.fadd(sums, product, flags=_EXACT)
+
+    return signature, generate
+
+
+@_intrinsic
+def plus_signed(typing_context: Any, sums: Any, values: Any, at: Any, word: Any) -> tuple[Any, Any]:
+    """Return sixteen sums and values[at : at + 16], or their negatives.
+
+    The lowest bit of word belongs to the first; a clear bit stands for the negative. values is
+    float32 of shape (n,), at int64, word uint32.
+    """
+    del typing_context, at, word
+    signature = _NUMBERS(sums, values, types.int64, types.uint32)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, values, at, word = arguments
+        integers = ir.VectorType(_I32, NUMBERS)
+        shifts = ir.Constant(integers, list(range(31, 31 - NUMBERS, -1)))
+        lifted = builder.shl(_splat(builder, builder.not_(word), NUMBERS), shifts)
+        signs = builder.and_(lifted, _constant(0x80000000, NUMBERS))
+        from_ = _pointer(context, builder, signature.args[1], values, at, _FLOAT, integers)
+        signed = builder.xor(builder.load(from_, align=4), signs)
+        floats = builder.bitcast(signed, ir.VectorType(_FLOAT, NUMBERS))
+        return builder.fadd(sums, builder.fpext(floats, sums.type))
+
+    return signature, generate
+
+
+@_intrinsic
+def no_numbers(typing_context: Any) -> tuple[Any, Any]:
+    """Return sixteen zeros."""
+    del typing_context
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, builder, signature, arguments
+        return ir.Constant(ir.VectorType(_DOUBLE, NUMBERS), [0.0] * NUMBERS)
+
+    return _NUMBERS(), generate

@@ -36,6 +36,15 @@ where float64(S) is rounded half to even, once, and the multiplication only move
 neither the order of seeds nor tiles, threads or devices can change a bit. A rebuild refuses a w0
 that is not finite. A pass does not look: local weights that have left the numbers give a loss that
 has left them, and the step is skipped.
+
+A projection of float32 numbers x on a perturbation is their inner product, in float64, where a
+number times its units is exact. On a CPU it is summed in this order, whatever the threads
+
+    tile i // 4096 and, in it, lane i % 16 take number x_i of weight i, each lane in ascending order
+    the lanes of a tile are added up in ascending order, and then the tiles
+
+and is multiplied by 2**-unit_bits. On other devices sums may be rounded otherwise: like a loss, a
+projection is made by one peer and sent to all others, who never make it again.
 """
 
 from __future__ import annotations
@@ -72,6 +81,10 @@ class Distribution:
     weights_per_block: int
     period: int
 
+
+PROJECTION_TILE: Final = 4096
+PROJECTION_LANES: Final = 16
+"""The order in which a projection is summed."""
 
 GAUSSIAN: Final = Distribution("gaussian", 0, UNIT_BITS, LARGEST, 16, 512)
 RADEMACHER: Final = Distribution("rademacher", 1, 0, 1, 128, 128)
@@ -139,3 +152,27 @@ def rebuild(
     step = [math.ldexp(float(s), scale) for s in total]
     moved = w0.double() - torch.tensor(step, dtype=torch.float64)
     return moved.float().to(w0.dtype)
+
+
+def project(distribution: Distribution, vector: torch.Tensor, seed: int, start: int = 0) -> float:
+    """Return the inner product of a vector and a perturbation, as it is defined above.
+
+    Args:
+        distribution: of z.
+        vector: float32, shape (n,), on the CPU.
+        seed: of z.
+        start: index of the weight that the first number belongs to.
+    """
+    stop = start + len(vector)
+    products = vector.double().numpy() * units(distribution, seed, start, stop)
+    total = 0.0
+    for tile in range(start - start % PROJECTION_TILE, stop, PROJECTION_TILE):
+        lanes = [0.0] * PROJECTION_LANES
+        for i in range(max(tile, start), min(tile + PROJECTION_TILE, stop)):
+            lanes[i % PROJECTION_LANES] += float(products[i - start])
+        # Not sum(), which compensates for rounding.
+        of_tile = 0.0
+        for lane in lanes:
+            of_tile += lane
+        total += of_tile
+    return total * 2.0**-distribution.unit_bits

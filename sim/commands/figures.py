@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from peer.errors import UserError
 from sim.commands.parsing import LOG, Commands, Parser, add_flags, given, log_to_stderr
-from sim.figures.options import BreakEvenOptions, LatestModelOptions
+from sim.figures.options import BreakEvenOptions, LatestModelOptions, ReconstructionOptions
 
 
 def _latest_model(options: LatestModelOptions) -> dict[str, Any]:
@@ -27,6 +27,12 @@ def _break_even(options: BreakEvenOptions) -> dict[str, Any]:
     return report_break_even(options)
 
 
+def _reconstruction(options: ReconstructionOptions) -> dict[str, Any]:
+    from sim.figures.reconstruction import measure_reconstruction
+
+    return measure_reconstruction(options)
+
+
 _FIGURES: Final[dict[str, tuple[type, Callable[[Any], dict[str, Any]], str]]] = {
     "latest-model": (
         LatestModelOptions,
@@ -38,6 +44,12 @@ _FIGURES: Final[dict[str, tuple[type, Callable[[Any], dict[str, Any]], str]]] = 
         BreakEvenOptions,
         _break_even,
         "bytes of a round's histories against sums up and down one tree, a cost model only",
+    ),
+    "reconstruction": (
+        ReconstructionOptions,
+        _reconstruction,
+        "Ferret's Figures 3 and 4, measured: cosine of an update and its reconstruction over "
+        "bases, local steps, dimensions and blocks, and the zeroth-order one beside it",
     ),
 }
 

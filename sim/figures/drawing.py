@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from sim.bench.load import warning
+from sim.figures.reconstruction_drawing import reconstruction
 from sim.figures.words import (
     COST_MODEL_ONLY,
     LINES,
@@ -39,10 +40,12 @@ _MARKERS: Final = {"here": "o", "published": "s"}
 def draw(report: Report, path: Path) -> None:
     """Draw a figure's report as SVG; the same report gives the same bytes."""
     with ink():
-        figure = {"latest-model": _latest_model, "break-even": _break_even}[report["figure"]](
-            report
-        )
-        save(figure, path)
+        make = {
+            "latest-model": _latest_model,
+            "break-even": _break_even,
+            "reconstruction": reconstruction,
+        }[report["figure"]]
+        save(make(report), path)
 
 
 def _plain(number: float, _position: int | None = None) -> str:

@@ -67,6 +67,30 @@ class BreakEvenOptions:
         _check(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionOptions:
+    """What to measure; the defaults are those of Ferret's appendix C.4.
+
+    Raises:
+        UserError: a value is not allowed; names the key, the value and what is.
+    """
+
+    perturbation: str = option("rademacher", "distribution of the bases", choices=PERTURBATIONS)
+    draws: int = option(10, "random x and bases, over which cosines are means", least=1, most=1000)
+    divide: int = option(
+        1, "the paper's numbers of dimensions are divided by this", least=1, most=100
+    )
+    seed: int = option(0, "of all that is drawn", least=0, most=2**62)
+    threads: int = option(1, "threads; 0: one for each core we may use", least=0, most=4096)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def size(self, dimensions: int) -> int:
+        """Return how many dimensions stand for so many of the paper's."""
+        return dimensions // self.divide
+
+
 def _check(options: Any) -> None:
     for item in fields(options):
         check(item, getattr(options, item.name))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sim.bench.load import warning
+from sim.figures import reconstruction_words
 from sim.tables import aligned, rows_csv
 from sim.words import bytes_in_words, seconds_in_words
 
@@ -32,13 +33,21 @@ Report = Mapping[str, Any]
 
 def in_words(report: Report) -> str:
     """Return a figure's report as a table with notes, without a newline at the end."""
-    lines = {"latest-model": _latest_model, "break-even": _break_even}[report["figure"]]
+    lines = {
+        "latest-model": _latest_model,
+        "break-even": _break_even,
+        "reconstruction": reconstruction_words.in_lines,
+    }[report["figure"]]
     return "\n".join(lines(report))
 
 
 def in_csv(report: Report) -> str:
     """Return a figure's points, a line each, under a line of names; times in seconds, and bytes."""
-    rows = {"latest-model": _point_rows, "break-even": _byte_rows}[report["figure"]]
+    rows = {
+        "latest-model": _point_rows,
+        "break-even": _byte_rows,
+        "reconstruction": reconstruction_words.in_rows,
+    }[report["figure"]]
     return rows_csv(rows(report)).removesuffix("\n")
 
 
