@@ -56,7 +56,7 @@ def weights_after(rounds: int) -> str:
     return f"weights-{rounds}.npz"
 
 
-NEVER_SAVED = ("resume", "dry_run", "json", "out")
+NEVER_SAVED = ("resume", "dry_run", "tune", "json", "out")
 """Options that tell one call what to do and say nothing of the run."""
 
 

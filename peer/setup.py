@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import topology
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
-from peer.data.partition import Split, split
+from peer.data.partition import Split, set_apart, split
 from peer.data.rows import load_rows
 from peer.entry import Entry
 from peer.errors import UserError
@@ -57,6 +57,18 @@ class Corpus:
     encoded: encoding.Encoded
     split: Split
     unusable: int
+
+    def set_apart(self, share: float, seed: int) -> Corpus:
+        """Return the same rows with some of each peer's own held out in place of those that are.
+
+        Args:
+            share: see `peer.data.partition.set_apart`.
+            seed: the experiment's.
+
+        Raises:
+            UserError: no peer has two rows.
+        """
+        return replace(self, split=set_apart(self.split, share, seed))
 
     def digest(self) -> str:
         """Return 32 hexadecimal digits over the token ids and who has which rows."""
@@ -132,6 +144,15 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
         experiment.seed,
     )
     return Corpus(encoded, parts, empty + encoded.cut_away)
+
+
+def load_corpus(experiment: Experiment) -> Corpus:
+    """Return the rows of an experiment whose number of peers is known, and who has which.
+
+    Raises:
+        UserError: data or model cannot be read, or there are too few rows.
+    """
+    return deal(experiment, *encode_rows(experiment))
 
 
 def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
@@ -371,10 +392,15 @@ class Prepared:
         self.folder.create(self.experiment, self.graph, engine, layout)
 
 
-def prepare(experiment: Experiment, engine: str) -> Prepared:
+def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -> Prepared:
     """Return what a run of an experiment is made of.
 
     All mistakes that a user can make show here, before anything is written.
+
+    Args:
+        experiment: the run.
+        engine: sim or launch.
+        corpus: what to train and to judge on; None: what the experiment says.
 
     Raises:
         UserError, TopologyError: the mistake, in one line.
@@ -382,9 +408,9 @@ def prepare(experiment: Experiment, engine: str) -> Prepared:
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
-    corpus, global_model = None, None
+    global_model = None
     if not experiment.is_synthetic:
-        corpus = deal(experiment, *encode_rows(experiment))
+        corpus = corpus or load_corpus(experiment)
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:

@@ -1,0 +1,106 @@
+"""`--tune`: learning rate and perturbation scale from short runs, judged on the peers' own rows.
+
+`search` says what is tried, `short_run` tries it, `records` keeps and tells what came of it, and
+here a run is begun with what was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from peer.errors import UserError
+from peer.records import CONFIG, RunFolder
+from peer.setup import refuse_varying, resolve_topology
+from sim.tuning.records import in_words, read_chosen, write
+from sim.tuning.search import Found, Losses, Values, ladders, runs, search
+
+if TYPE_CHECKING:
+    from peer.config import Experiment
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """An experiment whose values have been searched.
+
+    Attributes:
+        experiment: to be run in their place; its folder has been made and has what was found.
+        words: what was found, for people to read; empty: nothing was searched this time.
+    """
+
+    experiment: Experiment
+    words: str
+
+
+def tune(experiment: Experiment, scratch: Path | None = None) -> Found:
+    """Search learning rate and, for zeroth-order methods, perturbation scale.
+
+    Args:
+        experiment: with the values to start from; it has a model.
+        scratch: a folder to work in, made if it is not there; None: one of the system's.
+
+    Raises:
+        UserError, TopologyError: a mistake, told in one line.
+    """
+    from sim.tuning.progress import TuningProgress
+    from sim.tuning.short_run import rows_apart, shortened, try_values
+
+    short, over = shortened(experiment), ladders(experiment.method)
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    corpus = rows_apart(short)
+    with (
+        TuningProgress(runs(experiment.method)[0]) as progress,
+        TemporaryDirectory(dir=scratch) as folder,
+    ):
+
+        def measure(values: Values) -> Losses:
+            losses = try_values(short, corpus, values, Path(folder))
+            progress.tried(values, losses)
+            return losses
+
+        return search(searched(experiment), over, measure)
+
+
+def searched(experiment: Experiment) -> dict[str, float]:
+    """Return the options that a search tries, with the values that an experiment has for them."""
+    names = [ladder.option for ladder in ladders(experiment.method)]
+    return {name: getattr(experiment, name) for name in names}
+
+
+def tuned(experiment: Experiment, engine: str) -> Tuned:
+    """Search, begin the run's folder with what was found, and return what to run in it.
+
+    A run that is resumed keeps the values that were found before it was begun.
+
+    Args:
+        experiment: with `tune` set.
+        engine: sim or launch.
+
+    Raises:
+        UserError, TopologyError: a mistake, told in one line; nothing has been written.
+    """
+    resolved, graph = resolve_topology(experiment)
+    refuse_varying(graph, engine)
+    there = Path(experiment.out)
+    if experiment.resume and (there / CONFIG).exists():
+        chosen = read_chosen(there)
+        if chosen is None:
+            raise UserError(f"tune is not allowed: the run in {there} was begun without it")
+        return Tuned(_with(resolved, chosen), "")
+    RunFolder.for_experiment(resolved, engine)
+    found = tune(resolved)
+    begun = _with(resolved, found.chosen)
+    folder = RunFolder.for_experiment(begun, engine)
+    folder.create(begun, graph, engine)
+    write(found, folder.path)
+    # To go on with a run of which nothing but its folder is there is to begin it.
+    begun = replace(begun, out=str(folder.path), resume=True)
+    return Tuned(begun, in_words(found, [*found.chosen]))
+
+
+def _with(experiment: Experiment, chosen: Values) -> Experiment:
+    values: dict[str, Any] = dict(chosen)
+    return replace(experiment, tune=False, **values)
