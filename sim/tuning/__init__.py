@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peer.errors import UserError
 from peer.records import CONFIG, RunFolder
 from peer.setup import refuse_varying, resolve_topology
 from sim.tuning.records import in_words, read_chosen, write
-from sim.tuning.search import Found, Losses, Values, ladders, runs, search
+from sim.tuning.search import Found, Losses, Values, ladders, runs, search, with_values
 
 if TYPE_CHECKING:
     from peer.config import Experiment
@@ -82,25 +82,21 @@ def tuned(experiment: Experiment, engine: str) -> Tuned:
     Raises:
         UserError, TopologyError: a mistake, told in one line; nothing has been written.
     """
-    resolved, graph = resolve_topology(experiment)
+    wanted, graph = resolve_topology(replace(experiment, tune=False))
     refuse_varying(graph, engine)
     there = Path(experiment.out)
     if experiment.resume and (there / CONFIG).exists():
         chosen = read_chosen(there)
         if chosen is None:
             raise UserError(f"tune is not allowed: the run in {there} was begun without it")
-        return Tuned(_with(resolved, chosen), "")
-    RunFolder.for_experiment(resolved, engine)
-    found = tune(resolved)
-    begun = _with(resolved, found.chosen)
+        return Tuned(with_values(wanted, chosen), "")
+    # A folder that cannot be used is told before it takes time.
+    RunFolder.for_experiment(wanted, engine)
+    found = tune(wanted)
+    begun = with_values(wanted, found.chosen)
     folder = RunFolder.for_experiment(begun, engine)
     folder.create(begun, graph, engine)
     write(found, folder.path)
     # To go on with a run of which nothing but its folder is there is to begin it.
     begun = replace(begun, out=str(folder.path), resume=True)
     return Tuned(begun, in_words(found, [*found.chosen]))
-
-
-def _with(experiment: Experiment, chosen: Values) -> Experiment:
-    values: dict[str, Any] = dict(chosen)
-    return replace(experiment, tune=False, **values)

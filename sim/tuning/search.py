@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from peer.config import options
+from peer.config import Experiment, options
 from peer.options import in_range
 
 ZEROTH_ORDER: Final = ("fedkseed", "fedkseed-pro", "fedkseed-infinite", "fedzo", "fedmezo")
@@ -85,6 +85,12 @@ class Found:
         return not all(trial.losses.diverged for trial in self.trials)
 
 
+def with_values(experiment: Experiment, values: Values) -> Experiment:
+    """Return an experiment with other values of some options."""
+    changed: dict[str, Any] = dict(values)
+    return replace(experiment, **changed)
+
+
 def uses_epsilon(method: str) -> bool:
     """Return whether a method takes zeroth-order steps, and so has a perturbation scale."""
     return method in ZEROTH_ORDER
@@ -95,9 +101,7 @@ def ladders(method: str) -> tuple[Ladder, ...]:
     return (_LEARNING_RATE, _EPSILON) if uses_epsilon(method) else (_LEARNING_RATE,)
 
 
-def search(
-    given: Values, over: Sequence[Ladder], measure: Callable[[Values], Losses]
-) -> Found:
+def search(given: Values, over: Sequence[Ladder], measure: Callable[[Values], Losses]) -> Found:
     """Search one option after the other.
 
     Args:
@@ -115,18 +119,30 @@ def search(
 
     best, at_edge = dict(given), []
     for ladder in over:
-        name, start = ladder.option, best[ladder.option]
-        rungs = _values(name, start, ladder.steps)
-        chosen = _best(rungs, start, lambda value: tried(best | {name: value}))
-        if chosen in (rungs[0], rungs[-1]):
-            wider = ladder.below if chosen == rungs[0] else ladder.above
-            rungs = sorted({*rungs, *_values(name, start, wider)})
-            chosen = _best(rungs, start, lambda value: tried(best | {name: value}))
-            if chosen in (rungs[0], rungs[-1]):
-                at_edge.append(name)
-        best[name] = chosen
+        best[ladder.option], at_end = _searched(ladder, best, tried)
+        at_edge += [ladder.option] * at_end
     found = Found(tuple(losses.values()), best, tuple(at_edge))
     return found if found.lowered else Found(found.trials, dict(given), ())
+
+
+def _searched(
+    ladder: Ladder, values: Values, losses: Callable[[Values], Losses]
+) -> tuple[float, bool]:
+    """Return the best value of one option, and whether it is the last one on its side."""
+    name, start = ladder.option, values[ladder.option]
+
+    def order(value: float) -> tuple[float, float]:
+        """Go by the final loss; of equal ones that is best which is nearest to the start."""
+        final = losses({**values, name: value}).final
+        return final if math.isfinite(final) else math.inf, abs(math.log(value / start))
+
+    rungs = _values(name, start, ladder.steps)
+    best = min(rungs, key=order)
+    if best in (rungs[0], rungs[-1]):
+        wider = ladder.below if best == rungs[0] else ladder.above
+        rungs = sorted({*rungs, *_values(name, start, wider)})
+        best = min(rungs, key=order)
+    return best, best in (rungs[0], rungs[-1])
 
 
 def runs(method: str) -> tuple[int, int]:
@@ -145,13 +161,3 @@ def _values(name: str, start: float, multiples: Sequence[float]) -> list[float]:
     declared = next(item for item in options() if item.name == name)
     found = [start if m == 1 else float(f"{start * m:.2g}") for m in multiples]
     return [value for value in found if in_range(declared, value)]
-
-
-def _best(rungs: Sequence[float], start: float, losses: Callable[[float], Losses]) -> float:
-    """Return the value of the lowest final loss; of equal ones that which is nearest to `start`."""
-
-    def order(value: float) -> tuple[float, float]:
-        final = losses(value).final
-        return final if math.isfinite(final) else math.inf, abs(math.log(value / start))
-
-    return min(rungs, key=order)

@@ -15,7 +15,7 @@ from typing import Final
 from peer.config import Experiment
 from peer.setup import Corpus, load_corpus, resolve_topology
 from sim.runner import simulate
-from sim.tuning.search import Losses, Values
+from sim.tuning.search import Losses, Values, with_values
 
 SHARE: Final = 0.1
 """Of each peer's rows that are set apart, unless the run's own evaluation takes fewer rows."""
@@ -28,8 +28,8 @@ LOG = logging.getLogger("kseed")
 def shortened(experiment: Experiment) -> Experiment:
     """Return the experiment of a short run: a quarter of the rounds, nothing befalls it."""
     rounds = min(max(1, experiment.rounds // 4), MOST_ROUNDS)
-    once = {"out": "", "resume": False, "dry_run": False, "tune": False, "json": False}
-    return replace(experiment, rounds=rounds, scenario=(), trace=False, **once)
+    short = replace(experiment, rounds=rounds, scenario=(), trace=False)
+    return replace(short, out="", resume=False, dry_run=False, tune=False, json=False)
 
 
 def rows_apart(experiment: Experiment) -> Corpus:
@@ -57,7 +57,7 @@ def try_values(short: Experiment, corpus: Corpus, values: Values, scratch: Path)
         scratch: an existing folder to work in.
     """
     with TemporaryDirectory(dir=scratch, prefix="short-run-") as folder, _quiet():
-        summary = simulate(replace(short, out=folder, **values), corpus)
+        summary = simulate(with_values(replace(short, out=folder), values), corpus)
     loss = summary["eval_loss"]
     # A loss that is not finite is null in a summary.
     return Losses(*(nan if loss[when] is None else loss[when] for when in ("initial", "final")))

@@ -1,0 +1,143 @@
+"""A comparison is done: what has ended is read, the rest is run, each in a process of its own.
+
+One run goes on at a time, for their times are compared; and a process each, for so are their
+memories.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Final
+
+from sim.compare.definition import Comparison, Contender, Run
+from sim.compare.folder import ComparisonFolder
+from sim.study.attempt import DONE, Outcome, attempt, outcome_of
+from sim.study.progress import StudyProgress
+from sim.study.whole_run import finished_run, whole_run
+from sim.study.workers import each_in_its_own
+from sim.tuning import tune
+from sim.tuning.records import read_chosen, verdict, write
+from sim.tuning.search import with_values
+
+LOG = logging.getLogger("kseed")
+
+_SCRATCH: Final = "short-runs"
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """A comparison that has come to its end.
+
+    Attributes:
+        comparison: what was compared.
+        folder: where it is.
+        outcomes: for each run, in order; of one that is done the row is its summary.
+        before: how many runs were finished before.
+    """
+
+    comparison: Comparison
+    folder: ComparisonFolder
+    outcomes: Sequence[Outcome]
+    before: int
+
+    def of(self, contender: Contender) -> list[tuple[Run, Outcome]]:
+        """Return the runs of a contender, seed by seed."""
+        pairs = zip(self.comparison.runs, self.outcomes, strict=True)
+        return [(run, outcome) for run, outcome in pairs if run.contender == contender]
+
+
+def conduct(comparison: Comparison, folder: ComparisonFolder) -> Conducted:
+    """Do what of a comparison is not finished yet; what is finished stays, whatever happens.
+
+    Args:
+        comparison: what to do.
+        folder: of this comparison; held.
+    """
+    outcomes = {
+        run.name: Outcome(DONE, row=summary)
+        for run in comparison.runs
+        if (summary := finished_run(folder.of_run(run)))
+    }
+    before = len(outcomes)
+    with StudyProgress(len(comparison.runs), before, "comparing", "runs") as progress:
+        for method in comparison.methods:
+            runs = [run for run in comparison.runs if run.contender.method == method]
+            todo = [run for run in runs if run.name not in outcomes]
+            untuned = todo and comparison.tune and read_chosen(folder.of_tuning(method)) is None
+            failure = _tuned(runs[0], folder, progress) if untuned else None
+            if failure is not None:
+                outcomes |= {run.name: failure for run in todo}
+                continue
+            work = partial(_compute, folder=folder, tuned=comparison.tune)
+            with closing(each_in_its_own(work, todo)) as results:
+                for run, found in results:
+                    outcomes[run.name] = outcome = outcome_of(found)
+                    progress.say(f"{run.name}: {_in_short(outcome)}")
+                    progress.advance()
+    return Conducted(comparison, folder, [outcomes[run.name] for run in comparison.runs], before)
+
+
+def count_finished(comparison: Comparison, folder: ComparisonFolder) -> int:
+    """Return how many runs of a comparison have ended."""
+    return sum(finished_run(folder.of_run(run)) is not None for run in comparison.runs)
+
+
+def _tuned(first: Run, folder: ComparisonFolder, progress: StudyProgress) -> Outcome | None:
+    """Tune a method with its first run; return None, or the failure."""
+    place = folder.of_tuning(first.contender.method)
+    progress.say(f"tuning {first.contender.method}")
+    try:
+        with closing(each_in_its_own(partial(_tune, place=place), [first])) as results:
+            [(_, found)] = results
+    finally:
+        # A process that is ended from outside leaves what it was at.
+        rmtree(place / _SCRATCH, ignore_errors=True)
+    outcome = outcome_of(found)
+    if outcome.status != DONE:
+        return Outcome(outcome.status, f"tuning it: {outcome.reason}")
+    assert outcome.row is not None
+    for line in outcome.row["verdict"]:
+        progress.say(f"{first.contender.method}: {line}")
+    return None
+
+
+def _tune(first: Run, place: Path) -> Outcome:
+    def found() -> dict[str, Any]:
+        search = tune(first.setting.experiment(), place / _SCRATCH)
+        write(search, place)
+        return {"verdict": verdict(search, [*search.chosen])}
+
+    place.mkdir(parents=True, exist_ok=True)
+    return attempt(found, place / "tune.log")
+
+
+def _compute(run: Run, folder: ComparisonFolder, tuned: bool) -> Outcome:
+    """Run to the end in this process and return what came of it."""
+
+    def summary() -> dict[str, Any]:
+        experiment = run.setting.experiment()
+        chosen = read_chosen(folder.of_tuning(run.contender.method)) if tuned else None
+        return whole_run(with_values(experiment, chosen or {}), path)
+
+    path = folder.of_run(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return attempt(summary, path.with_suffix(".log"))
+
+
+def _in_short(outcome: Outcome) -> str:
+    if outcome.row is None:
+        return f"{outcome.status}: {outcome.reason}"
+    loss = outcome.row["eval_loss"]
+    if loss is None:
+        return DONE
+    before, after = ("not finite" if x is None else f"{x:.4f}" for x in map(loss.get, _ENDS))
+    return f"held-out loss {before} -> {after}"
+
+
+_ENDS: Final = ("initial", "final")
