@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peer.config import METHODS, groups
+from peer.config import groups
 from peer.errors import UserError
 from peer.experiment_file import read_toml
+from peer.methods import METHODS
 from sim.commands.parsing import (
     Commands,
     add_flags,

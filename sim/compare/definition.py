@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from peer.config import METHODS, SCENARIO, experiment_from, no_such_option, options
+from peer.config import SCENARIO, experiment_from, no_such_option, options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
+from peer.methods import METHODS
 from peer.options import refuse
 from peer.setup import check_peers, resolve_topology
 from sim.study.setting import NO_SETTING, SIM, Setting, contents_of, digest_of, options_of
@@ -31,7 +32,11 @@ HEAD: Final = (COMPARED, SEEDS, TWIN, TUNE)
 
 MOST_SEEDS: Final = 1_000
 
-SERVER: Final[Mapping[str, Any]] = {"topology": "star"}
+SERVER: Final[Mapping[str, Any]] = {
+    key: value
+    for key, value in {"topology": "star", "aggregation": "server"}.items()
+    if key in {item.name for item in options()}
+}
 """What makes a method its centralised twin."""
 
 Options = Mapping[str, Any]
@@ -53,6 +58,12 @@ class Contender:
     def key(self) -> str:
         """Its name in folders and files."""
         return f"{self.method}-server" if self.with_server else self.method
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        title = METHODS[self.method].title
+        return f"{title}, server" if self.with_server else title
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ def define(
     tables = _tables(values.pop(OWN, {}))
     values |= flags or {}
     head = {key: values.pop(key) for key in HEAD if key in values}
-    methods = _methods(head.get(COMPARED, METHODS))
+    methods = _methods(head.get(COMPARED, tuple(METHODS)))
     for method in own_flags:
         _check_method(method)
         if method not in methods:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sim.compare.conduct import Conducted
 from sim.compare.definition import Contender
-from sim.compare.names import contender_name, method_name
 from sim.compare.table import Row, equal_to_twins, target_loss
 from sim.study.attempt import DONE
 from sim.study.whole_run import was_resumed
@@ -39,7 +38,7 @@ def _table(table: Sequence[Row]) -> list[str]:
     cells = [head]
     for row in table:
         line = [
-            contender_name(Contender(row["method"], row["server"])),
+            Contender(row["method"], row["server"]).title,
             _number(row, "eval_loss_initial", 4),
             _number(row, "eval_loss_final", 4),
             *[_number(row, "rouge_l_final", 4)] * rouge,
@@ -90,7 +89,7 @@ def _below(conducted: Conducted, written: Sequence[Path], seconds: float) -> lis
         text = f"rounds until the mean loss is at most FedKSeed's in the end, {target:.4f}"
         lines.append(("to reach", text))
     for method, equal in equal_to_twins(conducted).items():
-        lines.append(("twin", _twin(method_name(method), comparison.seeds, equal)))
+        lines.append(("twin", _twin(Contender(method).title, comparison.seeds, equal)))
     pairs = list(zip(comparison.runs, conducted.outcomes, strict=True))
     for run, outcome in pairs:
         if outcome.status != DONE:

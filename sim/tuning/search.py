@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from peer.config import Experiment, options
+from peer.methods import METHODS
 from peer.options import in_range
-
-ZEROTH_ORDER: Final = ("fedkseed", "fedkseed-pro", "fedkseed-infinite", "fedzo", "fedmezo")
-"""Methods whose steps are two forward passes at a distance of epsilon."""
 
 Values = Mapping[str, float]
 """Options by name."""
@@ -93,7 +91,7 @@ def with_values(experiment: Experiment, values: Values) -> Experiment:
 
 def uses_epsilon(method: str) -> bool:
     """Return whether a method takes zeroth-order steps, and so has a perturbation scale."""
-    return method in ZEROTH_ORDER
+    return METHODS[method].zeroth_order
 
 
 def ladders(method: str) -> tuple[Ladder, ...]:
