@@ -37,6 +37,7 @@ MAY_CHANGE = {
     "trace",
     "resume",
     "dry_run",
+    "tune",
     "log_level",
     "json",
 }
@@ -81,6 +82,8 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
     values = {name: draw(values_of(name)) for name in sorted(names)}
     if values.get("resume"):
         values["out"] = values.get("out") or "runs/here"
+    if values.get("tune"):
+        values["trainer"] = "zeroth-order"
     return values
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
 
+from peer.errors import UserError
 from sim.compare.definition import Comparison, Contender, Run
 from sim.compare.folder import ComparisonFolder
-from sim.study.attempt import DONE, Outcome, attempt, outcome_of
+from sim.study.attempt import DONE, IMPOSSIBLE, Outcome, attempt, outcome_of
 from sim.study.progress import StudyProgress
 from sim.study.whole_run import finished_run, whole_run
 from sim.study.workers import each_in_its_own
@@ -58,6 +59,9 @@ def conduct(comparison: Comparison, folder: ComparisonFolder) -> Conducted:
     Args:
         comparison: what to do.
         folder: of this comparison; held.
+
+    Raises:
+        UserError: the first run cannot be, and none has been before.
     """
     outcomes = {
         run.name: Outcome(DONE, row=summary)
@@ -78,6 +82,8 @@ def conduct(comparison: Comparison, folder: ComparisonFolder) -> Conducted:
             with closing(each_in_its_own(work, todo)) as results:
                 for run, found in results:
                     outcomes[run.name] = outcome = outcome_of(found)
+                    if outcome.status == IMPOSSIBLE and len(outcomes) == 1:
+                        raise UserError(f"{run.name}: {outcome.reason}")
                     progress.say(f"{run.name}: {_in_short(outcome)}")
                     progress.advance()
     return Conducted(comparison, folder, [outcomes[run.name] for run in comparison.runs], before)

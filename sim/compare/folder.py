@@ -17,13 +17,16 @@ from typing import Any, Final
 
 from peer.errors import UserError
 from peer.experiment_file import read_toml
+from peer.records import CONFIG
 from peer.whole_file import SUFFIX, write_whole
 from sim.compare.definition import RUNS, Comparison, Run, define
 from sim.study.held_folder import LOCK, held_folder
+from sim.tuning.records import JSON
 from topology import TopologyError
 
 BELOW: Final = Path("runs")
 COMPARISON: Final = "comparison.toml"
+TUNING: Final = "tuning"
 
 
 class ComparisonFolder:
@@ -66,13 +69,15 @@ class ComparisonFolder:
                 f"and {mine.tune} here"
             )
         for name, digest in theirs.items():
-            if mine.digests.get(name) != digest:
+            begun = (self.path / RUNS / name / CONFIG).exists()
+            if begun and mine.digests.get(name) != digest:
                 raise UserError(
                     f"{self.path} holds another comparison: {_difference(name, values, mine)}"
                 )
 
     def _in_use(self) -> bool:
-        return any((self.path / each).exists() for each in (RUNS, "tuning"))
+        begun = (f"{RUNS}/*/{CONFIG}", f"{TUNING}/*/{JSON}")
+        return any(next(self.path.glob(each), None) for each in begun)
 
     @contextmanager
     def held(self, comparison: Comparison) -> Iterator[None]:
@@ -91,7 +96,7 @@ class ComparisonFolder:
 
     def of_tuning(self, method: str) -> Path:
         """Return the folder of what tuning a method has found."""
-        return self.path / "tuning" / method
+        return self.path / TUNING / method
 
 
 def _difference(name: str, values: dict[str, Any], mine: Comparison) -> str:

@@ -52,7 +52,8 @@ def summaries(conducted: Conducted, contender: Contender) -> list[Summary]:
 def _row(conducted: Conducted, contender: Contender, target: float | None) -> Row:
     done = summaries(conducted, contender)
     losses = [summary["eval_loss"] or {} for summary in done]
-    distances = [summary["consensus"]["relative"] for summary in done if summary.get("consensus")]
+    apart = [(summary.get("consensus") or {}).get("relative") for summary in done]
+    distances = [distance for distance in apart if distance is not None]
     curves = curves_of(conducted, contender)
     reached = None if curves is None or target is None else curves.first_at(target)
     return {
