@@ -1,17 +1,15 @@
-"""`kseed compare` and `--tune` with processes of their own: interrupted, gone on with, measured."""
+"""`kseed compare` with processes of its own: interrupted, and gone on with."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from scenarios.processes import Process, end_of, flags, kseed, run, wait_until_all_ended
+from scenarios.processes import Process, end_of, kseed, run, wait_until_all_ended
 
 from sim.study.workers import each_in_its_own
 
@@ -69,14 +67,3 @@ def test_after_ctrl_c_the_same_command_goes_on_and_repeats_nothing(tmp_path: Pat
     assert len(after) == RUNS
     assert {name: after[name] for name in before} == before
     assert [*(tmp_path / "runs").iterdir()] == [folder]
-
-
-def test_launch_takes_the_values_found(tmp_path: Path, tiny_options: dict[str, Any]) -> None:
-    wanted = tiny_options | {"peers": 2, "rounds": 1, "local_steps": 1, "out": "r"}
-    end = run("launch", *flags(wanted), "--tune", "--json", folder=tmp_path)
-    assert end.status == 0, end.err
-    found = json.loads((tmp_path / "r/tune.json").read_text())
-    config = (tmp_path / "r/config.toml").read_text()
-    for name, value in found["chosen"].items():
-        assert f"{name} = {value!r}\n" in config
-    assert end.summary["digests"]["all_equal"]

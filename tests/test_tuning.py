@@ -264,6 +264,25 @@ def test_in_a_program_tune_is_an_option(
     assert RunFolder(Path(summary["folder"])).experiment().learning_rate == 3e-3
 
 
+@pytest.mark.slow
+def test_launch_runs_with_the_values_found(
+    tmp_path: Path,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def losses(_short: Any, _corpus: Any, values: Values, _scratch: Path) -> Losses:
+        return Losses(2.0, abs(math.log(values["learning_rate"] / 3e-3)))
+
+    monkeypatch.setattr(short_run, "try_values", losses)
+    wanted = options | {"peers": 2, "rounds": 1, "out": str(tmp_path / "r")}
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in wanted.items()]
+    assert main(["launch", *flags, "--tune", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["engine"], summary["digests"]["all_equal"]) == ("launch", True)
+    assert RunFolder(tmp_path / "r").experiment().learning_rate == 3e-3
+
+
 def test_an_interrupted_search_leaves_nothing(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
