@@ -9,6 +9,7 @@ topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
 weights.npz         in its place, where weights are averaged: the mean of the peers'
+tune.json tune.csv  what a search for learning rate and epsilon has found before the run
 probabilities.csv   FedKSeed-Pro: how likely each candidate seed is in the end
 sim/ launch/ peer/  logs of entries, by the command that made the run
 plots/*.svg         loss and bytes per link
@@ -47,6 +48,8 @@ LINKS = "links.csv"
 ROUNDS = "rounds.jsonl"
 ACCUMULATOR = "accumulator.npz"
 WEIGHTS = "weights.npz"
+TUNE = "tune.json"
+TUNE_TABLE = "tune.csv"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
 
@@ -307,7 +310,7 @@ class RunFolder:
 def _entries(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         raise UserError(f"out = {str(path)!r} is a file, a folder is wanted")
-    return path.iterdir()
+    return (entry for entry in path.iterdir() if entry.name not in (TUNE, TUNE_TABLE))
 
 
 def _new_name(experiment: Experiment) -> Path:

@@ -32,11 +32,7 @@ HEAD: Final = (COMPARED, SEEDS, TWIN, TUNE)
 
 MOST_SEEDS: Final = 1_000
 
-SERVER: Final[Mapping[str, Any]] = {
-    key: value
-    for key, value in {"topology": "star", "aggregation": "server"}.items()
-    if key in {item.name for item in options()}
-}
+SERVER: Final[Mapping[str, Any]] = {"topology": "star", "aggregation": "server"}
 """What makes a method its centralised twin."""
 
 Options = Mapping[str, Any]

@@ -17,11 +17,10 @@ from typing import Any, Final
 
 from peer.errors import UserError
 from peer.experiment_file import read_toml
-from peer.records import CONFIG
+from peer.records import CONFIG, TUNE
 from peer.whole_file import SUFFIX, write_whole
 from sim.compare.definition import RUNS, Comparison, Run, define
 from sim.study.held_folder import LOCK, held_folder
-from sim.tuning.records import JSON
 from topology import TopologyError
 
 BELOW: Final = Path("runs")
@@ -76,7 +75,7 @@ class ComparisonFolder:
                 )
 
     def _in_use(self) -> bool:
-        begun = (f"{RUNS}/*/{CONFIG}", f"{TUNING}/*/{JSON}")
+        begun = (f"{RUNS}/*/{CONFIG}", f"{TUNING}/*/{TUNE}")
         return any(next(self.path.glob(each), None) for each in begun)
 
     @contextmanager

@@ -26,7 +26,7 @@ class Tuned:
     """An experiment whose values have been searched.
 
     Attributes:
-        experiment: to be run in their place; its folder has been made and has what was found.
+        experiment: to be run in its place, in a folder that has what was found.
         words: what was found, for people to read; empty: nothing was searched this time.
     """
 
@@ -71,7 +71,7 @@ def searched(experiment: Experiment) -> dict[str, float]:
 
 
 def tuned(experiment: Experiment, engine: str) -> Tuned:
-    """Search, begin the run's folder with what was found, and return what to run in it.
+    """Search, write what was found into the run's folder, and return what to run there.
 
     A run that is resumed keeps the values that were found before it was begun.
 
@@ -91,12 +91,12 @@ def tuned(experiment: Experiment, engine: str) -> Tuned:
             raise UserError(f"tune is not allowed: the run in {there} was begun without it")
         return Tuned(with_values(wanted, chosen), "")
     # A folder that cannot be used is told before it takes time.
-    RunFolder.for_experiment(wanted, engine)
+    folder = RunFolder.for_experiment(wanted, engine)
     found = tune(wanted)
-    begun = with_values(wanted, found.chosen)
-    folder = RunFolder.for_experiment(begun, engine)
-    folder.create(begun, graph, engine)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out = {str(folder.path)!r} cannot be made: {error.strerror}") from None
     write(found, folder.path)
-    # To go on with a run of which nothing but its folder is there is to begin it.
-    begun = replace(begun, out=str(folder.path), resume=True)
+    begun = with_values(replace(wanted, out=str(folder.path)), found.chosen)
     return Tuned(begun, in_words(found, [*found.chosen]))

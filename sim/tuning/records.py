@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from peer.errors import UserError
-from peer.records import finite
+from peer.records import TUNE, TUNE_TABLE, finite
 from peer.whole_file import write_whole
 from sim.tables import aligned, rows_csv
 from sim.tuning.search import Found, Values
 
 SCHEMA: Final = 1
-JSON: Final = "tune.json"
-CSV: Final = "tune.csv"
 
 
 def rows(found: Found) -> list[dict[str, Any]]:
@@ -41,8 +39,8 @@ def write(found: Found, folder: Path) -> None:
         "at_edge": list(found.at_edge),
         "runs": rows(found),
     }
-    write_whole(folder / CSV, rows_csv(rows(found)))
-    write_whole(folder / JSON, json.dumps(finite(content), indent=1) + "\n")
+    write_whole(folder / TUNE_TABLE, rows_csv(rows(found)))
+    write_whole(folder / TUNE, json.dumps(finite(content), indent=1) + "\n")
 
 
 def read_chosen(folder: Path) -> Values | None:
@@ -51,7 +49,7 @@ def read_chosen(folder: Path) -> Values | None:
     Raises:
         UserError: its file is damaged.
     """
-    path = folder / JSON
+    path = folder / TUNE
     if not path.exists():
         return None
     try:
