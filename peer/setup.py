@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 import topology
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
-from peer.data.partition import Split, set_apart, split
+from peer.data.apart import set_apart
+from peer.data.partition import Split, split
 from peer.data.rows import load_rows
 from peer.entry import Entry
 from peer.errors import UserError
@@ -62,13 +63,14 @@ class Corpus:
         """Return the same rows with some of each peer's own held out in place of those that are.
 
         Args:
-            share: see `peer.data.partition.set_apart`.
+            share: see `peer.data.apart.set_apart`.
             seed: the experiment's.
 
         Raises:
             UserError: no peer has two rows.
         """
-        return replace(self, split=set_apart(self.split, share, seed))
+        rows, shards = set_apart(self.split.shards, share, seed)
+        return replace(self, split=replace(self.split, held_out=rows, shards=shards))
 
     def digest(self) -> str:
         """Return 32 hexadecimal digits over the token ids and who has which rows."""
@@ -147,11 +149,12 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
 
 
 def load_corpus(experiment: Experiment) -> Corpus:
-    """Return the rows of an experiment whose number of peers is known, and who has which.
+    """Return the rows of an experiment, and who has which.
 
     Raises:
-        UserError: data or model cannot be read, or there are too few rows.
+        UserError, TopologyError: data, model or graph cannot be read, or there are too few rows.
     """
+    experiment, _ = resolve_topology(experiment)
     return deal(experiment, *encode_rows(experiment))
 
 
@@ -410,7 +413,7 @@ def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -
     folder = RunFolder.for_experiment(experiment, engine)
     global_model = None
     if not experiment.is_synthetic:
-        corpus = corpus or load_corpus(experiment)
+        corpus = corpus or deal(experiment, *encode_rows(experiment))
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:

@@ -489,16 +489,28 @@ def test_each_method_is_tuned_once_and_its_runs_have_the_values(
 
 
 def test_a_method_that_cannot_be_tuned_is_told(
-    tmp_path: Path, tiny_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny_options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def tune(_experiment: Any, _scratch: Path) -> Found:
         raise UserError("no peer has two rows")
 
-    monkeypatch.setattr(conduct, "tune", tune)
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in tiny_options.items() if k != "peers"]
-    assert compare(tmp_path, *flags, BOTH, "--tune") == 1
-    told = json.loads((tmp_path / "compare.json").read_text())
-    assert {run["reason"] for run in told["runs"]} == {"tuning it: no peer has two rows"}
+    flags += ["--rounds=1", "--local-steps=1", "--tune"]
+    with monkeypatch.context() as patch:
+        patch.setattr(conduct, "tune", tune)
+        assert compare(tmp_path / "c", *flags, BOTH) == 2
+        said = capsys.readouterr().err
+        assert "kseed: fedkseed-seed-0: tuning it: no peer has two rows\n" in said
+        assert not (tmp_path / "c").exists()
+        patch.setattr(conduct, "tune", lambda *_: Found((), {"learning_rate": 1.0}, ()))
+        assert compare(tmp_path / "c", *flags, "--methods=fedkseed") == 0
+        patch.setattr(conduct, "tune", tune)
+        assert compare(tmp_path / "c", *flags, BOTH) == 1
+    told = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert [run["reason"] for run in told["runs"]] == [None, "tuning it: no peer has two rows"]
 
 
 def test_a_contender_has_a_title_and_a_key() -> None:

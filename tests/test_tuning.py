@@ -18,7 +18,7 @@ from runs import without_costs
 import sim
 import sim.tuning
 from peer.config import experiment_from
-from peer.data.partition import Split, set_apart
+from peer.data.apart import set_apart
 from peer.errors import UserError
 from peer.methods import METHODS
 from peer.records import RunFolder
@@ -163,25 +163,23 @@ def test_what_was_found_is_read_again(tmp_path: Path) -> None:
 def test_a_share_of_each_shard_is_set_apart(sizes: list[int], share: float, seed: int) -> None:
     ends = np.cumsum(sizes)
     shards = [np.arange(end - size, end) * 3 for size, end in zip(sizes, ends, strict=True)]
-    parts = Split(np.array([1, 4]), shards)
     if max(sizes) == 1:
         with pytest.raises(UserError, match="no peer has two rows"):
-            set_apart(parts, share, seed)
+            set_apart(shards, share, seed)
         return
-    apart = set_apart(parts, share, seed)
-    for before, after in zip(shards, apart.shards, strict=True):
+    rows, left = set_apart(shards, share, seed)
+    for before, after in zip(shards, left, strict=True):
         given_ = np.setdiff1d(before, after)
         assert len(after) + len(given_) == len(before)
         assert len(after) >= 1
-        assert np.isin(given_, apart.held_out).all()
+        assert np.isin(given_, rows).all()
         assert np.array_equal(after, np.sort(after))
         if len(before) > 1:
             expected = min(max(1, round(share * len(before))), len(before) - 1)
             assert len(given_) == expected
-    left = np.setdiff1d(np.concatenate(shards), np.concatenate(apart.shards))
-    assert np.array_equal(apart.held_out, left)
-    again = set_apart(parts, share, seed)
-    assert np.array_equal(again.held_out, apart.held_out)
+    gone = np.setdiff1d(np.concatenate(shards), np.concatenate(left))
+    assert np.array_equal(rows, gone)
+    assert np.array_equal(set_apart(shards, share, seed)[0], rows)
 
 
 def test_rows_of_the_evaluation_are_in_no_short_run(tiny_options: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,32 +56,6 @@ def hold_out(n: int, eval_rows: int, seed: int) -> tuple[NDArray[np.int64], NDAr
         raise UserError(f"eval_rows {eval_rows} of {n} rows; allowed: from 0 to {n - 1}")
     order = shuffles(seed, Domain.HOLD_OUT, 0, 0, 1, n)[0]
     return np.sort(order[eval_rows:]), np.sort(order[:eval_rows])
-
-
-def set_apart(parts: Split, share: float, seed: int) -> Split:
-    """Return a split that holds out a share of each peer's own rows, in place of those held out.
-
-    A peer keeps at least one row, and gives at least one if it has two.
-
-    Args:
-        parts: who has which rows.
-        share: of each shard, to the nearest row; above 0 and below 1.
-        seed: the experiment's; fixes which rows.
-
-    Raises:
-        UserError: no peer has two rows.
-    """
-    given, kept = [], []
-    for peer, shard in enumerate(parts.shards):
-        count = max(0, min(max(1, round(share * len(shard))), len(shard) - 1))
-        # Stream 0 holds out the rows that nobody trains on.
-        order = shuffles(seed, Domain.HOLD_OUT, peer + 1, 0, 1, len(shard))[0]
-        given.append(shard[order[:count]])
-        kept.append(np.sort(shard[order[count:]]))
-    rows = np.sort(np.concatenate(given))
-    if not len(rows):
-        raise UserError("no peer has two rows, of which one could be set apart")
-    return replace(parts, held_out=rows, shards=kept)
 
 
 def partition(kind: str, categories: ArrayLike, peers: int, alpha: float, seed: int) -> Shards:

@@ -7,7 +7,7 @@ memories.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from sim.compare.folder import ComparisonFolder
 from sim.study.attempt import DONE, IMPOSSIBLE, Outcome, attempt, outcome_of
 from sim.study.progress import StudyProgress
 from sim.study.whole_run import finished_run, whole_run
-from sim.study.workers import each_in_its_own
+from sim.study.workers import WorkerDied, each_in_its_own
 from sim.tuning import tune
 from sim.tuning.records import read_chosen, verdict, write
 from sim.tuning.search import with_values
@@ -73,20 +73,30 @@ def conduct(comparison: Comparison, folder: ComparisonFolder) -> Conducted:
         for method in comparison.methods:
             runs = [run for run in comparison.runs if run.contender.method == method]
             todo = [run for run in runs if run.name not in outcomes]
-            untuned = todo and comparison.tune and read_chosen(folder.of_tuning(method)) is None
-            failure = _tuned(runs[0], folder, progress) if untuned else None
-            if failure is not None:
-                outcomes |= {run.name: failure for run in todo}
-                continue
-            work = partial(_compute, folder=folder, tuned=comparison.tune)
-            with closing(each_in_its_own(work, todo)) as results:
+            with closing(_outcomes(runs[0], todo, comparison.tune, folder, progress)) as results:
                 for run, found in results:
                     outcomes[run.name] = outcome = outcome_of(found)
                     if outcome.status == IMPOSSIBLE and len(outcomes) == 1:
                         raise UserError(f"{run.name}: {outcome.reason}")
-                    progress.say(f"{run.name}: {_in_short(outcome)}")
+                    if outcome.row is None:
+                        LOG.error("%s: %s: %s", run.name, outcome.status, outcome.reason)
+                    else:
+                        progress.say(f"{run.name}: {_in_short(outcome.row)}")
                     progress.advance()
     return Conducted(comparison, folder, [outcomes[run.name] for run in comparison.runs], before)
+
+
+def _outcomes(
+    first: Run, todo: Sequence[Run], tuned: bool, folder: ComparisonFolder, progress: StudyProgress
+) -> Generator[tuple[Run, Outcome | WorkerDied], None, None]:
+    """Run what there is to do of a method, after tuning it with its first run where that is due."""
+    method = first.contender.method
+    untuned = todo and tuned and read_chosen(folder.of_tuning(method)) is None
+    failure = _failure_to_tune(first, folder, progress) if untuned else None
+    if failure is not None:
+        yield from ((run, failure) for run in todo)
+    else:
+        yield from each_in_its_own(partial(_compute, folder=folder, tuned=tuned), todo)
 
 
 def count_finished(comparison: Comparison, folder: ComparisonFolder) -> int:
@@ -94,8 +104,10 @@ def count_finished(comparison: Comparison, folder: ComparisonFolder) -> int:
     return sum(finished_run(folder.of_run(run)) is not None for run in comparison.runs)
 
 
-def _tuned(first: Run, folder: ComparisonFolder, progress: StudyProgress) -> Outcome | None:
-    """Tune a method with its first run; return None, or the failure."""
+def _failure_to_tune(
+    first: Run, folder: ComparisonFolder, progress: StudyProgress
+) -> Outcome | None:
+    """Tune a method with its first run; return None, or what has gone wrong."""
     place = folder.of_tuning(first.contender.method)
     progress.say(f"tuning {first.contender.method}")
     try:
@@ -136,14 +148,10 @@ def _compute(run: Run, folder: ComparisonFolder, tuned: bool) -> Outcome:
     return attempt(summary, path.with_suffix(".log"))
 
 
-def _in_short(outcome: Outcome) -> str:
-    if outcome.row is None:
-        return f"{outcome.status}: {outcome.reason}"
-    loss = outcome.row["eval_loss"]
+def _in_short(summary: dict[str, Any]) -> str:
+    loss = summary["eval_loss"]
     if loss is None:
         return DONE
-    before, after = ("not finite" if x is None else f"{x:.4f}" for x in map(loss.get, _ENDS))
+    ends = (loss["initial"], loss["final"])
+    before, after = ("not finite" if end is None else f"{end:.4f}" for end in ends)
     return f"held-out loss {before} -> {after}"
-
-
-_ENDS: Final = ("initial", "final")

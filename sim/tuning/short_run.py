@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from peer.config import Experiment
-from peer.setup import Corpus, load_corpus, resolve_topology
+from peer.setup import Corpus, load_corpus
 from sim.runner import simulate
 from sim.tuning.search import Losses, Values, with_values
 
@@ -40,7 +40,6 @@ def rows_apart(experiment: Experiment) -> Corpus:
     Raises:
         UserError, TopologyError: a mistake, told in one line.
     """
-    experiment, _ = resolve_topology(experiment)
     corpus = load_corpus(experiment)
     rows = sum(map(len, corpus.split.shards))
     share = min(SHARE, len(corpus.split.held_out) / rows)
