@@ -25,6 +25,7 @@ from sim.compare.definition import Comparison, Contender, define
 from sim.compare.folder import ComparisonFolder
 from sim.compare.table import rows
 from sim.compare.words import closing_words
+from sim.ink import ink
 from sim.study import whole_run
 from sim.study.attempt import DONE, Outcome
 from sim.study.workers import WorkerDied
@@ -174,6 +175,7 @@ def test_mistakes_end_with_status_2_and_one_line(
         ("seeds = true", "seeds = True is not allowed"),
         ("twin = 1", "twin = 1 is not allowed: must be true or false"),
         ('compared = "fedkseed"', "compared = 'fedkseed' is not allowed: must be a list"),
+        ("compared = [[1]]", "[1] is no method"),
         ("methods = 3", "methods = 3 is not allowed: must be tables of options"),
         ("[methods.fedkseed]\nrate = 1", "fedkseed: rate = 1: there is no such option"),
         ("[methods.fedx]\nrate = 1", "'fedx' is no method"),
@@ -310,9 +312,13 @@ def test_a_line_is_drawn_for_each_method_and_what_diverges_leaves_the_picture(
         "fedkseed": [[4.0, 3.5, 3.0]],
         "fedkseed-pro": [[4.0, 40.0, 400.0]],
     }
-    path = DRAW(made_up(losses, tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        # Texts stay texts.
+        patch.setattr(figure, "ink", lambda: ink({"svg.fonttype": "none"}))
+        path = DRAW(made_up(losses, tmp_path))
     assert path is not None
-    ElementTree.parse(path)
+    texts = {"".join(element.itertext()).strip() for element in ElementTree.parse(path).iter()}
+    assert {"FedKSeed", "FedKSeed-Pro (above the picture)", "before the first round"} <= texts
     curves = Curves(np.array([[4.0, np.nan, 3.0]]), np.zeros((1, 3)))
     assert curves.first_at(3.5) == 2
     assert curves.first_at(1.0) is None

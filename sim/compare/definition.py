@@ -186,7 +186,7 @@ def _methods(given: Any) -> tuple[str, ...]:
 
 
 def _check_method(method: Any) -> None:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METHODS)}"
         raise UserError(f"{method!r} is no method; {hint}")

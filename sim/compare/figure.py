@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,9 @@ def draw(conducted: Conducted) -> Path | None:
         before = float(np.mean([curves.losses[:, 0].mean() for _, curves in found]))
         _start(axes, before)
         _leave_out_diverged(axes, before, min(float(np.nanmin(c.losses)) for _, c in found))
-        _legend(figure, comparison, [contender for contender, _ in found])
+        top = axes.get_ylim()[1]
+        beyond = {c.method for c, curves in found if np.nanmin(curves.losses[:, 1:]) > top}
+        _legend(figure, comparison, dict.fromkeys(c.method for c, _ in found), beyond)
         path = conducted.folder.path / FIGURE
         save(figure, path)
     return path
@@ -114,12 +117,13 @@ def _leave_out_diverged(axes: Axes, before: float, least: float) -> None:
         axes.set_ylim(top=top)
 
 
-def _legend(figure: Figure, comparison: Comparison, drawn: list[Contender]) -> None:
-    methods = dict.fromkeys(contender.method for contender in drawn)
-    handles = [
-        Line2D([], [], label=METHODS[method].title, **_look(comparison, Contender(method)))
-        for method in methods
-    ]
+def _legend(
+    figure: Figure, comparison: Comparison, methods: Iterable[str], beyond: Container[str]
+) -> None:
+    handles = []
+    for method in methods:
+        label = METHODS[method].title + " (above the picture)" * (method in beyond)
+        handles.append(Line2D([], [], label=label, **_look(comparison, Contender(method))))
     if comparison.twin:
         handles.append(Line2D([], [], color=RIM, linestyle="--", label="with a server"))
     columns = min(len(handles), _LEGEND_COLUMNS)
