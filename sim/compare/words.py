@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sim.compare.conduct import Conducted
 from sim.compare.definition import Contender
@@ -62,9 +63,8 @@ def _number(row: Row, name: str, digits: int) -> str:
     return f"{mean:.{digits}f}{spread}"
 
 
-def _said(value: object, words: object) -> str:
-    assert callable(words)
-    return _UNKNOWN if value is None else str(words(value))
+def _said(value: Any, words: Callable[[Any], str]) -> str:
+    return _UNKNOWN if value is None else words(value)
 
 
 def _agreement(row: Row) -> str:
