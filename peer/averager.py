@@ -80,6 +80,7 @@ class Averager:
         self._exchange: Exchange | None = None
         self._training = False
         self._tick = 0.0
+        self._entered = 0.0
         self._deadline: float | None = None
         self._settled_since: float | None = None
 
@@ -101,6 +102,8 @@ class Averager:
         due = [self._tick]
         if self._deadline is not None:
             due.append(self._deadline)
+        elif self._exchange is not None:
+            due += [self._limit(n) for n in self._missing() if self._awaited(n)]
         if self._settled_since is not None:
             due.append(self._settled_since + self.protocol.linger)
         return min(due)
@@ -160,7 +163,7 @@ class Averager:
     def advance(self, now: float) -> Output:
         """Do what is due at `now`."""
         if self.finished is None:
-            if self._deadline is not None and now >= self._deadline:
+            if self._deadline is None or now >= self._deadline:
                 self._give_up(now)
             if now >= self._tick:
                 self._tick = now + self.protocol.tick
@@ -259,15 +262,26 @@ class Averager:
         self._exchange = self._part_in(self._number)
         if self._exchange.sends_to:
             self._sent[self._number] = self.state
-        for old in [number for number in self._sent if number <= self._number - self._kept]:
+        # By how many, not by their numbers: an idle peer runs ahead of who still asks for its last.
+        for old in sorted(self._sent)[: -self._kept]:
             del self._sent[old]
         for neighbour in self._exchange.sends_to:
             self._send(neighbour, self._number)
-        active = self.protocol.roster.is_active(self.me, self._number // self._mixing.exchanges)
-        # Who is idle has no steps of its own to tell how long steps take.
-        patience = self.protocol.round_timeout * (1 if active else IDLE_PATIENCE)
-        self._deadline = now + patience
+        self._entered = now
         self._asked = dict.fromkeys(self._exchange.coefficients, (now, self.protocol.tick))
+
+    def _limit(self, neighbour: int) -> float:
+        """Return until when a neighbour's weights of this exchange are waited for.
+
+        Who is heard of may be waiting itself, for somebody who is gone: so only silence counts, but
+        nobody is waited for without end.
+        """
+        patience = self.protocol.round_timeout
+        if not self.protocol.roster.is_active(self.me, self._number // self._mixing.exchanges):
+            # Who is idle has no steps of its own to tell how long steps take.
+            patience *= IDLE_PATIENCE
+        heard = max(self._entered, self._links[neighbour].last_heard)
+        return min(heard + patience, self._entered + IDLE_PATIENCE * patience)
 
     def _go_on(self, now: float) -> None:
         """Mix in this exchange and the next ones, as far as nobody has to be awaited."""
@@ -317,14 +331,16 @@ class Averager:
         if self._over:
             self._finish(tuple(n for n, link in self._links.items() if not link.complete))
             return
-        self.timeouts += 1
         if self._number < 0:
+            self.timeouts += 1
             self._begin(now)
             return
-        missing = self._missing()
-        self._outbox.emit(RoundTimedOut(self._number // self._mixing.exchanges, missing))
-        self._silent.update(missing)
-        self._go_on(now)
+        late = tuple(n for n in self._missing() if self._awaited(n) and now >= self._limit(n))
+        if late:
+            self.timeouts += 1
+            self._outbox.emit(RoundTimedOut(self._number // self._mixing.exchanges, late))
+            self._silent.update(late)
+            self._go_on(now)
 
     def _ask(self, now: float) -> None:
         """Ask for what has not come, ever more seldom: it may not have been made yet."""
@@ -340,7 +356,9 @@ class Averager:
     def _tell(self, now: float) -> None:
         """Let neighbours know that this peer is there, and at the end that it has everything."""
         for neighbour, link in self._links.items():
-            due = now >= link.told_at + HEARTBEAT_TICKS * self.protocol.tick
+            # Often enough for whoever waits not to take silence for death.
+            beat = min(HEARTBEAT_TICKS * self.protocol.tick, self.protocol.round_timeout / 4)
+            due = now >= link.told_at + beat
             if link.open and (due or link.told != (_NO_LOG, self._over)):
                 link.told, link.told_at = (_NO_LOG, self._over), now
                 self._outbox.send(neighbour, wire.Digest(_NO_LOG, self._over))

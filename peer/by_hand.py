@@ -12,6 +12,7 @@ from typing import Any
 
 from peer.addresses import is_remote
 from peer.config import Experiment, experiment_from
+from peer.data.division import BY_TASK
 from peer.errors import UserError
 from peer.event_log import log_event
 from peer.events import Event, RoundStarted
@@ -41,7 +42,11 @@ def run_by_hand(path: Path) -> bool:
     bind = _take(values, "bind", str)
     addresses = _take(values, "addresses", list)
     keys = _take(values, "keys", str) if "keys" in values else None
-    experiment, graph = resolve_topology(experiment_from(values))
+    experiment = experiment_from(values)
+    if experiment.partition == BY_TASK and not experiment.is_synthetic:
+        # Whether that is one for each task shows when the data are there.
+        experiment = replace(experiment, peers=len(addresses))
+    experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, ENGINE)
     if len(addresses) != experiment.peers or not all(type(item) is str for item in addresses):
         raise UserError(

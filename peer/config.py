@@ -20,6 +20,7 @@ from peer.latency import FORMS, parse_latency
 from peer.methods import METHODS
 from peer.mixing import MIXINGS
 from peer.options import check, kind, option, refuse, shown
+from peer.presets import PRESETS
 from peer.rounds import SCHEDULES
 from peer.scenario import Incident, parse_scenario
 from peer.seeding import UNIFORM, most_hits
@@ -30,7 +31,8 @@ from peer.wire import FRAME_LIMIT
 BUILTIN: Final = "builtin"
 TRAINERS: Final = ("zeroth-order", "synthetic")
 PERTURBATIONS: Final = ("gaussian", "rademacher")
-PARTITIONS: Final = ("iid", "dirichlet", "by-category")
+PARTITIONS: Final = ("iid", "dirichlet", "by-category", "by-task")
+LONG_ROWS: Final = ("cut", "drop")
 DEVICES: Final = ("auto", "cpu", "cuda")
 WEIGHT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 DTYPES: Final = tuple(WEIGHT_BYTES)
@@ -59,9 +61,6 @@ CURVE: Final = ("auto", "on", "off")
 ISOLATIONS: Final = ("none", "netns")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {"paper": {"perturbation": "gaussian"}}
-"""Sets of options by name. `paper` does as FedKSeed's paper where our default does otherwise."""
-
 WITHOUT_A_LOG: Final = ("crash", "hold", "release", "partition", "repair")
 """What can befall peers that average: who has lost its weights cannot come back with them."""
 
@@ -80,7 +79,12 @@ class Experiment:
     topology: str = option(
         "ring", "graph family, or a .graphml, .edgelist or .json file", begins="the run"
     )
-    peers: int = option(8, "number of peers; a topology file sets it", least=2, most=2**24)
+    peers: int = option(
+        8,
+        "number of peers; a topology file sets it, and so does `partition` by-task",
+        least=2,
+        most=2**24,
+    )
     degree: int = option(4, "degree of the families that have one", least=1)
     rounds: int = option(8, "rounds R", least=1, most=2**24, defines_run=False)
     participation: float = option(
@@ -112,6 +116,28 @@ class Experiment:
     learning_rate: float = option(1e-4, "learning rate eta", least=1e-30, most=1e3)
     epsilon: float = option(1e-3, "perturbation scale eps", least=1e-30, most=1e3)
     batch_size: int = option(1, "rows in the batch of a local step", least=1, most=2**16)
+    optimizer: str = option(
+        "sgd", "optimiser of steps by backpropagation: a class of torch.optim, in lower case"
+    )
+    accumulate: int = option(
+        1, "batches whose gradients a step of backpropagation averages", least=1, most=2**12
+    )
+    local_epochs: int = option(
+        0,
+        "passes through a peer's own rows a round, where weights are averaged; 0: `local_steps`",
+        least=0,
+        most=2**8,
+    )
+    directions: int = option(
+        25, "perturbations that a step of FedZO averages, b2", least=1, most=2**12
+    )
+    rank: int = option(8, "rank of LoRA's factors", least=1, most=2**12)
+    lora_alpha: int = option(
+        16, "LoRA's product is scaled by lora_alpha / rank", least=1, most=2**16
+    )
+    virtual_tokens: int = option(
+        20, "tokens of a trained prompt, put before each row", least=1, most=2**12
+    )
     perturbation: str = option(
         "rademacher", "distribution of the perturbations z", choices=PERTURBATIONS
     )
@@ -122,14 +148,42 @@ class Experiment:
     data: str = option(
         BUILTIN, "JSON, JSONL or CSV file, Natural Instructions folder, hub id, or builtin"
     )
-    partition: str = option("dirichlet", "how rows are dealt to the peers", choices=PARTITIONS)
+    held_out: str = option(
+        "rows",
+        "what the model is evaluated on: rows (drawn at random), last (the last task or category "
+        "by name), test (the test tasks of a Natural Instructions folder), or names of tasks or "
+        "categories, joined by commas",
+    )
+    partition: str = option(
+        "dirichlet",
+        "how rows are dealt to the peers; by-task: each training task is a peer",
+        choices=PARTITIONS,
+    )
     alpha: float = option(
         0.5, "concentration of the Dirichlet partition; less is more uneven", above=0.0, most=1e6
     )
-    eval_rows: int = option(200, "rows held out to evaluate the model on", least=1)
-    max_length: int = option(
-        0, "tokens kept of a row; 0: the smaller of 1024 and the model's positions", least=0
+    min_rows: int = option(
+        1,
+        "least rows of a peer; by-task and by-category leave out what has fewer; of what "
+        "`test_share` draws of a task, least rows too",
+        least=1,
+        most=2**24,
     )
+    train_share: float = option(
+        1.0, "share of each task's rows that is drawn for training", above=0.0, most=1.0
+    )
+    test_share: float = option(
+        1.0, "share of each held-out task's rows that is drawn", above=0.0, most=1.0
+    )
+    eval_rows: int = option(
+        200,
+        "rows held out to evaluate the model on; of held-out tasks at most so many, 0: all",
+        least=0,
+    )
+    max_length: int = option(
+        0, "tokens of a row at most; 0: the smaller of 1024 and the model's positions", least=0
+    )
+    long_rows: str = option("cut", "longer rows are cut, or dropped", choices=LONG_ROWS)
     gossip: str = option(
         "tree",
         "how entries spread: tree (along a tree per origin), flood, or antientropy (on request)",
@@ -328,6 +382,11 @@ class Experiment:
         """Whether there is no model."""
         return self.trainer == "synthetic"
 
+    @property
+    def virtual_positions(self) -> int:
+        """How many of the model's positions a prompt's virtual tokens take."""
+        return self.virtual_tokens if METHODS[self.method].trains.is_prompt else 0
+
     def units(self) -> Units:
         """Return what one unit of the accumulator's sums is worth.
 
@@ -372,22 +431,22 @@ def experiment_from(values: Mapping[str, Any]) -> Experiment:
     """Return the experiment that these keys describe, the others having their defaults.
 
     Args:
-        values: options by name; `preset`, if any: its options are taken where none is given, and
-            those of the method after them; and `scenario`, a list of tables.
+        values: options by name; `preset`, if any: its options for the method are taken where none
+            is given, and then those that the method has of its own; and `scenario`, a list of
+            tables.
 
     Raises:
         UserError: a key is unknown, or a value not allowed.
     """
     known = {item.name: item for item in options()}
     values = dict(values)
-    preset = values.pop("preset", None)
+    preset, name = values.pop("preset", None), str(values.get("method", Experiment.method))
     if preset is not None:
         if not isinstance(preset, str) or preset not in PRESETS:
             refuse("preset", preset, f"must be one of {', '.join(PRESETS)}")
-        values = {**PRESETS[preset], **values}
-    method = METHODS.get(str(values.get("method", Experiment.method)))
-    if method is not None:
-        values = {**method.defaults, **values}
+        values = {**PRESETS[preset].options(name), **values}
+    if name in METHODS:
+        values = {**METHODS[name].defaults, **values}
     scenario = parse_scenario(values.pop(SCENARIO, ()))
     for key, value in values.items():
         if key not in known:

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from peer.data.encode import Encoded, batch
-from peer.data.order import rows_for
+from peer.data.order import rows_for, shuffles
 from peer.evaluation import PADDING
+from peer.seeds import Domain
 
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """(input_ids, attention_mask, labels) of a batch, each int64 of shape (B, L)."""
@@ -36,3 +37,14 @@ class LocalData:
         shard = self.shards[peer]
         for places in rows_for(self.root_seed, peer, round_, steps, size, len(shard)):
             yield batch(self.encoded, shard[places], PADDING)
+
+    def epochs(self, peer: int, round_: int, count: int, size: int) -> Iterator[Rows]:
+        """Yield the rows of so many shuffled passes of a peer through its shard in a round.
+
+        A pass makes ceil(rows / size) batches, of which the last may be smaller.
+        """
+        shard = self.shards[peer]
+        orders = shuffles(self.root_seed, Domain.BATCHES, peer, round_ * count, count, len(shard))
+        for places in orders:
+            for start in range(0, len(shard), size):
+                yield batch(self.encoded, shard[places[start : start + size]], PADDING)

@@ -11,6 +11,8 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,11 +75,16 @@ class FlatModel:
     """
 
     def __init__(
-        self, module: PreTrainedModel, device: torch.device, files: tuple[Path, ...] = ()
+        self,
+        module: PreTrainedModel,
+        device: torch.device,
+        files: tuple[Path, ...] = (),
+        only: Collection[str] | None = None,
     ) -> None:
+        """Flatten the parameters of these names; None: all. Others stay where and as they are."""
+        named = _smallest_names(module, only)
         module.requires_grad_(False)
         module.train(False)
-        named = _smallest_names(module)
         slots, offset = [], 0
         for name, parameter in named:
             slots.append(Slot(name, tuple(parameter.shape), offset, parameter.numel()))
@@ -93,6 +100,29 @@ class FlatModel:
         self.module = module
         self.files = files
 
+    @contextmanager
+    def gradient(self) -> Iterator[torch.Tensor]:
+        """Let backward passes of `traced_losses` add to the gradient that this yields.
+
+        It has shape (d,) and the type and order of the weights, starts at 0, and is there only
+        within the context. What a tied parameter gets through each of its names is added up.
+        """
+        gradient = torch.zeros_like(self.weights)
+        parameters = self.parameters()
+        for slot, parameter in zip(self.layout.slots, parameters, strict=True):
+            parameter.requires_grad_(True)
+            parameter.grad = gradient[slot.offset : slot.offset + slot.size].view(slot.shape)
+        try:
+            yield gradient
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+                parameter.grad = None
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the module's parameters that are views into `weights`, in their order."""
+        return [self.module.get_parameter(slot.name) for slot in self.layout.slots]
+
     @torch.inference_mode()
     def losses(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
@@ -107,6 +137,12 @@ class FlatModel:
         Returns:
             Two tensors of shape (B,) on the CPU.
         """
+        return self.traced_losses(input_ids, attention_mask, labels)
+
+    def traced_losses(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `losses` does, with the graph that leads to the weights in `gradient`."""
         device = self.weights.device
         # Without padding the mask says nothing, and models are quicker without one.
         mask = None if bool(attention_mask.all()) else attention_mask.to(device)
@@ -133,11 +169,14 @@ class FlatModel:
         return each.sum(dim=-1).cpu(), kept.sum(dim=-1).cpu()
 
 
-def _smallest_names(module: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
+def _smallest_names(
+    module: PreTrainedModel, only: Collection[str] | None
+) -> list[tuple[str, torch.nn.Parameter]]:
     """Return (name, parameter), sorted by name, tied parameters under their smallest name."""
     names: dict[int, tuple[str, torch.nn.Parameter]] = {}
     for name, parameter in sorted(module.named_parameters(remove_duplicate=False)):
-        names.setdefault(id(parameter), (name, parameter))
+        if only is None or name in only:
+            names.setdefault(id(parameter), (name, parameter))
     found = sorted(names.values(), key=lambda item: item[0])
     kinds = {parameter.dtype for _, parameter in found}
     if len(kinds) != 1:

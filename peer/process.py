@@ -26,7 +26,6 @@ from peer.setup import (
     Corpus,
     build_global_model,
     build_protocol,
-    build_trainer,
     deal,
     encode_rows,
     resolve_topology,
@@ -36,6 +35,7 @@ from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
+from peer.training import build_trainer
 from peer.weights import Weights
 from peer.zeromq import Transport
 

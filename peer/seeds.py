@@ -31,6 +31,9 @@ class Domain(IntEnum):
     LATENCIES = 8
     FRAMES = 9
     SPEEDS = 10
+    DIRECTIONS = 11
+    ADAPTERS = 12
+    SAMPLES = 13
 
 
 def random_words(root_seed: int, domain: Domain, a: int, b: int, count: int) -> NDArray[np.uint64]:

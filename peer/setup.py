@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,7 +17,8 @@ import topology
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
 from peer.data.apart import set_apart
-from peer.data.partition import Split, split
+from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
+from peer.data.held_out import ROWS
 from peer.data.rows import load_rows
 from peer.entry import Entry
 from peer.errors import UserError
@@ -35,10 +36,10 @@ from peer.seeding import ENDLESS, UNIFORM
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
-from peer.trainer import SyntheticTrainer, Trainer
 from peer.trees import Trees
 
 if TYPE_CHECKING:
+    from peer.model import FlatModel
     from peer.tuned_model import TunedModel
 
 MOST_PEERS: Final = 2**18
@@ -52,7 +53,8 @@ class Corpus:
     Attributes:
         encoded: all usable rows.
         split: those held out, and each peer's shard.
-        unusable: rows dropped because they have no response, or none within max_length.
+        unusable: rows dropped because they have no response, or none within max_length, or, where
+            long rows are dropped, are longer.
     """
 
     encoded: encoding.Encoded
@@ -125,27 +127,36 @@ def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
     loaded = load_rows(experiment.data)
     from peer.model import load_tokenizer, positions
 
-    most = positions(experiment.model)
+    most = positions(experiment.model) - experiment.virtual_positions
     if experiment.max_length > most:
         raise UserError(
             f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
         )
     length = experiment.max_length or encoding.default_max_length(most)
-    encoded = encoding.encode(loaded.rows, load_tokenizer(experiment.model), length)
-    return encoded, loaded.empty_responses
+    tokenizer = load_tokenizer(experiment.model)
+    drop_long = experiment.long_rows == "drop"
+    encoded = encoding.encode(loaded.rows, tokenizer, length, drop_long=drop_long)
+    return replace(encoded, test_tasks=loaded.test_tasks), loaded.empty_responses
+
+
+def with_a_peer_for_each_task(experiment: Experiment, encoded: encoding.Encoded) -> Experiment:
+    """Return the experiment with the number of peers that `partition = by-task` makes.
+
+    Raises:
+        UserError: there are fewer than two training tasks.
+    """
+    return replace(experiment, peers=count_training_tasks(encoded, _division(experiment)))
 
 
 def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpus:
-    """Hold rows out and deal the others to the peers."""
-    parts = split(
-        encoded.categories,
-        experiment.partition,
-        experiment.peers,
-        experiment.alpha,
-        experiment.eval_rows,
-        experiment.seed,
-    )
-    return Corpus(encoded, parts, empty + encoded.cut_away)
+    """Hold rows out and deal others to the peers."""
+    if experiment.held_out == ROWS and not experiment.eval_rows:
+        refuse("eval_rows", 0, "at least 1, unless tasks are held out (held_out)")
+    return Corpus(encoded, divide(encoded, _division(experiment)), empty + encoded.cut_away)
+
+
+def _division(experiment: Experiment) -> Division:
+    return Division(**{item.name: getattr(experiment, item.name) for item in fields(Division)})
 
 
 def load_corpus(experiment: Experiment) -> Corpus:
@@ -154,8 +165,12 @@ def load_corpus(experiment: Experiment) -> Corpus:
     Raises:
         UserError, TopologyError: data, model or graph cannot be read, or there are too few rows.
     """
-    experiment, _ = resolve_topology(experiment)
-    return deal(experiment, *encode_rows(experiment))
+    rows = encode_rows(experiment)
+    if experiment.partition == BY_TASK:
+        experiment = with_a_peer_for_each_task(experiment, rows[0])
+    else:
+        experiment, _ = resolve_topology(experiment)
+    return deal(experiment, *rows)
 
 
 def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
@@ -294,6 +309,8 @@ LOCAL_NAMES = (
     "data",
     "topology",
     "max_length",
+    "long_rows",
+    "held_out",
     "eval_rows",
     *SIMULATOR_ONLY,
 )
@@ -322,9 +339,20 @@ def build_global_model(
     device = resolve_device(experiment.device)
     model = load_model(experiment.model, experiment.dtype, device)
     if experiment.averages:
-        return AveragedModel(model)
+        return AveragedModel(with_adapter(experiment, model))
     kernel = perturbation(experiment.perturbation, device, threads)
     return GlobalModel(model, kernel, seeds_of(experiment), remember=remember)
+
+
+def with_adapter(experiment: Experiment, model: FlatModel) -> FlatModel:
+    """Return a model with the adapter that the method trains, if it trains one."""
+    kind = METHODS[experiment.method].trains.adapter
+    if kind is None:
+        return model
+    from peer.adapters import AdaptedModel, Adapter
+
+    adapter = Adapter(kind, experiment.rank, experiment.lora_alpha, experiment.virtual_tokens)
+    return AdaptedModel(model, adapter, experiment.seed)
 
 
 def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
@@ -333,40 +361,6 @@ def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
     if METHODS[experiment.method].seeding == ENDLESS:
         count = without_graph(experiment, (1,) * experiment.peers).seeds.sums
     return candidate_seeds(experiment.seed, count)
-
-
-def build_trainer(
-    experiment: Experiment,
-    corpus: Corpus | None,
-    global_model: TunedModel | None,
-    side_by_side: int = 1,
-) -> Trainer:
-    """Return what makes the histories of any peer of the experiment.
-
-    Args:
-        experiment: the run.
-        corpus: None without a model.
-        global_model: None without a model.
-        side_by_side: the option of that name, where it holds.
-    """
-    if corpus is None or global_model is None:
-        return SyntheticTrainer(experiment.seed)
-    from peer.local_data import LocalData
-    from peer.zeroth_order import Step, ZerothOrderTrainer
-
-    step = Step(
-        epsilon=experiment.epsilon,
-        learning_rate=experiment.learning_rate,
-        gradient_bound=experiment.gradient_bound,
-        batch_size=experiment.batch_size,
-    )
-    data = LocalData(corpus.encoded, dict(enumerate(corpus.split.shards)), experiment.seed)
-    together = min(side_by_side, experiment.peers)
-    if together > 1:
-        from peer.side_by_side import SideBySideTrainer
-
-        return SideBySideTrainer(global_model, data, step, together)
-    return ZerothOrderTrainer(global_model, data, step)
 
 
 def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:
@@ -408,12 +402,19 @@ def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -
     Raises:
         UserError, TopologyError: the mistake, in one line.
     """
+    rows = None
+    if corpus is not None:
+        experiment = replace(experiment, peers=len(corpus.split.shards))
+    elif experiment.partition == BY_TASK and not experiment.is_synthetic:
+        # Only here do the data come before the graph, whose size they say.
+        rows = encode_rows(experiment)
+        experiment = with_a_peer_for_each_task(experiment, rows[0])
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
     global_model = None
     if not experiment.is_synthetic:
-        corpus = corpus or deal(experiment, *encode_rows(experiment))
+        corpus = corpus or deal(experiment, *(rows or encode_rows(experiment)))
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:

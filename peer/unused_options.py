@@ -28,10 +28,15 @@ def unused_options(
     if not experiment.stragglers:
         idle.add("slowdown")
     if experiment.is_synthetic:
-        idle |= {"model", "data", "partition", "alpha", "eval_rows", "max_length", "dtype"}
+        idle |= {"model", "data", "held_out", "partition", "alpha", "min_rows", "train_share"}
+        idle |= {"test_share", "eval_rows", "max_length", "long_rows", "dtype"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
     if experiment.partition != "dirichlet":
         idle.add("alpha")
+    if experiment.held_out == "rows":
+        idle.add("test_share")
+    if experiment.partition == "by-task" and not experiment.is_synthetic:
+        idle.add("peers")
     if experiment.topology not in (
         "random-regular",
         "erdos-renyi",

@@ -15,6 +15,7 @@ NaN. Training starts from a rebuild, so what rounding does to the local weights 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ from peer.accumulator import Accumulator
 from peer.evaluation import mean_loss
 from peer.global_model import GlobalModel
 from peer.local_data import LocalData, Rows
-from peer.perturbation import Pass
+from peer.model import FlatModel
+from peer.perturbation import Pass, Perturbation
 from peer.trainer import LocalRound
 
 
@@ -83,23 +85,38 @@ class ZerothOrderTrainer:
         """Return the scalar gradients of a peer's local steps; see `peer.trainer.Trainer`."""
         batches = self._data.batches(peer, round_, len(indices), self._step.batch_size)
         self._global_model.go_to(cut)
-        gradients, losses = np.full((2, len(indices)), np.nan)
-        closing: list[Pass] = []
-        for t, (index, rows) in enumerate(zip(indices, batches, strict=True)):
-            seed = int(self._global_model.seeds[index])
-            gradients[t], losses[t], closing = self._take(closing, seed, rows)
-        self._global_model.kernel.passes_(self._global_model.model.weights, closing)
-        return LocalRound.of_steps(gradients, losses)
-
-    def _take(self, before: list[Pass], seed: int, rows: Rows) -> tuple[float, float, list[Pass]]:
-        """Take one step but for its last passes, after those of the step before.
-
-        Returns:
-            See `Step.close`.
-        """
         model, kernel = self._global_model.model, self._global_model.kernel
-        kernel.passes_(model.weights, [*before, (seed, self._step.scale)])
+        seeds = self._global_model.seeds[indices]
+        return LocalRound.of_steps(*take_steps(model, kernel, self._step, seeds, batches))
+
+
+def take_steps(
+    model: FlatModel,
+    kernel: Perturbation,
+    step: Step,
+    seeds: NDArray[np.uint64],
+    batches: Iterable[Rows],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Take a step on each batch along its seed's perturbation, moving the model's weights.
+
+    Args:
+        model: moves.
+        kernel: makes the perturbations.
+        step: what steps depend on besides.
+        seeds: of each step, shape (tau,).
+        batches: the rows of each step.
+
+    Returns:
+        The scalar gradients and the mean of both losses of each step, shape (tau,), NaN if skipped.
+    """
+    gradients, losses = np.full((2, len(seeds)), np.nan)
+    # The last passes of a step are taken together with the first of the next.
+    closing: list[Pass] = []
+    for t, (seed, rows) in enumerate(zip(seeds.tolist(), batches, strict=True)):
+        kernel.passes_(model.weights, [*closing, (seed, step.scale)])
         above = mean_loss(model, rows)
-        kernel.passes_(model.weights, [(seed, -2 * self._step.scale)])
+        kernel.passes_(model.weights, [(seed, -2 * step.scale)])
         below = mean_loss(model, rows)
-        return self._step.close(seed, above, below)
+        gradients[t], losses[t], closing = step.close(seed, above, below)
+    kernel.passes_(model.weights, closing)
+    return gradients, losses

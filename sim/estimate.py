@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
 from peer.config import Experiment
-from peer.setup import Prepared, build_trainer, prepare
+from peer.setup import Prepared, prepare
 from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
+from peer.training import build_trainer
 from sim.volume.prediction import predict_run
 from sim.words import bytes_in_words, seconds_in_words
 

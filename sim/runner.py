@@ -22,10 +22,11 @@ from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
 from peer.scenario import Incident
-from peer.setup import Corpus, Prepared, build_trainer, known_entries, prepare
+from peer.setup import Corpus, Prepared, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome, lower_bound_payload
 from peer.trainer import Announced
+from peer.training import build_trainer
 from peer.weights import Weights
 from peer.weights_volume import weights_volume
 from sim.gathering import Gathering

@@ -126,10 +126,10 @@ def _lost(summary: Mapping[str, Any]) -> Iterator[Trouble]:
         yield Trouble(
             grave=False,
             title="Rows left out",
-            text=f"{count(unusable, 'row')} of the data had no response, or none within "
-            "max_length.",
+            text=f"{count(unusable, 'row')} of the data had no response, or were too long "
+            "for max_length.",
             label="unusable rows",
-            short=f"{unusable:,}, with no response or none within max_length",
+            short=f"{unusable:,}, with no response or too long for max_length",
         )
 
 

@@ -129,7 +129,7 @@ def test_a_run_that_went_wrong():
         "skipped steps  12, whose loss was not finite\n"
         "rejected       1 message that broke the protocol\n"
         "liar           peer 3, named by 1, 2: sent a forged entry\n"
-        "unusable rows  1,234, with no response or none within max_length\n"
+        "unusable rows  1,234, with no response or too long for max_length\n"
         "traffic        10.4 kB per peer and round, sent plus received\n"
         "               sending the weights, up and down, would take 5.20 GB,\n"
         "               500,000 times as much\n"

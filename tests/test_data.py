@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -363,13 +364,15 @@ row_lists = st.lists(
 )
 
 
-def reference(rows: list[Row], max_length: int) -> list[tuple[list[int], int, str, str]]:
+def reference(
+    rows: list[Row], max_length: int, drop_long: bool = False
+) -> list[tuple[list[int], int, str, str]]:
     """What `encode` keeps, row by row: (ids, prompt length, category, task)."""
     kept = []
     for row in rows:
         head = TOKENIZER(prompt(row))["input_ids"]
         ids = head + TOKENIZER(row.response, add_special_tokens=False)["input_ids"] + [EOS]
-        if len(ids[:max_length]) > len(head):
+        if len(ids[:max_length]) > len(head) and not (drop_long and len(ids) > max_length):
             kept.append((ids[:max_length], len(head), row.category, row.task))
     return kept
 
@@ -387,16 +390,17 @@ def unpacked(encoded: Encoded) -> list[tuple[list[int], int, str, str]]:
 
 
 @settings(deadline=None)
-@given(row_lists, st.integers(2, 400))
-def test_encode_is_its_reference(rows: list[Row], max_length: int) -> None:
-    expected = reference(rows, max_length)
+@given(row_lists, st.integers(2, 400), st.booleans())
+def test_encode_is_its_reference(rows: list[Row], max_length: int, drop_long: bool) -> None:
+    expected = reference(rows, max_length, drop_long)
     if expected:
-        encoded = encode(rows, TOKENIZER, max_length)
+        encoded = encode(rows, TOKENIZER, max_length, drop_long=drop_long)
         assert unpacked(encoded) == expected
         assert encoded.cut_away == len(rows) - len(expected)
     else:
-        with pytest.raises(UserError, match="leaves no response"):
-            encode(rows, TOKENIZER, max_length)
+        missing = "whole row" if drop_long else "response"
+        with pytest.raises(UserError, match=f"leaves no {missing}"):
+            encode(rows, TOKENIZER, max_length, drop_long=drop_long)
 
 
 def test_more_rows_than_a_chunk_stay_in_order() -> None:
@@ -417,6 +421,19 @@ def test_truncation_at_its_borders(room: int, tail: str) -> None:
     assert (encoded.prompt_lengths.tolist(), encoded.cut_away) == ([HEAD], 0)
     assert encoded.tokens[0] == BOS
     assert TOKENIZER.decode(encoded.tokens[1:]) == prompt(ROW) + tail
+
+
+def test_long_rows_are_dropped_where_they_are_not_cut() -> None:
+    longer = Row("i", "", "abcd", "other")
+    encoded = encode([longer, ROW, longer], TOKENIZER, HEAD + 4, drop_long=True)
+    assert (len(encoded), encoded.cut_away, encoded.category_names) == (1, 2, ("k",))
+    assert TOKENIZER.decode(encoded.tokens[1:]) == prompt(ROW) + "abc</s>"
+    with pytest.raises(UserError) as caught:
+        encode([ROW, ROW], TOKENIZER, HEAD + 3, drop_long=True)
+    assert str(caught.value) == (
+        f"max_length {HEAD + 3} leaves no whole row in any of 2 rows;"
+        " allowed: longer than the shortest row"
+    )
 
 
 @pytest.mark.parametrize("max_length", [2, HEAD - 1, HEAD])
@@ -453,10 +470,11 @@ def test_default_max_length_is_the_models_or_1024() -> None:
 @given(row_lists)
 def test_saved_rows_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
     path = tmp_path_factory.mktemp("saved") / "rows.bin"
-    encoded = encode(rows, TOKENIZER, 1000)
+    encoded = replace(encode(rows, TOKENIZER, 1000), test_tasks=(rows[0].task, "é"))
     encoded.save(path)
     loaded = Encoded.load(path)
     assert unpacked(loaded) == unpacked(encoded)
+    assert loaded.test_tasks == encoded.test_tasks
     assert loaded.cut_away == encoded.cut_away
     for name in ("tokens", "offsets", "prompt_lengths", "categories", "tasks"):
         assert getattr(loaded, name).dtype == getattr(encoded, name).dtype
@@ -508,7 +526,7 @@ def test_batch_pads_on_the_right_and_labels_only_responses() -> None:
 
 def test_reading_and_encoding_need_no_torch() -> None:
     program = (
-        "import sys, peer.data.rows, peer.data.encode, peer.data.partition\n"
+        "import sys, peer.data.rows, peer.data.encode, peer.data.division\n"
         "print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

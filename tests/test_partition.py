@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,12 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from peer.data.order import rows_for, shuffles
-from peer.data.partition import KINDS, hold_out, partition, split
-from peer.data.rows import load_rows
+from peer.data.partition import KINDS, hold_out, partition
 from peer.errors import UserError
 from peer.seeds import Domain, random_words
-
-DOLLY = Path(__file__).parents[2] / "shared" / "data" / "dolly15k" / "databricks-dolly-15k.jsonl"
 
 seeds = st.integers(0, 2**64 - 1)
 labels = st.lists(st.integers(0, 5), min_size=1, max_size=80)
@@ -63,6 +57,33 @@ def test_each_row_is_in_one_shard_and_no_shard_is_empty(
     assert all(len(shard) and np.array_equal(shard, np.sort(shard)) for shard in shards)
     assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(len(categories)))
     assert same(partition(kind, categories, peers, alpha, seed), shards)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["iid", "dirichlet"]), labels, st.data(), alphas, seeds)
+def test_each_peer_has_the_least_rows(
+    kind: str, categories: list[int], data: st.DataObject, alpha: float, seed: int
+) -> None:
+    peers = data.draw(st.integers(1, len(categories)))
+    least = data.draw(st.integers(1, len(categories) // peers))
+    shards = partition(kind, categories, peers, alpha, seed, least)
+    assert min(map(len, shards)) >= least
+    assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(len(categories)))
+
+
+def test_rows_move_from_the_largest_shards_alone() -> None:
+    categories = [0] * 40 + [1] * 20
+    # So small an alpha gives a category to one peer.
+    sizes = [len(own) for own in partition("dirichlet", categories, 6, 1e-300, 4, 8)]
+    assert sorted(sizes) == [8, 8, 8, 8, 14, 14]
+
+
+def test_by_category_tells_who_would_have_too_few_rows() -> None:
+    with pytest.raises(UserError) as caught:
+        partition("by-category", [0] * 9 + [1] * 2, 3, 1.0, 0, 3)
+    assert str(caught.value) == (
+        "min_rows = 3 is not allowed: by category one of 3 peers would have 2 rows"
+    )
 
 
 @given(labels, st.data(), seeds)
@@ -163,41 +184,6 @@ def test_partition_refuses(kind: str, n: int, peers: int, alpha: float, message:
     assert str(caught.value) == message
 
 
-@settings(deadline=None)
-@given(st.sampled_from(KINDS), labels.filter(lambda own: len(own) > 1), st.data(), seeds)
-def test_split_is_hold_out_then_partition(
-    kind: str, categories: list[int], data: st.DataObject, seed: int
-) -> None:
-    eval_rows = data.draw(st.integers(0, len(categories) - 1))
-    peers = data.draw(st.integers(1, len(categories) - eval_rows))
-    found = split(categories, kind, peers, 0.5, eval_rows, seed)
-    train, held_out = hold_out(len(categories), eval_rows, seed)
-    assert np.array_equal(found.held_out, held_out)
-    assert np.array_equal(np.sort(np.concatenate(found.shards)), train)
-    places = partition(kind, np.take(categories, train), peers, 0.5, seed)
-    assert same(found.shards, [train[own] for own in places])
-
-
-def test_too_few_rows_after_hold_out_names_both_numbers() -> None:
-    with pytest.raises(UserError, match=r"^3 rows for 4 peers; "):
-        split([0] * 10, "iid", 4, 1.0, 7, 0)
-
-
-def test_golden_split() -> None:
-    """A change here changes which peer trains on what in every experiment."""
-    categories = [0, 1, 2, 2, 1, 0, 2, 2, 0, 1, 2, 2]
-    found = {
-        kind: [shard.tolist() for shard in split(categories, kind, 3, 0.5, 2, 42).shards]
-        for kind in KINDS
-    }
-    assert split(categories, "iid", 3, 0.5, 2, 42).held_out.tolist() == [2, 10]
-    assert found == {
-        "iid": [[3, 4, 5, 11], [6, 7, 8], [0, 1, 9]],
-        "dirichlet": [[4, 5, 9, 11], [0, 3, 6, 7, 8], [1]],
-        "by-category": [[3, 6, 7, 11], [1, 4, 9], [0, 5, 8]],
-    }
-
-
 # The order of rows
 
 
@@ -261,21 +247,3 @@ def test_golden_rows() -> None:
     assert rows_for(42, 3, 0, 4, 2, 5).tolist() == [[3, 0], [1, 4], [2, 1], [2, 4]]
     assert rows_for(42, 3, 1, 4, 2, 5).tolist() == [[0, 3], [4, 3], [0, 1], [2, 0]]
     assert rows_for(2**64 - 1, 1000, 60, 3, 1, 10_007).tolist() == [[9032], [8394], [291]]
-
-
-# Real data
-
-
-@pytest.mark.skipif(not DOLLY.exists(), reason=f"{DOLLY.name} is not on this machine")
-@pytest.mark.parametrize("kind", KINDS)
-def test_dolly_over_200_peers(kind: str) -> None:
-    rows = load_rows(str(DOLLY)).rows
-    found = split([row.category for row in rows], kind, 200, 0.5, 1000, 7)
-    everything = np.concatenate([found.held_out, *found.shards])
-    assert np.array_equal(np.sort(everything), np.arange(15_011))
-    lines = DOLLY.read_text(encoding="utf-8").split("\n")
-    categories = [{json.loads(lines[i])["category"] for i in shard} for shard in found.shards]
-    if kind == "by-category":
-        assert all(len(own) == 1 for own in categories)
-    else:
-        assert np.mean([len(own) for own in categories]) > 4

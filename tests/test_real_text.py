@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import sim
-from peer.config import Experiment
+from peer.config import Experiment, experiment_from
 from peer.launcher import launch
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MODEL = SHARED / "stories260K-hf"
 ROWS = SHARED / "dolly15k" / "databricks-dolly-15k.jsonl"
+TASKS = SHARED / "natural-instructions-mini"
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,3 +66,37 @@ def test_every_topology_gives_the_same_model(method: str, tmp_path: Path) -> Non
         digests.append(summary["digests"])
     assert digests[0]["all_equal"]
     assert all(other == digests[0] for other in digests)
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason=f"{TASKS.name} is not beside the project")
+def test_tasks_of_natural_instructions_are_peers_by_both_doors(tmp_path: Path) -> None:
+    """The preset, on five of its tasks."""
+    tasks = ("task1146_country_capital", "task1147_country_currency", "task1508_wordnet_antonyms")
+    tests = ("task393_plausible_result_generation", "task1622_disfl_qa_text_modication")
+    lists = tmp_path / "data" / "splits" / "default"
+    (tmp_path / "data" / "tasks").mkdir(parents=True)
+    lists.mkdir(parents=True)
+    for name, listed in (("train_tasks.txt", tasks), ("test_tasks.txt", tests)):
+        (lists / name).write_text("\n".join(listed))
+        for task in listed:
+            shutil.copy(TASKS / "tasks" / f"{task}.json", tmp_path / "data" / "tasks")
+    short = experiment_from(
+        {
+            "preset": "ni",
+            "model": str(MODEL),
+            "data": str(tmp_path / "data"),
+            "participation": 1.0,
+            "rounds": 2,
+            "local_steps": 5,
+            "learning_rate": 1e-4,
+            "candidate_seeds": 32,
+            "dtype": "float32",
+            "perturbation": "rademacher",
+        }
+    )
+    simulated = sim.run(replace(short, out=str(tmp_path / "sim")))
+    launched = launch(replace(short, out=str(tmp_path / "launch")))
+    assert launched["digests"] == simulated["digests"]
+    assert len(simulated["digests"]["accumulator"]) == 3
+    assert simulated["data"]["eval_rows"] == launched["data"]["eval_rows"] == 40
+    assert sorted(simulated["data"]["rows_per_peer"]) == sorted(launched["data"]["rows_per_peer"])

@@ -26,7 +26,6 @@ from peer.setup import (
     Corpus,
     build_global_model,
     build_protocol,
-    build_trainer,
     deal,
     encode_rows,
     prepare,
@@ -34,6 +33,7 @@ from peer.setup import (
     seeds_of,
 )
 from peer.trainer import SyntheticTrainer
+from peer.training import build_trainer
 from peer.zeroth_order import ZerothOrderTrainer
 
 SYNTHETIC: dict[str, Any] = {"trainer": "synthetic", "peers": 6, "rounds": 3, "local_steps": 4}
@@ -91,8 +91,13 @@ CHANGES: dict[str, Any] = {
     "data": None,
     "partition": "iid",
     "alpha": 0.6,
+    "held_out": "pairs",
     "eval_rows": 9,
+    "train_share": 0.5,
+    "test_share": 0.5,
+    "min_rows": 2,
     "max_length": 60,
+    "long_rows": "drop",
     "dtype": "bfloat16",
     "seed": 1,
     "step_seconds": 0.2,
@@ -298,6 +303,89 @@ def test_without_a_corpus_all_peers_weigh_the_same() -> None:
     assert not {"w0", "layout"} & set(protocol.fields)
 
 
+def test_by_task_the_data_set_the_number_of_peers(real: Experiment, tmp_path: Path) -> None:
+    # Without tasks the three categories are the tasks.
+    by_task = replace(real, partition="by-task", peers=7, out=str(tmp_path / "run"))
+    prepared = prepare(by_task, "sim")
+    assert prepared.experiment.peers == len(prepared.graph.nodes) == 3
+    assert prepared.protocol.roster.rows == tuple(map(len, prepared.corpus.split.shards))  # type: ignore[union-attr]
+    # A process of a launch is told that number, and comes to the same.
+    encoded, empty = encode_rows(by_task)
+    corpus = deal(prepared.experiment, encoded, empty)
+    assert corpus.digest() == prepared.corpus.digest()  # type: ignore[union-attr]
+    left = prepare(replace(by_task, held_out="last"), "sim")
+    assert left.experiment.peers == 2
+    corpus = deal(left.experiment, encoded, empty)
+    assert corpus.digest() == left.corpus.digest()  # type: ignore[union-attr]
+    of = [
+        encoded.categories[rows].tolist() for rows in (corpus.split.held_out, *corpus.split.shards)
+    ]
+    assert of[0] == [encoded.category_names.index("pairs")] * real.eval_rows
+    assert sorted(of[1:]) == [[0] * 24, [1] * 24]
+
+
+def test_by_task_takes_a_graph_of_as_many_peers_or_none(real: Experiment, tmp_path: Path) -> None:
+    by_task = replace(real, partition="by-task")
+    with pytest.raises(topology.TopologyError, match=r"^a torus needs .* which 3 is not; "):
+        prepare(replace(by_task, topology="torus"), "sim")
+    path = tmp_path / "four.edgelist"
+    path.write_text("0 1\n1 2\n2 3\n")
+    with pytest.raises(UserError) as refusal:
+        prepare(replace(by_task, topology=str(path)), "sim")
+    assert str(refusal.value) == (
+        "4 peers for 3 training tasks; allowed with partition = by-task: as many peers as tasks"
+    )
+    path.write_text("0 1\n1 2\n")
+    assert prepare(replace(by_task, topology=str(path)), "sim").experiment.peers == 3
+
+
+def test_without_a_model_by_task_leaves_the_number_of_peers() -> None:
+    experiment = experiment_from(SYNTHETIC | {"partition": "by-task"})
+    assert prepare(experiment, "sim").experiment.peers == 6
+
+
+def test_all_held_out_rows_are_evaluated_unless_there_are_to_be_fewer(real: Experiment) -> None:
+    rows = encode_rows(real)
+    for eval_rows, held_out in ((0, 24), (30, 24), (5, 5)):
+        corpus = deal(replace(real, held_out="pairs", eval_rows=eval_rows), *rows)
+        assert len(corpus.split.held_out) == held_out
+        assert sum(map(len, corpus.split.shards)) == 48
+
+
+def test_the_test_tasks_of_a_folder_come_to_the_division(real: Experiment, tmp_path: Path) -> None:
+    from test_natural_instructions import write_collection
+
+    folder = write_collection(tmp_path, "task1_x\ntask2_x\ntask4_x\n", "task3_x\n")
+    experiment = replace(real, data=str(folder), held_out="test", partition="by-task", peers=3)
+    corpus = deal(experiment, *encode_rows(experiment))
+    assert corpus.split.held_out.tolist() == [4, 5]
+    assert sorted(shard.tolist() for shard in corpus.split.shards) == [[0, 1], [2, 3], [6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fields"),
+    [
+        ({"held_out": "last"}, {"held_out": "pairs"}, set()),
+        ({"held_out": "last"}, {"held_out": "colours"}, {"shards"}),
+        ({"long_rows": "cut"}, {"long_rows": "drop"}, set()),
+        ({"train_share": 1.0}, {"train_share": 0.5}, {"train_share", "shards", "roster"}),
+        ({"held_out": "last"}, {"held_out": "last", "test_share": 0.5}, {"test_share", "shards"}),
+        ({"min_rows": 1}, {"min_rows": 16}, {"min_rows", "shards", "roster"}),
+    ],
+)
+def test_who_has_which_rows_is_compared(
+    one: dict[str, Any],
+    other: dict[str, Any],
+    fields: set[str],
+    real: Experiment,
+    parts: tuple[Corpus, GlobalModel],
+) -> None:
+    rows = encode_rows(real)
+    both = [replace(real, eval_rows=8, **change) for change in (one, other)]
+    agreed = [agreement(own, (deal(own, *rows), parts[1])) for own in both]
+    assert differing(*agreed) == fields
+
+
 @pytest.mark.parametrize("partition", ["iid", "dirichlet", "by-category"])
 def test_every_row_is_held_out_or_dealt_to_one_peer(partition: str, real: Experiment) -> None:
     corpus = deal(replace(real, partition=partition), *encode_rows(real))
@@ -340,6 +428,19 @@ def test_rows_are_cut_where_the_user_or_the_model_says(real: Experiment) -> None
         ({"eval_rows": 72}, "eval_rows 72 of 72 rows; allowed: from 0 to 71"),
         ({"eval_rows": 500}, "eval_rows 500 of 72 rows; allowed: from 0 to 71"),
         ({"eval_rows": 69}, "3 rows for 4 peers; allowed: at least one row for each peer"),
+        (
+            {"eval_rows": 0},
+            "eval_rows = 0 is not allowed: at least 1, unless tasks are held out (held_out)",
+        ),
+        (
+            {"min_rows": 17},
+            "64 rows for 4 peers; allowed: at least min_rows = 17 rows for each peer",
+        ),
+        (
+            {"held_out": "paris"},
+            "held_out = 'paris' is not allowed: the data has no task or category 'paris'; did you"
+            " mean pairs?",
+        ),
         ({"peers": 65}, "64 rows for 65 peers; allowed: at least one row for each peer"),
     ],
 )

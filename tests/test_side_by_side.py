@@ -27,10 +27,11 @@ from peer.errors import UserError
 from peer.evaluation import mean_loss
 from peer.local_data import LocalData
 from peer.model import FlatModel
-from peer.setup import build_trainer, prepare
+from peer.setup import prepare
 from peer.side_by_side import SideBySideTrainer, _batches
 from peer.stacked import Rows
 from peer.trainer import LocalRound, SyntheticTrainer
+from peer.training import build_trainer
 from peer.zeroth_order import Step, ZerothOrderTrainer
 from sim.estimate import estimate
 from sim.runner import simulate

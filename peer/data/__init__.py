@@ -1,4 +1,4 @@
 """From instruction data to batches: rows, template, token ids, shards, and the order of rows.
 
-rows.load_rows -> encode.encode -> partition.split -> order.rows_for -> encode.batch
+rows.load_rows -> encode.encode -> division.divide -> order.rows_for -> encode.batch
 """

@@ -60,7 +60,10 @@ class Encoded:
     task_names: tuple[str, ...]
 
     cut_away: int
-    """Rows dropped because no token of their response was left within the greatest length."""
+    """Rows dropped because they are too long, or no token of their response was left of them."""
+
+    test_tasks: tuple[str, ...] = ()
+    """The tasks that the source sets apart for tests, if it does; some may have no row here."""
 
     def __len__(self) -> int:
         return len(self.prompt_lengths)
@@ -78,6 +81,7 @@ class Encoded:
                 tasks=self.tasks,
                 task_names=_pack(self.task_names),
                 cut_away=np.int64(self.cut_away),
+                test_tasks=_pack(self.test_tasks),
             )
 
     @classmethod
@@ -95,6 +99,7 @@ class Encoded:
                     tasks=arrays["tasks"],
                     task_names=_unpack(arrays["task_names"]),
                     cut_away=int(arrays["cut_away"]),
+                    test_tasks=_unpack(arrays["test_tasks"]),
                 )
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
@@ -108,11 +113,20 @@ def default_max_length(positions: int) -> int:
     return min(PUBLISHED_MAX_LENGTH, positions)
 
 
-def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+def encode(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    drop_long: bool = False,
+) -> Encoded:
     """Tokenise all rows: the prompt as the tokenizer starts a text, the response plain, then eos.
 
     Each row is cut to its first `max_length` tokens (at least 2). A row is dropped, and counted, if
-    that leaves no token of its response.
+    that leaves no token of its response, or, with `drop_long`, if it cuts anything.
+
+    FedKSeed's paper (section 5.1.2) leaves long rows out. The published program does so with
+    Natural Instructions only, where it counts the input's characters, and cuts the rows of Dolly.
 
     Raises:
         UserError: max_length below 2, a tokenizer without an end of sequence, or no row left.
@@ -130,13 +144,16 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: 
             if len(head) >= max_length or not response:
                 continue
             ids = [*head, *response, tokenizer.eos_token_id]
+            if drop_long and len(ids) > max_length:
+                continue
             pieces.append(np.array(ids[:max_length], dtype=np.int32))
             prompt_lengths.append(len(head))
             kept.append(row)
     if not kept:
+        left, least = ("whole row", "row") if drop_long else ("response", "prompt")
         raise UserError(
-            f"max_length {max_length} leaves no response in any of {len(rows)} rows;"
-            " allowed: longer than the shortest prompt"
+            f"max_length {max_length} leaves no {left} in any of {len(rows)} rows;"
+            f" allowed: longer than the shortest {least}"
         )
     category_names, categories = _codes([row.category for row in kept])
     task_names, tasks = _codes([row.task for row in kept])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from peer.data.natural_instructions import instances_of, is_task, task_files
 from peer.errors import UserError
 
 Records = Iterator[tuple[str, object]]
@@ -49,8 +50,8 @@ def _json(path: Path) -> Records:
     if isinstance(document, list):
         for number, record in enumerate(document, start=1):
             yield f"{path}, item {number}", record
-    elif isinstance(document, dict) and "Definition" in document and "Instances" in document:
-        yield from _task(path, document)
+    elif is_task(document):
+        yield from instances_of(path, document)
     else:
         found = ", ".join(document) if isinstance(document, dict) else type(document).__name__
         raise UserError(
@@ -87,42 +88,8 @@ def _csv(path: Path) -> Records:
 
 
 def _task_folder(folder: Path) -> Records:
-    paths = sorted(folder.glob("task*.json"))
-    if not paths:
-        raise UserError(
-            f"{folder}: no task*.json in this folder; allowed: a folder of Natural Instructions"
-            f" tasks, or a file ({', '.join(READERS)})"
-        )
-    for path in paths:
+    for path in task_files(folder):
         yield from _json(path)
-
-
-def _task(path: Path, task: Mapping[str, object]) -> Records:
-    """Yield a task's instances; of the answers that are allowed, the first (Wang et al., 2022)."""
-    definition = _strings(task["Definition"], f"{path}: Definition")
-    categories = _strings(task.get("Categories", []), f"{path}: Categories")
-    instances = task["Instances"]
-    if not isinstance(instances, list):
-        raise UserError(f"{path}: Instances is no list; allowed: a list of input and output")
-    for number, instance in enumerate(instances, start=1):
-        where = f"{path}, instance {number}"
-        if not isinstance(instance, Mapping) or not {"input", "output"} <= instance.keys():
-            raise UserError(f"{where}: allowed: an object with the fields input and output")
-        output = _strings(instance["output"], f"{where}: output")
-        record = {
-            "instruction": "\n".join(definition),
-            "context": instance["input"],
-            "response": output[0] if output else "",
-            "category": categories[0] if categories else "",
-            "task": path.stem,
-        }
-        yield where, record
-
-
-def _strings(value: object, where: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{where}: allowed: a list of texts")
-    return value
 
 
 def _read(path: Path) -> str:

@@ -1,14 +1,13 @@
-"""Which rows are held out for evaluation, and which peer has which of the others.
+"""Random rows held out for evaluation, and rows dealt to peers.
 
-Everything follows from a seed, so each peer can work out the split alone. Shards are arrays of row
-numbers in ascending order.
+Everything follows from a seed, so each peer can work it out alone. Shards are arrays of row numbers
+in ascending order.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,27 +24,6 @@ _ATTEMPTS = 10
 """Dirichlet draws before rows are moved by hand: with many peers no draw may ever do."""
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The rows of an experiment: some held out, each of the others with exactly one peer."""
-
-    held_out: NDArray[np.int64]
-    shards: Shards
-
-
-def split(
-    categories: ArrayLike, kind: str, peers: int, alpha: float, eval_rows: int, seed: int
-) -> Split:
-    """Hold rows out, then deal the others to peers; all numbers are rows of `categories`.
-
-    See `hold_out` and `partition` for the arguments and errors.
-    """
-    labels = np.asarray(categories)
-    train, held_out = hold_out(len(labels), eval_rows, seed)
-    shards = partition(kind, labels[train], peers, alpha, seed)
-    return Split(held_out, [train[shard] for shard in shards])
-
-
 def hold_out(n: int, eval_rows: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (train rows, held-out rows) of n rows, each ascending; `eval_rows` are held out.
 
@@ -58,14 +36,17 @@ def hold_out(n: int, eval_rows: int, seed: int) -> tuple[NDArray[np.int64], NDAr
     return np.sort(order[eval_rows:]), np.sort(order[:eval_rows])
 
 
-def partition(kind: str, categories: ArrayLike, peers: int, alpha: float, seed: int) -> Shards:
-    """Deal n rows to peers: every row in exactly one shard, no shard empty.
+def partition(
+    kind: str, categories: ArrayLike, peers: int, alpha: float, seed: int, least: int = 1
+) -> Shards:
+    """Deal n rows to peers: every row in exactly one shard, no shard with fewer than `least`.
 
     - `iid`: a shuffle cut into pieces whose sizes differ by at most one.
     - `dirichlet`: each category's rows are divided in proportions drawn from Dirichlet(alpha); the
       smaller alpha, the more the peers differ (Yurochkin et al., 2019, "Bayesian Nonparametric
-      Federated Learning of Neural Networks"). Drawn again a few times while a peer has no row; a
-      peer still without one takes it from the largest shard.
+      Federated Learning of Neural Networks"). Drawn again a few times while a peer has too few
+      rows; one that has too few still takes them from the largest shards. (The published FedKSeed
+      program draws until each has 10, and gives a peer with an even share no further category.)
     - `by-category`: whole categories, the largest first, each to the peer with the fewest rows so
       far. With more peers than categories no peer has two: a category is divided evenly among
       several, the more the larger it is. Given tasks instead of categories it is the division of
@@ -77,12 +58,13 @@ def partition(kind: str, categories: ArrayLike, peers: int, alpha: float, seed: 
         peers: how many shards, from 1 to n.
         alpha: above 0, finite; only `dirichlet` uses it.
         seed: 0 <= seed < 2**64.
+        least: rows of a peer, at least 1.
 
     Returns:
         `peers` arrays of places in `categories`.
 
     Raises:
-        UserError: an argument outside of what is allowed.
+        UserError: an argument outside of what is allowed, or too few rows.
     """
     _, labels = np.unique(np.asarray(categories), return_inverse=True)
     n = len(labels)
@@ -90,23 +72,30 @@ def partition(kind: str, categories: ArrayLike, peers: int, alpha: float, seed: 
         raise UserError(f"partition {kind!r}; allowed: {', '.join(KINDS)}")
     if peers < 1:
         raise UserError(f"{peers} peers; allowed: at least 1")
-    if n < peers:
-        raise UserError(f"{n} rows for {peers} peers; allowed: at least one row for each peer")
+    if n < peers * least:
+        each = "one row" if least == 1 else f"min_rows = {least} rows"
+        raise UserError(f"{n} rows for {peers} peers; allowed: at least {each} for each peer")
     order = shuffles(seed, Domain.SHARDS, 0, 0, 1, n)[0]
     if kind == "iid":
         shards = np.array_split(order, peers)
     else:
-        groups = _grouped(order, labels, labels.max() + 1)
+        groups = grouped(order, labels, labels.max() + 1)
         if kind == "dirichlet":
-            shards = _dirichlet(order, groups, peers, alpha, seed)
+            shards = _dirichlet(order, groups, peers, alpha, seed, least)
         else:
             dealt = _whole(groups, peers) if len(groups) >= peers else _divided(groups, peers)
             # Sizes must not say which peer has which shard: numbers are places in a topology.
             shards = [dealt[i] for i in shuffles(seed, Domain.SHARDS, 1, 0, 1, peers)[0]]
+            fewest = min(map(len, shards))
+            if fewest < least:
+                raise UserError(
+                    f"min_rows = {least} is not allowed: by category one of {peers} peers would"
+                    f" have {fewest} rows"
+                )
     return [np.sort(shard) for shard in shards]
 
 
-def _grouped(order: NDArray[np.int64], group_of: NDArray[np.int64], count: int) -> Shards:
+def grouped(order: NDArray[np.int64], group_of: NDArray[np.integer], count: int) -> Shards:
     """Return the rows of each of `count` groups, in their order; `group_of` goes by row."""
     groups = group_of[order]
     ends = np.cumsum(np.bincount(groups, minlength=count))
@@ -114,7 +103,7 @@ def _grouped(order: NDArray[np.int64], group_of: NDArray[np.int64], count: int) 
 
 
 def _dirichlet(
-    order: NDArray[np.int64], groups: Shards, peers: int, alpha: float, seed: int
+    order: NDArray[np.int64], groups: Shards, peers: int, alpha: float, seed: int, least: int
 ) -> Shards:
     if not (math.isfinite(alpha) and alpha > 0):
         raise UserError(f"alpha {alpha}; allowed: above 0 and finite")
@@ -125,20 +114,22 @@ def _dirichlet(
             ends = np.cumsum(generator.dirichlet(np.full(peers, alpha)))
             places = np.arange(len(group)) / len(group)
             owners[group] = np.searchsorted(ends[:-1], places, side="right")
-        if np.bincount(owners, minlength=peers).all():
+        if np.bincount(owners, minlength=peers).min() >= least:
             break
-    return _none_empty(_grouped(order, owners, peers))
+    return _filled(grouped(order, owners, peers), least)
 
 
-def _none_empty(shards: Shards) -> Shards:
-    shards = list(shards)
-    heap = [(-len(shard), i) for i, shard in enumerate(shards)]
+def _filled(shards: Shards, least: int) -> Shards:
+    """Return the shards after those below `least` have taken rows, one by one, from the largest."""
+    lists = [shard.tolist() for shard in shards]
+    heap = [(-len(rows), i) for i, rows in enumerate(lists) if len(rows) > least]
     heapq.heapify(heap)
-    for i in [i for i, shard in enumerate(shards) if not len(shard)]:
-        largest = heap[0][1]
-        shards[largest], shards[i] = shards[largest][:-1], shards[largest][-1:]
-        heapq.heapreplace(heap, (-len(shards[largest]), largest))
-    return shards
+    for rows in lists:
+        while len(rows) < least:
+            largest = heap[0][1]
+            rows.append(lists[largest].pop())
+            heapq.heapreplace(heap, (-len(lists[largest]), largest))
+    return [np.array(rows, dtype=np.int64) for rows in lists]
 
 
 def _whole(groups: Shards, peers: int) -> Shards:

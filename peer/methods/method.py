@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 
 class Part(Enum):
@@ -21,6 +21,23 @@ class Part(Enum):
     LORA = "LoRA factors"
     PROMPT_ENCODER = "a prompt encoder"
     SOFT_PROMPT = "a soft prompt"
+
+    @property
+    def adapter(self) -> str | None:
+        """The kind of adapter, one of `peer.adapters.KINDS`; None: the model itself is trained."""
+        return _ADAPTERS.get(self)
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether virtual tokens take positions of the model."""
+        return self in (Part.PROMPT_ENCODER, Part.SOFT_PROMPT)
+
+
+_ADAPTERS: Final = {
+    Part.LORA: "lora",
+    Part.PROMPT_ENCODER: "prompt-encoder",
+    Part.SOFT_PROMPT: "soft-prompt",
+}
 
 
 class Steps(Enum):

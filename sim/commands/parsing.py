@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from peer.config import PRESETS, Experiment, experiment_from, groups, options
+from peer.config import Experiment, experiment_from, groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.options import allowed, kind, refuse
+from peer.presets import PRESETS
 from peer.unused_options import unused_options
 
 LOG = logging.getLogger("kseed")

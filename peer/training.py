@@ -1,0 +1,97 @@
+"""From an experiment to what takes the local steps of its peers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peer.config import Experiment
+from peer.methods import METHODS, Steps
+from peer.setup import Corpus
+from peer.trainer import SyntheticTrainer, Trainer
+from peer.tuned_model import TunedModel
+
+if TYPE_CHECKING:
+    from peer.local_data import LocalData
+    from peer.local_steps import LocalSteps
+    from peer.zeroth_order import Step
+
+
+def build_trainer(
+    experiment: Experiment,
+    corpus: Corpus | None,
+    tuned: TunedModel | None,
+    side_by_side: int = 1,
+) -> Trainer:
+    """Return what takes the local steps of any peer of the experiment.
+
+    Args:
+        experiment: the run.
+        corpus: None without a model.
+        tuned: None without a model.
+        side_by_side: the option of that name, where it holds.
+
+    Raises:
+        UserError: there is no such optimiser, or it does not go with the weights.
+    """
+    if corpus is None or tuned is None:
+        return SyntheticTrainer(experiment.seed)
+    from peer.local_data import LocalData
+
+    data = LocalData(corpus.encoded, dict(enumerate(corpus.split.shards)), experiment.seed)
+    if experiment.averages:
+        return _averaging(experiment, data, tuned)
+    return _summing(experiment, data, tuned, min(side_by_side, experiment.peers))
+
+
+def _averaging(experiment: Experiment, data: LocalData, tuned: TunedModel) -> Trainer:
+    from peer.averaging_trainer import AveragingTrainer, Schedule
+
+    schedule = Schedule(
+        experiment.local_steps,
+        experiment.local_epochs,
+        experiment.batch_size,
+        experiment.accumulate,
+    )
+    return AveragingTrainer(tuned.model, data, _local_steps(experiment, tuned), schedule)
+
+
+def _local_steps(experiment: Experiment, tuned: TunedModel) -> LocalSteps:
+    from peer.first_order import FirstOrder
+    from peer.forward_steps import FedZO, MeZO
+    from peer.perturbation import perturbation
+
+    steps, weights = METHODS[experiment.method].steps, tuned.model.weights
+    if steps is Steps.FIRST_ORDER:
+        return FirstOrder(
+            experiment.optimizer,
+            experiment.learning_rate,
+            experiment.accumulate,
+            dtype=weights.dtype,
+        )
+    kernel = perturbation(experiment.perturbation, weights.device)
+    if steps is Steps.MEZO:
+        return MeZO(kernel, _step(experiment), experiment.seed)
+    return FedZO(kernel, _step(experiment), experiment.directions, experiment.seed)
+
+
+def _summing(experiment: Experiment, data: LocalData, tuned: TunedModel, together: int) -> Trainer:
+    from peer.global_model import GlobalModel
+    from peer.zeroth_order import ZerothOrderTrainer
+
+    assert isinstance(tuned, GlobalModel)
+    if together > 1:
+        from peer.side_by_side import SideBySideTrainer
+
+        return SideBySideTrainer(tuned, data, _step(experiment), together)
+    return ZerothOrderTrainer(tuned, data, _step(experiment))
+
+
+def _step(experiment: Experiment) -> Step:
+    from peer.zeroth_order import Step
+
+    return Step(
+        epsilon=experiment.epsilon,
+        learning_rate=experiment.learning_rate,
+        gradient_bound=experiment.gradient_bound,
+        batch_size=experiment.batch_size,
+    )
