@@ -461,6 +461,31 @@ def test_an_interrupted_run_is_gone_on_with(
     assert [run["resumed"] for run in told["runs"]] == [True, False]
 
 
+def test_a_run_that_keeps_no_log_begins_anew(
+    tmp_path: Path,
+    tiny_options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from sim import runner
+
+    def interrupted(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in tiny_options.items() if k != "peers"]
+    wanted = [*flags, "--methods=fedavg", "--rounds=1", "--local-steps=1", "--twin"]
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Chronicle, "finish", interrupted)
+        assert compare(tmp_path, *wanted) == 130
+    assert compare(tmp_path, *wanted) == 0
+    assert "interrupted" not in capsys.readouterr().out
+    gossip, server = table(tmp_path)
+    assert float(gossip["consensus_relative"]) > 0
+    assert (gossip["digests_equal"], server["digests_equal"]) == ("False", "True")
+    # What averages promises no equal digests, so there is nothing to say of its twin.
+    assert json.loads((tmp_path / "compare.json").read_text())["equal_to_twins"] == {}
+
+
 def test_each_method_is_tuned_once_and_its_runs_have_the_values(
     tmp_path: Path,
     tiny_options: dict[str, Any],
