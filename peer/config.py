@@ -332,6 +332,12 @@ class Experiment:
     dry_run: bool = option(
         False, "only say what the run would cost in time, bytes and memory", defines_run=False
     )
+    tune: bool = option(
+        False,
+        "before the run try learning rates and perturbation scales around the given ones in short "
+        "simulations, judged on rows that the peers set apart from their own",
+        defines_run=False,
+    )
     json: bool = option(
         False, "print summary.json on standard output and nothing else there", defines_run=False
     )
@@ -364,6 +370,8 @@ class Experiment:
             refuse("aggregation", self.aggregation, "needs topology = 'star'")
         if self.averages:
             self._check_averaging()
+        if self.tune and self.is_synthetic:
+            refuse("tune", self.tune, "needs a model, and trainer = 'synthetic' has none")
         if self.resume and not self.out:
             refuse("resume", self.resume, "goes with `out`, the run folder to go on with")
 

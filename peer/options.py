@@ -83,10 +83,14 @@ def check(item: Field[Any], value: Any) -> None:
         refuse(item.name, value, f"must be {allowed(item)}")
     if kind(item) is str and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
         refuse(item.name, value, "must be a text without NUL and half surrogate pairs")
-    if kind(item) in (int, float):
-        # Written so that NaN fails.
-        above = limits["above"] is None or value > limits["above"]
-        least = limits["least"] is None or value >= limits["least"]
-        most = limits["most"] is None or value <= limits["most"]
-        if not (above and least and most):
-            refuse(item.name, value, f"must be {allowed(item)}")
+    if kind(item) in (int, float) and not in_range(item, value):
+        refuse(item.name, value, f"must be {allowed(item)}")
+
+
+def in_range(item: Field[Any], value: float) -> bool:
+    """Return whether a number is within the limits of its option; NaN is not."""
+    limits = item.metadata
+    above = limits["above"] is None or value > limits["above"]
+    least = limits["least"] is None or value >= limits["least"]
+    most = limits["most"] is None or value <= limits["most"]
+    return bool(above and least and most)

@@ -11,6 +11,7 @@ topology.json       the graph as node-link JSON
 layout.json         digest of w0; name, shape and offset of each parameter
 accumulator.npz     sums, sums of |g|, counts, and their units
 weights.npz         in its place, where weights are averaged: the mean of the peers'
+tune.json tune.csv  what a search for learning rate and epsilon has found before the run
 probabilities.csv   FedKSeed-Pro: how likely each candidate seed is in the end
 sim/ launch/ peer/  logs of entries, by the command that made the run
 plots/*.svg         loss and bytes per link
@@ -51,6 +52,8 @@ SAMPLES = "samples.jsonl"
 TASKS = "tasks.csv"
 ACCUMULATOR = "accumulator.npz"
 WEIGHTS = "weights.npz"
+TUNE = "tune.json"
+TUNE_TABLE = "tune.csv"
 ROUND: dict[str, type] = {"round": int, "skipped_steps": int, "accumulator": str}
 """What a line of rounds.jsonl must hold to be believed."""
 SAMPLE: dict[str, type] = {"round": int, "row": int}
@@ -62,7 +65,7 @@ def weights_after(rounds: int) -> str:
     return f"weights-{rounds}.npz"
 
 
-NEVER_SAVED = ("resume", "dry_run", "json", "out")
+NEVER_SAVED = ("resume", "dry_run", "tune", "json", "out")
 """Options that tell one call what to do and say nothing of the run."""
 
 
@@ -345,7 +348,7 @@ def _ends(measure: Mapping[str, Any] | None) -> list[Any]:
 def _entries(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         raise UserError(f"out = {str(path)!r} is a file, a folder is wanted")
-    return path.iterdir()
+    return (entry for entry in path.iterdir() if entry.name not in (TUNE, TUNE_TABLE))
 
 
 def _new_name(experiment: Experiment) -> Path:

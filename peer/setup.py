@@ -17,6 +17,7 @@ import topology
 from peer.blocks import block_offsets
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
+from peer.data.apart import set_apart
 from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
 from peer.data.held_out import ROWS
 from peer.data.rows import load_rows
@@ -64,6 +65,19 @@ class Corpus:
     encoded: encoding.Encoded
     split: Split
     unusable: int
+
+    def set_apart(self, share: float, seed: int) -> Corpus:
+        """Return the same rows with some of each peer's own held out in place of those that are.
+
+        Args:
+            share: see `peer.data.apart.set_apart`.
+            seed: the experiment's.
+
+        Raises:
+            UserError: no peer has two rows.
+        """
+        rows, shards = set_apart(self.split.shards, share, seed)
+        return replace(self, split=replace(self.split, held_out=rows, shards=shards))
 
     def digest(self) -> str:
         """Return 32 hexadecimal digits over the token ids and who has which rows."""
@@ -148,6 +162,20 @@ def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpu
 
 def _division(experiment: Experiment) -> Division:
     return Division(**{item.name: getattr(experiment, item.name) for item in fields(Division)})
+
+
+def load_corpus(experiment: Experiment) -> Corpus:
+    """Return the rows of an experiment, and who has which.
+
+    Raises:
+        UserError, TopologyError: data, model or graph cannot be read, or there are too few rows.
+    """
+    rows = encode_rows(experiment)
+    if experiment.partition == BY_TASK:
+        experiment = with_a_peer_for_each_task(experiment, rows[0])
+    else:
+        experiment, _ = resolve_topology(experiment)
+    return deal(experiment, *rows)
 
 
 def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
@@ -374,25 +402,32 @@ class Prepared:
         self.folder.create(self.experiment, self.graph, engine, layout)
 
 
-def prepare(experiment: Experiment, engine: str) -> Prepared:
+def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -> Prepared:
     """Return what a run of an experiment is made of.
 
     All mistakes that a user can make show here, before anything is written.
+
+    Args:
+        experiment: the run.
+        engine: sim or launch.
+        corpus: what to train and to judge on; None: what the experiment says.
 
     Raises:
         UserError, TopologyError: the mistake, in one line.
     """
     rows = None
-    if experiment.partition == BY_TASK and not experiment.is_synthetic:
+    if corpus is not None:
+        experiment = replace(experiment, peers=len(corpus.split.shards))
+    elif experiment.partition == BY_TASK and not experiment.is_synthetic:
         # Only here do the data come before the graph, whose size they say.
         rows = encode_rows(experiment)
         experiment = with_a_peer_for_each_task(experiment, rows[0])
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, engine)
     folder = RunFolder.for_experiment(experiment, engine)
-    corpus, global_model = None, None
+    global_model = None
     if not experiment.is_synthetic:
-        corpus = deal(experiment, *(rows or encode_rows(experiment)))
+        corpus = corpus or deal(experiment, *(rows or encode_rows(experiment)))
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:

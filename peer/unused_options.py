@@ -19,6 +19,8 @@ def unused_options(
         engine: sim, launch or peer.
     """
     idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
+    if engine == "peer":
+        idle.add("tune")
     if engine != "launch":
         idle.add("isolate")
     elif experiment.isolate != "none":

@@ -29,10 +29,14 @@ def run(experiment: Experiment | None = None, **options: Any) -> dict[str, Any]:
         UserError, TopologyError: a mistake, told in one line; nothing has been written.
     """
     from sim.plots import draw_run
-    from sim.runner import simulate
+    from sim.runner import ENGINE, simulate
+    from sim.tuning import tuned
 
     if experiment is not None and options:
         raise UserError("an experiment is given, or options by name, not both")
-    summary = simulate(experiment if experiment is not None else experiment_from(options))
+    wanted = experiment if experiment is not None else experiment_from(options)
+    if wanted.tune:
+        wanted = tuned(wanted, ENGINE).experiment
+    summary = simulate(wanted)
     draw_run(Path(summary["folder"]))
     return summary

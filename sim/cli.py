@@ -12,6 +12,7 @@ import topology
 from peer.errors import RunFailed, UserError
 from sim.commands import (
     benches,
+    compare,
     figures,
     folders,
     graphs,
@@ -31,6 +32,7 @@ COMMANDS: Final = (
     report,
     volume,
     study,
+    compare,
     figures,
     graphs,
     folders,

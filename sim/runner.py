@@ -22,7 +22,7 @@ from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
 from peer.scenario import Incident
-from peer.setup import Prepared, known_entries, prepare
+from peer.setup import Corpus, Prepared, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome, lower_bound_payload
 from peer.trainer import Announced
@@ -39,14 +39,18 @@ ENGINE = "sim"
 LOG = logging.getLogger("kseed")
 
 
-def simulate(experiment: Experiment) -> dict[str, Any]:
+def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, Any]:
     """Run an experiment in this process, write its run folder, and return the summary.
+
+    Args:
+        experiment: the run.
+        corpus: see `peer.setup.prepare`.
 
     Raises:
         UserError, TopologyError: a mistake of the user's; nothing has been written.
         RunFailed: the scenario has left no peer.
     """
-    prepared = prepare(experiment, ENGINE)
+    prepared = prepare(experiment, ENGINE, corpus)
     links = link_model(prepared.experiment, prepared.graph)
     for note in prepared.graph.notes:
         LOG.info("%s", note)

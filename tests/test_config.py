@@ -39,6 +39,7 @@ MAY_CHANGE = {
     "trace",
     "resume",
     "dry_run",
+    "tune",
     "log_level",
     "json",
 }
@@ -88,6 +89,8 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
         values["topology"] = "star"
     if values.get("resume"):
         values["out"] = values.get("out") or "runs/here"
+    if values.get("tune"):
+        values["trainer"] = "zeroth-order"
     return values
 
 

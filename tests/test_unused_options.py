@@ -51,6 +51,12 @@ def test_options_without_effect_are_named(values: dict[str, Any], idle: tuple[st
     assert unused_options(experiment_from(values), values) == idle
 
 
+def test_a_peer_started_by_hand_is_not_tuned() -> None:
+    experiment = experiment_from({"tune": True})
+    assert unused_options(experiment, ["tune"], "peer") == ("tune",)
+    assert unused_options(experiment, ["tune"], "launch") == ()
+
+
 @pytest.mark.parametrize("trainer", ["zeroth-order", "synthetic"])
 @pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
 def test_only_simulated_replicas_of_a_model_are_side_by_side(engine: str, trainer: str) -> None:

@@ -120,3 +120,17 @@ def number(item: Any, text: str) -> int | float:
     except ValueError:
         raise UserError(f"{item.name} = {text!r} is not allowed: must be {allowed(item)}") from None
     return value
+
+
+def value_of(key: str, text: str) -> Any:
+    """Return the value that a text gives an option; of what is no option, the text.
+
+    Raises:
+        UserError: it is none of the option's type.
+    """
+    for item in options():
+        if item.name == key:
+            if kind(item) is bool:
+                return {"true": True, "false": False}.get(text, text)
+            return text if kind(item) is str else number(item, text)
+    return text

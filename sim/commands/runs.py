@@ -27,7 +27,7 @@ def _sim(parsed: argparse.Namespace) -> int:
     wanted = experiment(parsed)
     if wanted.dry_run:
         return _dry_run(wanted, parsed.engine)
-    return _conclude(wanted, sim.run(wanted))
+    return _conclude(wanted, sim.run(_tuned(wanted, parsed.engine)))
 
 
 def _launch(parsed: argparse.Namespace) -> int:
@@ -37,9 +37,21 @@ def _launch(parsed: argparse.Namespace) -> int:
     wanted = experiment(parsed)
     if wanted.dry_run:
         return _dry_run(wanted, parsed.engine)
-    summary = launch(wanted)
+    summary = launch(_tuned(wanted, parsed.engine))
     draw_run(Path(summary["folder"]))
     return _conclude(wanted, summary)
+
+
+def _tuned(wanted: Experiment, engine: str) -> Experiment:
+    """Return the experiment with the values that a search has found, if one is wanted."""
+    if not wanted.tune:
+        return wanted
+    from sim.tuning import tuned
+
+    found = tuned(wanted, engine)
+    if found.words and not wanted.json:
+        print(found.words, flush=True)
+    return found.experiment
 
 
 def _conclude(wanted: Experiment, summary: dict[str, Any]) -> int:
@@ -57,5 +69,11 @@ def _dry_run(wanted: Experiment, engine: str) -> int:
     from sim.estimate import estimate, in_words
 
     cost = estimate(wanted, engine)
-    print(json.dumps(cost) if wanted.json else in_words(cost))
+    words = in_words(cost)
+    if wanted.tune:
+        from sim.tuning.cost import cost_in_words, tuning_cost
+
+        cost["tuning"] = tuning_cost(wanted)
+        words += "\n" + cost_in_words(cost["tuning"])
+    print(json.dumps(cost) if wanted.json else words)
     return 0

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from peer.config import groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
-from peer.options import kind
 from peer.unused_options import unused_options
 from sim.commands.parsing import (
     LOG,
@@ -20,7 +19,7 @@ from sim.commands.parsing import (
     add_flags,
     given,
     log_to_stderr,
-    number,
+    value_of,
     whole_number,
 )
 from sim.exit_status import FAILED, INCOMPLETE
@@ -145,18 +144,8 @@ def _sweep(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         parts = [part.strip() for part in values.split(",")] if values.strip() else []
         if "" in parts:
             raise UserError(f"--sweep {text!r} has an empty value")
-        sweep[key] = tuple(_value(key, part) for part in parts)
+        sweep[key] = tuple(value_of(key, part) for part in parts)
     return sweep
-
-
-def _value(key: str, text: str) -> Any:
-    for item in options():
-        if item.name == key:
-            if kind(item) is bool:
-                return {"true": True, "false": False}.get(text, text)
-            return text if kind(item) is str else number(item, text)
-    # What is no option is refused by name later.
-    return text
 
 
 def _tell_idle(study: Study, given_: Sequence[str]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sim.study.conduct import DONE, FAILED, IMPOSSIBLE, Conducted, Outcome
+from sim.study.attempt import DONE, FAILED, IMPOSSIBLE, Outcome
+from sim.study.conduct import Conducted
 from sim.study.setting import PROTOCOL, Setting
 from sim.tables import labelled
 from sim.words import bytes_in_words, seconds_in_words

@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stderr
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final
 
-from peer.errors import RunFailed, UserError
+from peer.errors import UserError
+from sim.study.attempt import DONE, FAILED, IMPOSSIBLE, Outcome, attempt, outcome_of
 from sim.study.definition import Study
 from sim.study.folder import StudyFolder
 from sim.study.measuring import Row, measure
 from sim.study.progress import StudyProgress
 from sim.study.setting import Setting
-from sim.study.workers import WorkerDied, done_by_workers
-from topology import TopologyError
+from sim.study.workers import done_by_workers
 
 LOG = logging.getLogger("kseed")
-
-DONE: Final = "done"
-IMPOSSIBLE: Final = "impossible"
-FAILED: Final = "failed"
-
-_DIED: Final = "its process was ended twice, which a system does when it has no memory left"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a setting.
-
-    Attributes:
-        status: DONE, IMPOSSIBLE (there is no such experiment) or FAILED.
-        reason: why it is not done, else empty.
-        row: its measured columns, if it is done.
-    """
-
-    status: str
-    reason: str = ""
-    row: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +68,7 @@ def conduct(study: Study, folder: StudyFolder, workers: int) -> Conducted:
         closing(done_by_workers(work, todo, workers)) as results,
     ):
         for setting, found in results:
-            outcome = Outcome(FAILED, _DIED) if isinstance(found, WorkerDied) else found
-            outcomes[setting.digest] = outcome
+            outcomes[setting.digest] = outcome = outcome_of(found)
             if outcome.status == FAILED:
                 LOG.error("%s: failed: %s", setting.name, outcome.reason)
             progress.advance()
@@ -106,38 +82,15 @@ def conduct(study: Study, folder: StudyFolder, workers: int) -> Conducted:
 
 def compute(setting: Setting, folder: StudyFolder) -> Outcome:
     """Compute a setting in this process, keep its result, and return what came of it."""
-    try:
-        with _quiet(folder.of_setting(setting).with_suffix(".log")):
-            row = measure(setting, folder.of_setting(setting))
+
+    def kept() -> Row:
+        row = measure(setting, folder.of_setting(setting))
         folder.write_result(setting, row)
-        return Outcome(DONE, row=row)
-    except (UserError, TopologyError) as error:
-        return Outcome(IMPOSSIBLE, str(error))
-    except RunFailed as error:
-        return Outcome(FAILED, str(error))
-    except MemoryError:
-        return Outcome(FAILED, "there is not enough memory")
-    except Exception as error:
-        # One setting that meets a defect must not take the others with it.
-        return Outcome(FAILED, f"{type(error).__name__}: {error}".splitlines()[0])
+        return row
+
+    return attempt(kept, folder.of_setting(setting).with_suffix(".log"))
 
 
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _quiet(path: Path) -> Iterator[None]:
-    """Write what a run logs and shows to a file of its own; it stays if there is anything in it."""
-    with path.open("w", encoding="utf-8") as file, redirect_stderr(file):
-        handler = logging.StreamHandler(file)
-        root = logging.getLogger()
-        root.addHandler(handler)
-        try:
-            yield
-        finally:
-            root.removeHandler(handler)
-            file.flush()
-            if not file.tell():
-                path.unlink()

@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from peer.records import RunFolder
 from sim.ink import ink, save
 from sim.plots import link_bytes, links_figure
-from sim.study.conduct import DONE, Conducted
+from sim.study.attempt import DONE
+from sim.study.conduct import Conducted
 from sim.study.looks import Looks, Row, distinct
 from sim.words import byte_unit
 

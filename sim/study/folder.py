@@ -10,13 +10,11 @@ figures/*.svg        what the study has for pictures
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Final
 
 import topology
@@ -26,8 +24,10 @@ from peer.records import finite
 from peer.traffic import Traffic
 from peer.whole_file import SUFFIX, write_whole
 from sim.study.definition import Study, define
-from sim.study.measuring import Row, read_links
+from sim.study.held_folder import LOCK, held_folder
+from sim.study.measuring import Row
 from sim.study.setting import Setting, digest_of
+from sim.study.whole_run import read_links
 from topology import TopologyError
 
 LOG = logging.getLogger("kseed")
@@ -35,7 +35,6 @@ LOG = logging.getLogger("kseed")
 STUDIES: Final = Path("studies")
 STUDY: Final = "study.toml"
 SETTINGS: Final = "settings"
-_LOCK: Final = "lock"
 
 
 class StudyFolder:
@@ -90,7 +89,7 @@ class StudyFolder:
         """Refuse a folder whose study has settings that this one does not have."""
         there = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
         if STUDY not in there:
-            if there - {_LOCK, STUDY + SUFFIX}:
+            if there - {LOCK, STUDY + SUFFIX}:
                 raise UserError(f"out = {str(self.path)!r} is not empty and holds no study")
             return
         if not any(self._results()):
@@ -112,28 +111,10 @@ class StudyFolder:
         Raises:
             UserError: somebody does, or it cannot be made.
         """
-        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        try:
-            (self.path / SETTINGS).mkdir(parents=True, exist_ok=True)
-            lock = (self.path / _LOCK).open("w")
-        except OSError as error:
-            raise UserError(f"out = {str(self.path)!r} cannot be made: {error.strerror}") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path} is in use by another `kseed study`") from None
+        with held_folder(self.path, "study", lambda: any(self._results())):
+            (self.path / SETTINGS).mkdir(exist_ok=True)
             write_whole(self.path / STUDY, study.toml())
-            try:
-                yield
-            except UserError:
-                if made and not any(self._results()):
-                    rmtree(self.path)
-                    with suppress(OSError):
-                        # Meanwhile there may be something else in them.
-                        for path in made[1:]:
-                            path.rmdir()
-                raise
+            yield
 
     def of_setting(self, setting: Setting) -> Path:
         """Return the folder of one setting."""

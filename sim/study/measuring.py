@@ -6,25 +6,22 @@ virtual but for `wall_seconds`, the only column that two computations of a setti
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
 from statistics import fmean
 from typing import Any, Final
 
 import topology
-from peer.errors import RunFailed, UserError
+from peer.errors import RunFailed
 from peer.events import Event
-from peer.records import CONFIG, LINKS, SUMMARY, TOPOLOGY, RunFolder
+from peer.records import TOPOLOGY, RunFolder
 from peer.setup import prepare
-from peer.summary import SCHEMA, lower_bound_payload, per_peer_round, redundancy
+from peer.summary import lower_bound_payload, per_peer_round, redundancy
 from peer.traffic import Traffic
-from sim import schema
 from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
 from sim.study.setting import PROTOCOL, Setting
+from sim.study.whole_run import read_links, was_resumed, whole_run
 from sim.survivors import missing_peers, survivors
 from topology import TopologyError
 
@@ -61,9 +58,6 @@ COLUMNS: Final[dict[str, type]] = {
 round_seconds_mean, from one round's start to the next one's. eval_loss, and `resumed`, whether the
 run was interrupted in between, so that its bytes have two meetings of the peers in them: sim only.
 Links' bytes are of both directions together."""
-
-_RESUMED: Final = "resumed"
-"""A file in a run's folder that says that it was."""
 
 Row = dict[str, Any]
 
@@ -119,7 +113,7 @@ def _protocol(setting: Setting, folder: Path) -> Row:
 
 
 def _whole_run(setting: Setting, folder: Path) -> Row:
-    summary = _finished(folder) or _simulated(setting, folder)
+    summary = whole_run(setting.experiment(), folder)
     loss, sent = summary["eval_loss"], summary["bytes"]
     graph, traffic = read_links(folder, sent["wire_total"])
     return {
@@ -130,75 +124,8 @@ def _whole_run(setting: Setting, folder: Path) -> Row:
         "digests_equal": summary["digests"]["all_equal"],
         "eval_loss_initial": loss and loss["initial"],
         "eval_loss_final": loss and loss["final"],
-        "resumed": (folder / _RESUMED).exists(),
+        "resumed": was_resumed(folder),
     }
-
-
-def read_links(folder: Path, wire_bytes: int) -> tuple[topology.Topology, Traffic]:
-    """Return the graph of a setting that is done, and what went over its links.
-
-    Args:
-        folder: the setting's.
-        wire_bytes: how much that was, all links together.
-
-    Raises:
-        UserError, TopologyError: the files that hold it are damaged or gone.
-    """
-    path = folder / LINKS
-    if not path.exists():
-        raise UserError(f"{path} is gone")
-    graph, traffic = topology.load(folder / TOPOLOGY), RunFolder(folder).read_links()
-    found = traffic.total().wire_bytes
-    if found != wire_bytes:
-        raise UserError(f"{path} is damaged: it has {found:,} bytes of {wire_bytes:,}")
-    return graph, traffic
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """Return the summary of a run that has ended, and whose result was lost.
-
-    A run whose links are not all there any more, or whose summary is none or another's, is removed:
-    if it was gone on with, its bytes would be counted from zero.
-    """
-    path = folder / SUMMARY
-    if not path.exists():
-        return None
-    try:
-        summary, experiment = json.loads(path.read_bytes()), RunFolder(folder).experiment()
-        if schema.misfit(summary, schema.SUMMARY) is not None or (
-            (summary["schema"], summary["peers"], summary["rounds"])
-            != (SCHEMA, experiment.peers, experiment.rounds)
-        ):
-            raise UserError(f"{path} is not of this run")
-        read_links(folder, summary["bytes"]["wire_total"])
-    except (UserError, TopologyError, OSError, ValueError, RecursionError):
-        rmtree(folder)
-        return None
-    assert isinstance(summary, dict)
-    return summary
-
-
-def _simulated(setting: Setting, folder: Path) -> dict[str, Any]:
-    from sim.runner import simulate
-
-    wanted = replace(setting.experiment(), out=str(folder))
-    if not (folder / CONFIG).exists():
-        if folder.exists():
-            rmtree(folder)
-        return simulate(wanted)
-    (folder / _RESUMED).touch()
-    try:
-        return simulate(replace(wanted, resume=True))
-    except UserError:
-        # It was damaged when it was interrupted; or else the same error comes again, and what
-        # there is has to stay.
-        anew = folder.with_name(folder.name + ".anew")
-        if anew.exists():
-            rmtree(anew)
-        summary = simulate(replace(wanted, out=str(anew)))
-        rmtree(folder)
-        anew.rename(folder)
-        return summary
 
 
 def _volume(graph: topology.Topology, traffic: Traffic, lower_bound: int, rounds: int) -> Row:

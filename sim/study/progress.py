@@ -1,4 +1,4 @@
-"""How far a study has come."""
+"""How far a study or a comparison has come."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ class StudyProgress(LiveLine):
     Args:
         total: how many settings there are.
         before: how many of them need not be computed.
+        title: what goes on.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int, before: int) -> None:
-        self._total, self._done = total, before
-        super().__init__("studying", "settings", total, done=before, plainly=self._count())
+    def __init__(
+        self, total: int, before: int, title: str = "studying", unit: str = "settings"
+    ) -> None:
+        self._total, self._done, self._unit = total, before, unit
+        super().__init__(title, unit, total, done=before, plainly=self._count())
 
     def advance(self, title: str | None = None) -> None:
         """One more setting is done with."""
@@ -32,4 +36,4 @@ class StudyProgress(LiveLine):
             self.say(self._count())
 
     def _count(self) -> str:
-        return f"{self._done} of {self._total} settings"
+        return f"{self._done} of {self._total} {self._unit}"

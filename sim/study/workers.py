@@ -50,6 +50,17 @@ def done_by_workers(
                 yield suspect, WorkerDied()
 
 
+def each_in_its_own(
+    work: Callable[[_T], _R], items: Iterable[_T]
+) -> Generator[tuple[_T, _R | WorkerDied], None, None]:
+    """Do a work for each item, one after the other, in a process of its own each.
+
+    So what one leaves in memory is not counted as another's. See `done_by_workers`.
+    """
+    for item in items:
+        yield from done_by_workers(work, [item], 1)
+
+
 def _until_one_dies(
     work: Callable[[_T], _R], waiting: deque[_T], workers: int
 ) -> Generator[tuple[_T, _R], None, list[_T]]:
