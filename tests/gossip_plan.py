@@ -77,7 +77,7 @@ class Plan:
 
     @cached_property
     def protocol(self) -> Protocol:
-        """The agreement: 2 numbers a round over 4 candidate seeds, or over 2 in each of 2 blocks."""
+        """The agreement: 2 numbers a round over 4 candidate seeds, or 2 in each of 2 blocks."""
         rows = tuple(range(1, self.peers + 1))
         roster = Roster(rows, self.participation, self.seed, self.first, self.last)
         neighbours = {peer: sorted(self.graph[peer]) for peer in range(self.peers)}

@@ -28,9 +28,7 @@ def weight_of(protocol: Protocol) -> float:
     return protocol.roster.weight(1, 1, protocol.step_size)
 
 
-def with_counts(
-    protocol: Protocol, counts: list[int], sequence: int = 1, round_: int = 1
-) -> Entry:
+def with_counts(protocol: Protocol, counts: list[int], sequence: int = 1, round_: int = 1) -> Entry:
     """An entry that says so of each block."""
     return history(protocol, 1, sequence, round_, indices=protocol.seeds.pack(np.array(counts)))
 
