@@ -13,13 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_averager import PEERS, ROWS, Moving, averaging, beginning, initial, moved, run
+from test_averager import PEERS, ROWS, averaging, beginning, initial, moved, run
 
-import peer.inbound
-import peer.outbound
-import peer.quota
-import peer.weights
-from peer import wire
+from peer import inbound, outbound, quota, wire
+from peer import weights as vectors
 from peer.averager import Averager
 from peer.events import Banned, Output, Rejected, RoundStarted
 from peer.inbound import AHEAD
@@ -36,10 +33,10 @@ FAR = 2**32 - 1
 def small_parts() -> Iterator[None]:
     """Weights of 50 numbers travel in 25 parts, 4 of them at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(peer.weights, "PART_BYTES", 8)
-        patch.setattr(peer.inbound, "WINDOW", 4)
+        patch.setattr(vectors, "PART_BYTES", 8)
+        patch.setattr(inbound, "WINDOW", 4)
         for name, value in (("WINDOW", 4), ("PARTS_ASKED", 4), ("PARTS_ANSWERED", 16)):
-            patch.setattr(peer.outbound, name, value)
+            patch.setattr(outbound, name, value)
         patch.setattr("peer.averager.PARTS_ASKED", 4)
         yield
 
@@ -82,10 +79,10 @@ class Network:
                 case Banned(neighbour, reason):
                     assert neighbour in self.hostile, f"{peer} bans {neighbour}: {reason}"
                     self.banned.add((neighbour, peer))
-        inbound = averager._inbound
-        held = {*inbound.whole, *inbound._parts}
+        coming = averager._inbound
+        held = {*coming.whole, *coming._parts}
         assert len(held) <= AHEAD * len(self.graph[peer])
-        assert set(inbound._reach) <= held
+        assert set(coming._reach) <= held
         assert np.all(np.isfinite(averager.state.values(0, 100)))
 
     def deliver(self, link: tuple[int, int], place: int = 0) -> None:
@@ -334,8 +331,8 @@ def test_who_is_too_slow_is_no_liar(
     mixing: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights come when nobody waits for them any more, a whole model in each exchange."""
-    monkeypatch.setattr(peer.quota, "MOST_BYTES", 64)
-    monkeypatch.setattr(peer.quota, "BYTES_PER_TICK", 0)
+    monkeypatch.setattr(quota, "MOST_BYTES", 64)
+    monkeypatch.setattr(quota, "BYTES_PER_TICK", 0)
     protocol = averaging(STAR, mixing, rounds=8, **HASTY)
     slowness = [1.0] * PEERS
     slowness[1] = seconds
@@ -376,9 +373,9 @@ def large() -> tuple[Averager, Weights, int]:
 def test_large_weights_are_sent_by_the_window() -> None:
     averager, weights, count = large()
     output = averager.trained(None, LocalWeights(weights, 0.0), 0.2)  # type: ignore[arg-type]
-    assert len(output.messages) == peer.inbound.WINDOW * (PEERS - 1)
+    assert len(output.messages) == inbound.WINDOW * (PEERS - 1)
     # Neighbours share the frames.
-    assert len({id(frame) for _, frame in output.messages}) == peer.inbound.WINDOW
+    assert len({id(frame) for _, frame in output.messages}) == inbound.WINDOW
     receiver = beginning(averager.protocol, STAR, 1)
     frames = [frame for neighbour, frame in output.messages if neighbour == 1]
     most, asked, now = 0, 0, 0.3
@@ -389,8 +386,8 @@ def test_large_weights_are_sent_by_the_window() -> None:
             asked += 1
             frames += [frame for _, frame in averager.receive(answer, 1, now).messages]
     assert receiver.received == 1
-    assert most <= peer.inbound.WINDOW
-    assert asked == -(-(count - peer.inbound.WINDOW) // (peer.inbound.WINDOW // 2))
+    assert most <= inbound.WINDOW
+    assert asked == -(-(count - inbound.WINDOW) // (inbound.WINDOW // 2))
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -401,8 +398,8 @@ def test_a_short_question_has_no_endless_answer() -> None:
     output = averager.receive(whole, 1, 0.3)
     assert [type(event) for event in output.events] == [Rejected]
     assert output.messages == []
-    question = wire.encode(wire.Missing(0, tuple(range(peer.outbound.PARTS_ASKED))))
+    question = wire.encode(wire.Missing(0, tuple(range(outbound.PARTS_ASKED))))
     sent = [len(averager.receive(question, 1, 0.4).messages) for _ in range(20)]
-    assert sum(sent) == peer.outbound.PARTS_ANSWERED
+    assert sum(sent) == outbound.PARTS_ANSWERED
     # The next tick brings the next.
     assert averager.receive(question, 1, 1.5).messages
