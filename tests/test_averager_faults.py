@@ -1,4 +1,4 @@
-"""Averaging when something goes wrong: whatever comes and whoever goes, the others come to an end."""
+"""Averaging when something goes wrong: whatever comes, whoever goes, the others come to an end."""
 
 from __future__ import annotations
 
