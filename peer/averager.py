@@ -22,22 +22,17 @@ from peer import wire
 from peer.conduct import Conduct
 from peer.errors import MalformedMessage, NeighbourError, RefusedEntry
 from peer.events import Finished, Output, RoundStarted, RoundTimedOut
-from peer.inbound import Inbound
+from peer.inbound import AHEAD, Inbound
 from peer.links import ALIVE_TICKS, HEARTBEAT_TICKS, Link
 from peer.log import DIGEST_BYTES
 from peer.meeting import Meeting
 from peer.mixing import Exchange
+from peer.outbound import KEPT_ROUNDS, PARTS_ASKED, Outbound
 from peer.outbox import Outbox
 from peer.pace import IDLE_PATIENCE
 from peer.protocol import Protocol
 from peer.trainer import LocalWeights
 from peer.weights import Weights, weighted_sum
-
-KEPT_ROUNDS: Final = 2
-"""Rounds whose own weights are kept, for neighbours that ask for them again."""
-
-PARTS_ASKED: Final = 64
-"""Parts that one question asks for at most."""
 
 _NO_LOG: Final = bytes(DIGEST_BYTES)
 
@@ -73,9 +68,17 @@ class Averager:
         self._inbound = Inbound(self.state.dtype, len(self.state))
         self._last = protocol.rounds * self._mixing.exchanges
         self._kept = KEPT_ROUNDS * self._mixing.exchanges
-        self._sent: dict[int, Weights] = {}
+        self._outbound = Outbound(
+            self._outbox,
+            parts=len(self._inbound.sizes),
+            exchanges=self._last,
+            kept=self._kept,
+            tick=protocol.tick,
+        )
         self._silent: set[int] = set()
         self._asked: dict[int, tuple[float, float]] = {}
+        self._brought: Counter[int] = Counter()
+        self._due = 0
         self._number = -1
         self._exchange: Exchange | None = None
         self._training = False
@@ -128,10 +131,10 @@ class Averager:
 
     def receive(self, frame: bytes, neighbour: int, now: float) -> Output:
         """Take a frame from a neighbour; whatever is in it, nothing is raised."""
-        link, taken = self._links.get(neighbour), self._inbound.taken
+        link, due = self._links.get(neighbour), self._due
         if link is None:
             stranger = MalformedMessage(f"peer {neighbour} is no neighbour")
-            self._conduct.reject(neighbour, stranger, now, taken)
+            self._conduct.reject(neighbour, stranger, now, due)
         elif not link.banned:
             try:
                 self.protocol.sizes.check(frame)
@@ -142,9 +145,9 @@ class Averager:
                 else:
                     self._meeting.stray(neighbour, link, now)
             except NeighbourError as error:
-                self._conduct.reject(neighbour, error, now, taken)
-            if self._inbound.taken == taken:
-                self._conduct.charge(neighbour, now, taken, len(frame))
+                self._conduct.reject(neighbour, error, now, due)
+            if self._due == due:
+                self._conduct.charge(neighbour, now, due, len(frame))
             if self._over:
                 # Whoever is still heard of is waited for; only silence counts against the time.
                 self._deadline = now + self.protocol.settle_timeout
@@ -195,9 +198,7 @@ class Averager:
             case wire.Part():
                 self._take_part(message, neighbour, now)
             case wire.Missing(number, parts):
-                if number >= self._last:
-                    raise RefusedEntry(f"exchange {number}, the run has {self._last}")
-                self._send(neighbour, number, parts)
+                self._outbound.answer(neighbour, number, parts, now)
             case wire.Digest(_, complete):
                 link.complete = complete
             case wire.Hello():
@@ -217,11 +218,25 @@ class Averager:
         if not self._sends(neighbour, part.exchange):
             raise RefusedEntry(f"peer {neighbour} sends nothing here in exchange {part.exchange}")
         if part.exchange < self._number:
+            self._count(neighbour)
             return
+        taken = self._inbound.taken
         self.received += self._inbound.take(neighbour, part)
+        if self._inbound.taken > taken:
+            self._count(neighbour)
+        following = self._inbound.following(part.exchange, neighbour, part.part)
+        if following:
+            self._outbox.send(neighbour, wire.Missing(part.exchange, tuple(following)))
         self._silent.discard(neighbour)
         self._asked.pop(neighbour, None)
         self._go_on(now)
+
+    def _count(self, neighbour: int) -> None:
+        """Let a part be free that a neighbour owes: too late, it is no less what it had to send."""
+        owed = (self._number + AHEAD) * len(self._inbound.sizes)
+        if self._brought[neighbour] < owed:
+            self._brought[neighbour] += 1
+            self._due += 1
 
     def _sends(self, neighbour: int, number: int) -> bool:
         """Tell whether a neighbour's weights are awaited here in an exchange."""
@@ -260,13 +275,7 @@ class Averager:
     def _enter(self, now: float) -> None:
         """Send what this exchange asks for, and begin to wait for what it brings."""
         self._exchange = self._part_in(self._number)
-        if self._exchange.sends_to:
-            self._sent[self._number] = self.state
-        # By how many, not by their numbers: an idle peer runs ahead of who still asks for its last.
-        for old in sorted(self._sent)[: -self._kept]:
-            del self._sent[old]
-        for neighbour in self._exchange.sends_to:
-            self._send(neighbour, self._number)
+        self._outbound.publish(self._number, self.state, self._exchange.sends_to)
         self._entered = now
         self._asked = dict.fromkeys(self._exchange.coefficients, (now, self.protocol.tick))
 
@@ -288,16 +297,6 @@ class Averager:
         while self._exchange is not None and not any(map(self._awaited, self._missing())):
             self._mix(self._exchange)
             self._next(now)
-
-    def _send(self, neighbour: int, number: int, parts: Iterable[int] | None = None) -> None:
-        weights = self._sent.get(number)
-        if weights is None or neighbour not in self._part_in(number).sends_to:
-            return
-        count = len(self._inbound.sizes)
-        for part in range(count) if parts is None else parts:
-            if part >= count:
-                raise RefusedEntry(f"part {part}, there are {count}")
-            self._outbox.send(neighbour, wire.Part(number, part, weights.part(part)))
 
     def _missing(self) -> tuple[int, ...]:
         """Return whose weights of this exchange are awaited, silent ones and all."""

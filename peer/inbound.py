@@ -11,6 +11,9 @@ from peer.wire import Part
 AHEAD: Final = 2
 """Of so many exchanges of one neighbour weights are kept at once, the newest."""
 
+WINDOW: Final = 64
+"""Parts that are under way from one neighbour at most: it sends the first unasked, as a start."""
+
 
 class Inbound:
     """What has come and is still of use.
@@ -33,6 +36,7 @@ class Inbound:
         self._count = count
         self._parts: dict[tuple[int, int], dict[int, bytes]] = {}
         self._newest: dict[int, int] = {}
+        self._reach: dict[tuple[int, int], int] = {}
 
     def take(self, neighbour: int, part: Part) -> bool:
         """Take a part; tell whether it has completed a neighbour's weights.
@@ -56,6 +60,7 @@ class Inbound:
         if key not in self._parts or len(parts) < len(self.sizes):
             return False
         del self._parts[key]
+        self._reach.pop(key, None)
         ordered = [parts[number] for number in range(len(self.sizes))]
         self.whole[key] = Weights.joined(self._dtype, self._count, ordered)
         return True
@@ -65,13 +70,25 @@ class Inbound:
         there = self._parts.get((exchange, neighbour), {})
         return [number for number in range(len(self.sizes)) if number not in there]
 
+    def following(self, exchange: int, neighbour: int, part: int) -> range:
+        """Return the parts to be asked for now that one has come, so that the stream goes on.
+
+        Half a window at a time, each part once; what is lost of them is for `lacking` to tell.
+        """
+        key = exchange, neighbour
+        reach = self._reach.get(key, WINDOW)
+        if key not in self._parts or part < reach - WINDOW // 2 or reach >= len(self.sizes):
+            return range(0)
+        self._reach[key] = min(reach + WINDOW // 2, len(self.sizes))
+        return range(reach, self._reach[key])
+
     def newest(self, neighbour: int) -> int:
         """Return the last exchange of which a neighbour has sent anything, -1: of none."""
         return self._newest.get(neighbour, -1)
 
     def forget(self, before: int) -> None:
         """Drop what belongs to exchanges before one."""
-        for held in (self.whole, self._parts):
+        for held in (self.whole, self._parts, self._reach):
             for key in [key for key in held if key[0] < before]:
                 del held[key]
 
@@ -83,3 +100,4 @@ class Inbound:
         for number in mine[:-AHEAD]:
             self.whole.pop((number, neighbour), None)
             self._parts.pop((number, neighbour), None)
+            self._reach.pop((number, neighbour), None)

@@ -25,8 +25,14 @@ class Outbox:
 
     def send(self, neighbour: int, message: wire.Message) -> None:
         """Send a message to a neighbour."""
-        if not self._links[neighbour].deaf:
-            self._messages.append((neighbour, wire.encode(message)))
+        self.spread((neighbour,), message)
+
+    def spread(self, neighbours: Iterable[int], message: wire.Message) -> None:
+        """Send a message to several neighbours; its one frame is shared, however large it is."""
+        hearing = [neighbour for neighbour in neighbours if not self._links[neighbour].deaf]
+        if hearing:
+            frame = wire.encode(message)
+            self._messages += [(neighbour, frame) for neighbour in hearing]
 
     def push(self, neighbours: Iterable[int], entry: Entry) -> None:
         """Push an entry to neighbours, but for those that are not there.

@@ -92,7 +92,8 @@ class LinkModel:
             marks |= HELD_BACK * (held < self.reordering)
             # A share below a bound is itself evenly spread below it.
             whole = self.expected_latency(sender, receiver) if latencies is None else latencies
-            extras = np.where(held < self.reordering, whole * held / self.reordering, 0.0)
+            within = np.minimum(held, self.reordering)
+            extras = np.where(held < self.reordering, whole * within / self.reordering, 0.0)
         return Fates(
             marks.astype(np.uint8).tobytes(),
             None if latencies is None else latencies.data,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from gossip_plan import CANDIDATES, Plan
+from gossip_plan import Plan
 
 from peer.accumulator import Accumulator
 from peer.base import Base
@@ -135,28 +135,30 @@ class Checks:
 
     def _reference(self, versions: Mapping[int, int], last: int, twins: set[Place]) -> str:
         """Return the digest of the sums of the first entries of each log, by plain addition."""
-        rows = [[0] * 3 * CANDIDATES]
+        rows = [[0] * 3 * self.plan.protocol.seeds.sums]
         for origin, length in versions.items():
             for at in ((origin, sequence) for sequence in range(length)):
                 entry = self.forged[at] if at in twins else self.archive[at]
                 if entry.kind is Kind.HISTORY and entry.round < last:
                     rows.append(self._row(entry))
         sums = np.array([sum(column) for column in zip(*rows, strict=True)], dtype=np.int64)
-        return Accumulator(self.plan.protocol.units, *sums.reshape(3, CANDIDATES)).digest()
+        return Accumulator(self.plan.protocol.units, *sums.reshape(3, -1)).digest()
 
     def _row(self, entry: Entry) -> list[int]:
         """Return what an entry adds to sums, magnitudes and counts, one after the other."""
         if entry.content not in self._rows:
-            protocol, row = self.plan.protocol, [0] * 3 * CANDIDATES
+            protocol = self.plan.protocol
+            candidates = protocol.seeds.sums
+            row = [0] * 3 * candidates
             gradients = protocol.gradients(entry).tolist()
             for index, gradient in zip(protocol.indices(entry).tolist(), gradients, strict=True):
                 # A step that was skipped is NaN, and adds nothing.
                 if gradient == gradient:
                     units = protocol.units
                     row[index] += round(gradient * entry.weight * 2**units.fraction_bits)
-                    if self.plan.weighted:
-                        row[CANDIDATES + index] += round(abs(gradient) * 2**units.magnitude_bits)
-                        row[2 * CANDIDATES + index] += 1
+                    if self.plan.seeding == "weighted":
+                        row[candidates + index] += round(abs(gradient) * 2**units.magnitude_bits)
+                        row[2 * candidates + index] += 1
             self._rows[entry.content] = row
         return self._rows[entry.content]
 

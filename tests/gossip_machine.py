@@ -18,6 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 from gossip_checks import Checks, Disk
 from gossip_plan import Plan
+from mesh import counts_of
 
 from peer.base import Base
 from peer.entry import Kind, make_history
@@ -35,6 +36,7 @@ from peer.events import (
 from peer.gossip import Gossip
 from peer.gradients import encode as encode_gradients
 from peer.signatures import signer
+from peer.trainer import LocalRound
 from peer.wire import Entries, decode, encode
 
 QUEUE = 400
@@ -119,10 +121,10 @@ class Network:
         self.figures["trained"] += 1
         # No history is ever made twice, so that training a logged round again would show.
         source = random.Random(f"{self.plan.seed}/{self.figures['trained']}")
-        steps = [source.uniform(-1, 1) for _ in started.indices]
+        steps = [source.uniform(-1, 1) for _ in range(self.protocol.seeds.numbers)]
         steps[0] = float("nan") if source.random() < 0.1 else steps[0]
-        gradients, gossip = np.array(steps), self.lives[peer]
-        self._follow(peer, gossip.publish(started.round, started.indices, gradients, self.now))
+        made = LocalRound(np.array(steps), 0.0, counts_of(self.protocol, self.figures["trained"]))
+        self._follow(peer, self.lives[peer].trained(started, made, self.now))
 
     def deliver(self, link: tuple[int, int], place: int = 0) -> None:
         """Deliver a frame; what was sent before it is overtaken."""

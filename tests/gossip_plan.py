@@ -11,6 +11,7 @@ import networkx as nx
 
 from peer.protocol import Protocol
 from peer.roster import Roster
+from peer.seeding import SEEDINGS
 from peer.signatures import public_key
 from peer.trees import Trees
 from peer.units import choose_units
@@ -35,7 +36,7 @@ class Plan:
     peers: int
     gossip: str
     schedule: str
-    weighted: bool
+    seeding: str
     signed: bool
     rounds: int
     participation: float = 1.0
@@ -76,7 +77,7 @@ class Plan:
 
     @cached_property
     def protocol(self) -> Protocol:
-        """The agreement: 2 steps a round over 4 candidate seeds."""
+        """The agreement: 2 numbers a round over 4 candidate seeds, or 2 in each of 2 blocks."""
         rows = tuple(range(1, self.peers + 1))
         roster = Roster(rows, self.participation, self.seed, self.first, self.last)
         neighbours = {peer: sorted(self.graph[peer]) for peer in range(self.peers)}
@@ -84,10 +85,12 @@ class Plan:
             roster=roster,
             rounds=self.rounds,
             local_steps=2,
-            candidate_seeds=CANDIDATES,
+            candidate_seeds=CANDIDATES // 2 if self.seeding == "blocks" else CANDIDATES,
+            blocks=2,
+            coordinates=2,
             gradient_bytes=self.gradient_bytes,
             gradient_bound=1.0,
-            seeding="weighted" if self.weighted else "uniform",
+            seeding=self.seeding,
             learning_rate=1e-4,
             units=choose_units(1e-4, self.rounds, 2, 1.0, self.peers),
             schedule=self.schedule,
@@ -111,7 +114,7 @@ def draw_plan(source: random.Random) -> Plan:
         peers=peers,
         gossip=source.choice(["tree", "flood", "antientropy"]),
         schedule=source.choice(["sync", "sync", "sync", "async"]),
-        weighted=source.random() < 0.5,
+        seeding=source.choice([*SEEDINGS]),
         signed=source.random() < 0.4,
         rounds=rounds,
         participation=source.choice([1.0, 1.0, 0.3]),

@@ -21,9 +21,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from peer.base import Base
-from peer.entry import Entry, Sign, make_history, pack_indices
+from peer.entry import Entry, Sign, make_history
 from peer.events import (
     Banned,
     Convicted,
@@ -39,6 +40,7 @@ from peer.gradients import encode as encode_gradients
 from peer.log import EntryLog
 from peer.protocol import Protocol
 from peer.roster import Roster
+from peer.seeding import most_hits
 from peer.signatures import public_key, signer
 from peer.trainer import SyntheticTrainer, Trainer
 from peer.trees import Trees
@@ -70,9 +72,10 @@ def agreement(peers: int, *, signed: bool = False, **changes: Any) -> Protocol:
         changes.pop("evicted", frozenset()),
     )
     run |= changes
-    units = choose_units(
-        run["learning_rate"], run["rounds"], run["local_steps"], run["gradient_bound"], peers
-    )
+    if run["seeding"] == "blocks":
+        run = {"blocks": 3, "coordinates": run["local_steps"]} | run
+    hits = most_hits(run["seeding"], run["local_steps"])
+    units = choose_units(run["learning_rate"], run["rounds"], hits, run["gradient_bound"], peers)
     keys = tuple(public_key(secret(peer)) for peer in range(peers)) if signed else ()
     return Protocol(roster=roster, units=units, public_keys=keys, **run)
 
@@ -80,6 +83,15 @@ def agreement(peers: int, *, signed: bool = False, **changes: Any) -> Protocol:
 def seeding(pro: bool) -> str:
     """How the seeds of FedKSeed are drawn, or those of FedKSeed-Pro."""
     return "weighted" if pro else "uniform"
+
+
+def counts_of(protocol: Protocol, *place: int) -> NDArray[np.int64] | None:
+    """How many of its coordinates an origin may give to each block, another way at each place."""
+    if protocol.seeding != "blocks":
+        return None
+    blocks, most = protocol.blocks, protocol.candidate_seeds
+    chosen = random.Random(f"{place}").sample(range(blocks * most), protocol.coordinates)
+    return np.bincount([one // most for one in chosen], minlength=blocks)
 
 
 def secret(peer: int) -> bytes:
@@ -112,15 +124,17 @@ def history(
     protocol: Protocol, origin: int, sequence: int, round_: int, fill: float = 0.5, **changes: Any
 ) -> Entry:
     """An entry that an honest peer could publish, unless it is told to change a field."""
-    tau = protocol.local_steps
-    data, scale = encode_gradients(np.full(tau, fill), protocol.gradient_bytes)
-    indices = pack_indices(np.arange(tau) % protocol.candidate_seeds, protocol.candidate_seeds)
+    numbers, seeds = protocol.seeds.numbers, protocol.seeds
+    data, scale = encode_gradients(np.full(numbers, fill), protocol.gradient_bytes)
+    chosen = counts_of(protocol, origin, round_)
+    if chosen is None:
+        chosen = np.arange(numbers) % protocol.candidate_seeds
     fields: dict[str, Any] = {
         "weight": protocol.roster.weight(origin, round_, protocol.step_size),
         "cut": bytes(8),
         "scale": scale,
         "gradients": data,
-        "indices": indices if protocol.seeds.importance else None,
+        "indices": seeds.pack(chosen),
         "sign": sign_as(origin, protocol),
     }
     return make_history(origin, sequence, round_, **(fields | changes))
@@ -371,10 +385,10 @@ class Mesh:
             if self.lives.get(peer) is not life:
                 return
             made = self.trainer.train(peer, start.round, start.cut, indices)
-            output = life.gossip.publish(start.round, indices, made.gradients, self.now)
-            self.follow(peer, output)
+            self.follow(peer, life.gossip.trained(start, made, self.now))
 
-        self.at(self.now + self.step_seconds[peer] * len(indices), publish)
+        steps = self.protocols[peer].local_steps
+        self.at(self.now + self.step_seconds[peer] * steps, publish)
 
     # What can be seen
 

@@ -148,10 +148,12 @@ def test_a_short_message_does_not_become_a_large_one(candidates: int) -> None:
     assert peak < 2**22
 
 
-def test_every_run_that_folds_has_bases_that_can_be_read() -> None:
-    largest = next(
-        k for k in range(2**16, 0, -1) if agreement(2, candidate_seeds=k).sizes.base_fits
-    )
+@pytest.mark.parametrize("blocks", [1, 7])
+def test_every_run_that_folds_has_bases_that_can_be_read(blocks: int) -> None:
+    kind = {"seeding": "blocks" if blocks > 1 else "uniform", "blocks": blocks}
+    runs = (agreement(2, candidate_seeds=k, **kind) for k in range(2**16 // blocks, 0, -1))
+    largest = next(run.seeds.sums for run in runs if run.folds)
+    assert largest > 2**15
     base = Base(1, {}, 0, np.full((3, largest), -1))
     assert same(Base.unpack(base.pack()), base)
 

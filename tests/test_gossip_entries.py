@@ -28,6 +28,13 @@ def weight_of(protocol: Protocol) -> float:
     return protocol.roster.weight(1, 1, protocol.step_size)
 
 
+def with_counts(protocol: Protocol, counts: list[int], sequence: int = 1, round_: int = 1) -> Entry:
+    """An entry that says so of each block."""
+    return history(protocol, 1, sequence, round_, indices=protocol.seeds.pack(np.array(counts)))
+
+
+BLOCKS: dict[str, Any] = {"seeding": "blocks", "blocks": 3}
+
 BAD_ENTRIES: dict[str, tuple[dict[str, Any], Any, str]] = {
     "origin": ({}, lambda _: make_end(5, 0, 4), "roster"),
     "far origin": ({}, lambda _: make_end(2**32 - 1, 0, 4), "roster"),
@@ -91,6 +98,39 @@ BAD_ENTRIES: dict[str, tuple[dict[str, Any], Any, str]] = {
         {"seeding": "weighted"},
         lambda p: history(p, 1, 1, 1, indices=pack_indices(np.array([0, 1, 2, 3, 16]), 16)),
         "past the 16",
+    ),
+    "endless, indices": (
+        {"seeding": "endless"},
+        lambda p: history(p, 1, 1, 1, indices=bytes(10)),
+        "follow from origin and round",
+    ),
+    "endless, short": ({"seeding": "endless"}, lambda p: with_steps(p, [0.5] * 4), "16 bytes"),
+    "endless, far round": (
+        {"seeding": "endless"},
+        lambda p: history(p, 1, 1, 2**32 - 1, weight=weight_of(p)),
+        "round",
+    ),
+    "blocks, no counts": (BLOCKS, lambda p: history(p, 1, 1, 1, indices=None), "0 bytes"),
+    "blocks, few counts": (BLOCKS, lambda p: history(p, 1, 1, 1, indices=bytes(4)), "4 bytes"),
+    "blocks, many counts": (BLOCKS, lambda p: history(p, 1, 1, 1, indices=bytes(8)), "8 bytes"),
+    "blocks, torn counts": (BLOCKS, lambda p: history(p, 1, 1, 1, indices=bytes(5)), "5 bytes"),
+    "blocks, nothing": (BLOCKS, lambda p: with_counts(p, [0, 0, 0]), "0 coordinates"),
+    "blocks, one less": (BLOCKS, lambda p: with_counts(p, [4, 0, 0]), "4 coordinates"),
+    "blocks, one more": (BLOCKS, lambda p: with_counts(p, [1, 4, 1]), "6 coordinates"),
+    "blocks, all the most": (BLOCKS, lambda p: with_counts(p, [65535] * 3), "196605 coordinates"),
+    "blocks, past K": (
+        BLOCKS | {"coordinates": 20, "candidate_seeds": 16},
+        lambda p: with_counts(p, [17, 3, 0]),
+        "17 of one block",
+    ),
+    "blocks, few coordinates": (BLOCKS, lambda p: with_steps(p, [0.5] * 4), "16 bytes"),
+    "blocks, many coordinates": (BLOCKS, lambda p: with_steps(p, [0.5] * 6), "24 bytes"),
+    "blocks, past the bound": (BLOCKS, lambda p: with_steps(p, [0.5, 2, 0, 0, 0]), "bound"),
+    "blocks, infinite": (BLOCKS, lambda p: with_steps(p, [0.5, 0, np.inf, 0, 0]), "not finite"),
+    "blocks, a second content": (
+        BLOCKS,
+        lambda p: with_counts(p, [5, 0, 0], sequence=0, round_=0),
+        "second content",
     ),
     "a second content": ({}, lambda p: history(p, 1, 0, 0, fill=0.75), "second content"),
     "a round again": ({}, lambda p: history(p, 1, 1, 0), "round 0 after round 0"),

@@ -42,11 +42,14 @@ BAD_LINKS: Options = {
     "duplication": 0.02,
     "reordering": 0.05,
 }
+FERRET: Options = {"method": "ferret", "candidate_seeds": 64, "blocks": 3, "coordinates": 30}
 VARIANTS: dict[str, Options] = {
     "fedkseed": {},
     "pro": {"method": "fedkseed-pro", "gradient_bytes": 1},
     "signed": {"sign": True, "participation": 0.4},
     "unfolded": {"fold": False, "participation": 0.4, "method": "fedkseed-pro"},
+    "ferret": FERRET | {"gradient_bytes": 2, "participation": 0.6},
+    "infinite": {"method": "fedkseed-infinite", "sign": True, "participation": 0.6},
     "bad-links": BAD_LINKS,
 }
 VARYING: dict[str, Options] = {
@@ -83,7 +86,8 @@ def test_members_and_faults_may_change_together(
 @pytest.mark.parametrize("lines", [[], ROSTER, [*ROSTER, *FAULTS]], ids=["calm", "roster", "all"])
 @pytest.mark.parametrize("graph", VARYING)
 def test_so_may_the_graph(graph: str, lines: list[str], gossip: str, tmp_path: Path) -> None:
-    changes = VARYING[graph] | {"gossip": gossip, "participation": 0.5}
+    method = {"flood": {}, "tree": FERRET, "antientropy": {"method": "fedkseed-infinite"}}[gossip]
+    changes = VARYING[graph] | method | {"gossip": gossip, "participation": 0.5}
     summary = run(tmp_path / "run", RUN, scenario=tables(*lines), **changes)
     assert_whole(summary, *([5, 6] if lines else []))
 
@@ -129,13 +133,17 @@ def snapshots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("participation", [1.0, 0.2])
+@pytest.mark.parametrize(
+    "method",
+    [{}, {"participation": 0.2}, FERRET | {"participation": 0.2}],
+    ids=["1.0", "0.2", "ferret"],
+)
 @pytest.mark.parametrize("gossip", MODES)
 def test_who_comes_late_starts_from_a_snapshot(
-    gossip: str, participation: float, tmp_path: Path, snapshots: list[int]
+    gossip: str, method: Options, tmp_path: Path, snapshots: list[int]
 ) -> None:
     lines = ["crash 1 @10", "evict 1 @12", "join 3 @40", "crash 2 @43", "restart 2 @48"]
-    changes = {"gossip": gossip, "participation": participation}
+    changes = {"gossip": gossip} | method
     summary = run(tmp_path / "run", LONG, scenario=tables(*lines), **changes)
     assert_whole(summary, 1)
     assert 3 in snapshots
@@ -153,7 +161,7 @@ def test_who_was_away_for_long_is_no_flooder(schedule: str, loss: float, tmp_pat
 # Resumption of runs that have folded
 
 
-@pytest.mark.parametrize("changes", [{}, {"method": "fedkseed-pro", "sign": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"method": "fedkseed-pro", "sign": True}, FERRET], ids=str)
 @pytest.mark.parametrize("last", [25, 41, 60])
 def test_a_run_that_has_folded_is_interrupted_and_resumed(
     last: int, changes: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -174,7 +182,7 @@ def test_a_run_that_has_folded_is_interrupted_and_resumed(
     assert summary["entries"] == whole["entries"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"method": "fedkseed-pro", "sign": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"method": "fedkseed-pro", "sign": True}, FERRET], ids=str)
 def test_a_run_that_has_folded_is_rolled_back_and_goes_on(changes: Options, tmp_path: Path) -> None:
     calm = RUN | {"loss": 0.0} | changes
     whole = run(tmp_path / "whole", calm)

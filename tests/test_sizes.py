@@ -7,13 +7,14 @@ import dataclasses
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from mesh import Mesh, agreement, history, secret, seeding
+from mesh import Mesh, agreement, history, secret
 
 from peer.base import Base
-from peer.errors import MalformedMessage
+from peer.errors import MalformedMessage, UserError
 from peer.protocol import Protocol
+from peer.seeding import SEEDINGS
 from peer.signatures import signer
 from peer.sizes import SMALL
 from peer.wire import (
@@ -43,7 +44,8 @@ def largest(protocol: Protocol) -> list[Message]:
     sign = signer(secret(0))
     entry = history(protocol, 0, 0, 0, sign=sign)
     other = history(protocol, 0, 0, 0, fill=0.25, sign=sign)
-    sums = np.random.default_rng(0).integers(-(2**50), 2**50, (3, protocol.candidate_seeds))
+    count = protocol.seeds.sums if protocol.folds else 1
+    sums = np.random.default_rng(0).integers(-(2**50), 2**50, (3, count))
     base = Base(FAR, dict.fromkeys(peers, (FAR, FAR)), 2**128 - 1, sums)
     return [
         max(batches([entry] * 5000), key=lambda batch: len(encode(batch))),
@@ -62,11 +64,18 @@ def largest(protocol: Protocol) -> list[Message]:
     steps=st.integers(1, 3000),
     seeds=st.integers(1, 5000),
     gradient_bytes=st.sampled_from([1, 2, 4]),
-    pro=st.booleans(),
+    kind=st.sampled_from([*SEEDINGS]),
+    blocks=st.integers(1, 300),
     participation=st.floats(0.01, 1.0),
 )
 def test_every_honest_message_is_let_through(
-    peers: int, steps: int, seeds: int, gradient_bytes: int, pro: bool, participation: float
+    peers: int,
+    steps: int,
+    seeds: int,
+    gradient_bytes: int,
+    kind: str,
+    blocks: int,
+    participation: float,
 ) -> None:
     protocol = agreement(
         peers,
@@ -74,11 +83,19 @@ def test_every_honest_message_is_let_through(
         local_steps=steps,
         candidate_seeds=seeds,
         gradient_bytes=gradient_bytes,
-        seeding=seeding(pro),
+        seeding=kind,
+        blocks=blocks,
+        coordinates=min(steps, blocks * seeds),
         participation=participation,
     )
-    for message in largest(protocol):
-        if isinstance(message, Snapshot) and not protocol.sizes.base_fits:
+    try:
+        messages = largest(protocol)
+    except UserError:
+        # A run with so many steps has to have a pool of seeds.
+        assert kind == "endless"
+        assume(False)
+    for message in messages:
+        if isinstance(message, Snapshot) and not protocol.folds:
             continue
         frame = encode(message)
         assert kind_of(frame) == type(message).__name__.upper()
@@ -112,6 +129,10 @@ def test_a_run_whose_bases_could_not_be_sent_does_not_fold() -> None:
     fits = agreement(3, candidate_seeds=4096)
     assert fits.sizes.base_fits
     assert not agreement(3, candidate_seeds=2**17).sizes.base_fits
+    ferret = {"seeding": "blocks", "candidate_seeds": 1024}
+    assert agreement(3, blocks=4, **ferret).folds
+    assert not agreement(3, blocks=2**7, **ferret).folds
+    assert not agreement(3, seeding="endless").folds
     assert not agreement(2**17, rows=(1,) * 2**17, participation=0.01).sizes.base_fits
     assert not agreement(3, local_steps=2**18).sizes.base_fits
     mesh = Mesh(nx.path_graph(3), dataclasses.replace(fits, local_steps=2**18))

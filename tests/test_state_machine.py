@@ -17,6 +17,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from peer.seeding import SEEDINGS
+
 CI_EXAMPLES = 200
 numbers = st.integers(0, 2**16)
 peers = st.integers(0, 7)
@@ -33,7 +35,7 @@ class GossipMachine(RuleBasedStateMachine):
         count=st.integers(5, 8),
         gossip=st.sampled_from(["tree", "flood", "antientropy"]),
         schedule=st.sampled_from(["sync", "sync", "sync", "async"]),
-        weighted=st.booleans(),
+        seeding=st.sampled_from([*SEEDINGS]),
         signed=st.booleans(),
         rounds=st.integers(4, 12),
         participation=st.sampled_from([1.0, 0.4]),

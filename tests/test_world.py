@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh import Mesh, agreement, over, seeding
+from mesh import Mesh, agreement, counts_of, over, seeding
 from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
+from peer.block_draw import draw_blocks
 from peer.dissemination import MODES
 from peer.entry import Entry
 from peer.events import EntryAdded, Event, Finished, RoundStarted, RoundTimedOut
 from peer.gradients import decode, encode
 from peer.importance import sampling_weights
 from peer.protocol import Protocol
+from peer.seeding import SEEDINGS
 from peer.seeds import active_peers, draw_uniform, draw_weighted
 from peer.trainer import LocalRound, SyntheticTrainer
 from peer.wire import decode as decode_frame
@@ -47,34 +49,63 @@ LATENCY = LinkModel().law.mean
 
 
 class Uneven(SyntheticTrainer):
-    """Made-up gradients of very different sizes; some steps are skipped, some clipped."""
+    """Made-up numbers of very different sizes; some steps are skipped, some clipped.
+
+    With an agreement, each block gets the coordinates that `counts_of` gives it.
+    """
+
+    def __init__(self, root_seed: int, protocol: Protocol | None = None) -> None:
+        super().__init__(root_seed)
+        self.protocol = protocol
 
     def train(
         self, peer: int, round_: int, cut: Accumulator, indices: NDArray[np.int64]
     ) -> LocalRound:
+        self._counts = counts_of(self.protocol, peer, round_) if self.protocol else None
         made = super().train(peer, round_, cut, indices).gradients
         sizes = made * 2.0 ** (40 * (made - 0.5))
         # So that a cut that is not the server's shows.
-        sizes += cut.sums[indices] * 2.0**-26
+        pool = self.protocol is None or self.protocol.seeding in ("uniform", "weighted")
+        sizes += (cut.sums[indices] if pool else cut.sums.sum()) * 2.0**-26
         sizes[made < -0.8] = np.nan
-        return LocalRound(np.clip(sizes, -1.0, 1.0), 0.0)
+        return LocalRound(np.clip(sizes, -1.0, 1.0), 0.0, self._counts)
+
+
+def uneven(protocol: Protocol) -> Uneven:
+    """What trains in a run with this agreement."""
+    return Uneven(3, protocol)
 
 
 def server(protocol: Protocol, trainer: SyntheticTrainer) -> dict[str, NDArray[np.int64]]:
-    """Algorithm 1 with a server and clients in one loop, on plain integer arrays."""
+    """Algorithm 1 (Ferret's, too) with a server and clients in one loop, on plain integer arrays.
+
+    Without a pool of seeds its columns get longer with each step.
+    """
     roster, units, k = protocol.roster, protocol.units, protocol.candidate_seeds
-    sums, magnitudes, counts = (np.zeros(k, dtype=np.int64) for _ in range(3))
+    kind = protocol.seeding
+    length = {"endless": 0, "blocks": k * protocol.blocks}.get(kind, k)
+    sums, magnitudes, counts = (np.zeros(length, dtype=np.int64) for _ in range(3))
     for round_ in range(protocol.rounds):
         cut = Accumulator(units, sums.copy(), magnitudes.copy(), counts.copy())
         active = active_peers(roster.root_seed, len(roster.rows), roster.participation, round_)
         rows = sum(roster.rows[peer] for peer in active)
         for peer in active:
             place = (roster.root_seed, peer, round_, protocol.local_steps)
-            if protocol.seeds.importance:
+            indices = np.empty(0, dtype=np.int64)
+            if kind == "weighted":
                 indices = draw_weighted(*place, sampling_weights(cut))
-            else:
+            elif kind == "uniform":
                 indices = draw_uniform(*place, k)
-            made = trainer.train(peer, round_, cut, indices).gradients
+            elif kind == "endless":
+                indices = np.arange(len(sums), len(sums) + protocol.local_steps)
+                sums, magnitudes, counts = (
+                    np.pad(column, (0, protocol.local_steps))
+                    for column in (sums, magnitudes, counts)
+                )
+            local = trainer.train(peer, round_, cut, indices)
+            made = local.gradients
+            if local.counts is not None:
+                indices = draw_blocks(roster.root_seed, peer, round_, local.counts, k)
             sent, scale = encode(made, protocol.gradient_bytes)
             got = decode(sent, protocol.gradient_bytes, scale, protocol.gradient_bound)
             step_size = protocol.learning_rate / 2.0**units.exponent
@@ -97,7 +128,7 @@ class Observed(World):
         super().__init__(
             {peer: sorted(graph[peer]) for peer in graph},
             over(graph, protocol) if protocol.gossip == "tree" else protocol,
-            changes.pop("trainer", None) or Uneven(3),
+            changes.pop("trainer", None) or uneven(protocol),
             step_seconds=STEP_SECONDS,
             observe=self._keep,
             **changes,
@@ -130,13 +161,13 @@ class Observed(World):
 
 
 def assert_equals_the_server(world: Observed, protocol: Protocol) -> None:
-    expected = server(protocol, Uneven(3))
+    expected = server(protocol, uneven(protocol))
     for gossip in world.peers:
         for name, numbers in expected.items():
             assert getattr(gossip.rounds.accumulator, name).tolist() == numbers.tolist()
     assert len(world.accumulators()) == 1
     assert np.any(expected["sums"])
-    assert np.any(expected["counts"]) == protocol.seeds.importance
+    assert np.any(expected["counts"]) == (protocol.seeding == "weighted")
 
 
 def assert_undisturbed(world: Observed, protocol: Protocol) -> None:
@@ -149,15 +180,17 @@ def assert_undisturbed(world: Observed, protocol: Protocol) -> None:
 
 @pytest.mark.parametrize("gossip", MODES)
 @pytest.mark.parametrize(
-    ("pro", "participation"), [(False, 1.0), (True, 0.4)], ids=["FedKSeed", "FedKSeed-Pro"]
+    ("seeding", "participation"),
+    [("uniform", 1.0), ("weighted", 0.4), ("blocks", 0.4), ("endless", 0.4)],
+    ids=["FedKSeed", "FedKSeed-Pro", "Ferret", "FedKSeed-infinite"],
 )
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_topology_equals_a_server(
-    name: str, pro: bool, participation: float, gossip: str
+    name: str, seeding: str, participation: float, gossip: str
 ) -> None:
     protocol = agreement(
         PEERS,
-        seeding=seeding(pro),
+        seeding=seeding,
         participation=participation,
         rounds=4,
         gossip=gossip,
@@ -168,12 +201,12 @@ def test_every_topology_equals_a_server(
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
-@pytest.mark.parametrize("pro", [False, True], ids=["FedKSeed", "FedKSeed-Pro"])
-def test_every_width_equals_a_server(width: int, pro: bool) -> None:
+@pytest.mark.parametrize("seeding", SEEDINGS)
+def test_every_width_equals_a_server(width: int, seeding: str) -> None:
     protocol = agreement(
         PEERS,
         gradient_bytes=width,
-        seeding=seeding(pro),
+        seeding=seeding,
         local_steps=20,
         learning_rate=3e-7,
     )
@@ -182,16 +215,17 @@ def test_every_width_equals_a_server(width: int, pro: bool) -> None:
     assert_equals_the_server(world, protocol)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(
     st.integers(2, 9),
     st.integers(0, 2**32),
     st.sampled_from([1.0, 0.5, 0.1]),
     st.integers(1, 4),
     st.integers(1, 30),
-    st.booleans(),
+    st.sampled_from(list(SEEDINGS)),
     st.floats(1e-7, 10.0),
     st.sampled_from(list(MODES)),
+    st.sampled_from([4, 2, 1]),
 )
 def test_any_run_equals_a_server(
     peers: int,
@@ -199,10 +233,13 @@ def test_any_run_equals_a_server(
     participation: float,
     rounds: int,
     local_steps: int,
-    pro: bool,
+    seeding: str,
     rate: float,
     gossip: str,
+    width: int,
 ) -> None:
+    candidates = 1 + seed % 40
+    blocks = 1 + seed % 7
     graph = nx.random_labeled_tree(peers, seed=seed)
     graph.add_edges_from(nx.gnp_random_graph(peers, 0.3, seed=seed).edges)
     protocol = agreement(
@@ -211,8 +248,11 @@ def test_any_run_equals_a_server(
         participation=participation,
         rounds=rounds,
         local_steps=local_steps,
-        candidate_seeds=1 + seed % 40,
-        seeding=seeding(pro),
+        candidate_seeds=candidates,
+        blocks=blocks,
+        coordinates=min(local_steps, blocks * candidates),
+        seeding=seeding,
+        gradient_bytes=width,
         learning_rate=rate,
         gossip=gossip,
     )

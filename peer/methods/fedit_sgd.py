@@ -13,5 +13,5 @@ FEDIT_SGD: Final = Method(
     steps=Steps.FIRST_ORDER,
     seeding=None,
     system="fedit-sgd",
-    defaults={"learning_rate": 0.1},
+    defaults={"learning_rate": 0.05},
 )

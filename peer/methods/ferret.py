@@ -20,5 +20,5 @@ FERRET: Final = Method(
     steps=Steps.FIRST_ORDER,
     seeding="blocks",
     system="ferret",
-    defaults={"learning_rate": 0.02, "local_steps": 10},
+    defaults={"learning_rate": 0.007, "local_steps": 10},
 )
