@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,22 @@ Pass = tuple[int, float]
 """A seed and a coefficient: w <- w + coefficient * z(seed)."""
 
 _LOOK: Final = 2**20
+
+
+class BlockSums(NamedTuple):
+    """Which sums of which seeds move which of the weights at hand.
+
+    Attributes:
+        offsets: where, in the model, blocks of them begin, and the end: ascending, shape (L + 1,).
+        firsts: where in the seeds those of a block begin, and their number: shape (L + 1,).
+        seeds: shape (m,).
+        sums: shape (P, m), of P accumulators.
+    """
+
+    offsets: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    seeds: NDArray[np.uint64]
+    sums: NDArray[np.int64]
 
 
 class Perturbation(ABC):
@@ -162,6 +178,35 @@ class Perturbation(ABC):
         Raises:
             UserError: an argument is not as above. Nothing has changed.
         """
+        offsets = np.array([start, start + len(w0)])
+        self.rebuild_blocks(outs, w0, seeds, sums[:, None], offsets, exponent, start)
+
+    def rebuild_blocks(
+        self,
+        outs: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        exponent: int,
+        start: int = 0,
+    ) -> None:
+        """Rebuild weights that lie in blocks, each from sums of its own over the same seeds.
+
+        Args:
+            outs: as in `rebuild_many`, shape (P, n).
+            w0: as in `rebuild`. Its ends may lie within blocks.
+            seeds: uint64, shape (K,).
+            sums: int64, shape (P, L, K), |sums| < 2**51. Those of blocks that have none of these
+                weights are not looked at; a seed whose sums of a block are all 0 costs nothing.
+            offsets: where, in the model, blocks begin, and the last one ends: int64, shape
+                (L + 1,), ascending.
+            exponent: as in `rebuild`.
+            start: as in `rebuild`.
+
+        Raises:
+            UserError: an argument is not as above. Nothing has changed.
+        """
         self._check_weights("w0", w0)
         if outs.dtype != w0.dtype or outs.dim() != 2 or outs.shape[1] != len(w0):
             raise UserError(
@@ -170,17 +215,34 @@ class Perturbation(ABC):
             )
         self._check_weights("out", outs.reshape(-1) if outs.is_contiguous() else outs)
         _check_apart(outs, w0)
-        _check_range(start, start + len(w0))
+        stop = start + len(w0)
+        _check_range(start, stop)
+        _check_blocks(offsets, sums.shape[-2])
+        if not offsets[0] <= start <= stop <= offsets[-1]:
+            raise UserError(
+                f"blocks reach from weight {offsets[0]} to {offsets[-1]}: weights {start} to "
+                f"{stop} do not lie in them"
+            )
+        first = min(int(np.searchsorted(offsets, start, "right")), len(offsets) - 1) - 1
+        last = max(int(np.searchsorted(offsets, stop, "left")), first + 1)
+        sums = sums[:, first:last]
         _check_sums(seeds, sums, len(outs))
         if abs(exponent) > EXPONENT_LIMIT:
             raise UserError(f"exponent {exponent} is outside [-{EXPONENT_LIMIT}, {EXPONENT_LIMIT}]")
         at = self._first_not_finite(w0.detach())
         if at is not None:
             raise UserError(f"weight {start + at} of w0 is {float(w0[at])}, which is not finite")
-        used = (sums != 0).any(axis=0)
+        # Over all blocks at once: sum l K + k is that of seed k in block l.
+        flat = sums.reshape(len(sums), -1)
+        used = np.flatnonzero((flat != 0).any(axis=0))
+        blocks = BlockSums(
+            offsets[first : last + 1].clip(start, stop),
+            np.searchsorted(used, np.arange(last - first + 1) * len(seeds)),
+            seeds[used % max(len(seeds), 1)],
+            flat[:, used],
+        )
         scale = 2.0 ** (exponent - self.unit_bits)
-        sums_used = np.ascontiguousarray(sums[:, used])
-        self._rebuild(outs.detach(), w0.detach(), seeds[used], sums_used, scale, start)
+        self._rebuild_blocks(outs.detach(), w0.detach(), blocks, scale)
 
     def project(
         self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int = 0
@@ -198,26 +260,47 @@ class Perturbation(ABC):
         Raises:
             UserError: an argument is not as above.
         """
+        _check_range(start, start + len(vector))
+        offsets = np.array([start, start + len(vector)])
+        return self.project_blocks(vector, seeds, np.array([len(seeds)]), offsets)
+
+    def project_blocks(
+        self,
+        vector: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        counts: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Project each block of a vector, alone, on perturbations of its own.
+
+        Args:
+            vector: float32, shape (n,), contiguous, on `device`.
+            seeds: uint64, shape (m,), those of one block after those of the other.
+            counts: how many of them each block has: shape (L,).
+            offsets: where, in the model, blocks begin, and the last one ends: int64, shape
+                (L + 1,), ascending. The vector is all of them.
+
+        Returns:
+            Shape (m,).
+
+        Raises:
+            UserError: an argument is not as above.
+        """
         self._check_weights("vector", vector)
         if vector.dtype != torch.float32 or seeds.dtype != np.uint64 or seeds.ndim != 1:
             raise UserError(
                 f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: "
                 "float32 and one dimension of uint64 are wanted"
             )
-        _check_range(start, start + len(vector))
-        return self._project(vector.detach(), seeds, start) * 2.0**-self.unit_bits
-
-    def _project(
-        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int
-    ) -> NDArray[np.float64]:
-        """Return the products in units; here with torch's sums, whose order it does not tell."""
-        products = np.zeros(len(seeds))
-        for at in range(0, len(vector), _LOOK):
-            part = vector[at : at + _LOOK].double()
-            for j, seed in enumerate(seeds.tolist()):
-                z = self._units(seed, start + at, start + at + len(part))
-                products[j] += float(torch.dot(part, z.double()))
-        return products
+        _check_blocks(offsets, len(counts))
+        firsts = firsts_of(counts)
+        if (offsets[-1] - offsets[0], firsts[-1]) != (len(vector), len(seeds)):
+            raise UserError(
+                f"blocks of {offsets[-1] - offsets[0]} numbers with {firsts[-1]} seeds are not "
+                f"those of {len(vector)} numbers with {len(seeds)}"
+            )
+        products = self._project_blocks(vector.detach(), seeds, firsts, offsets)
+        return products * 2.0**-self.unit_bits
 
     @abstractmethod
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor: ...
@@ -226,15 +309,18 @@ class Perturbation(ABC):
     def _passes(self, weights: torch.Tensor, passes: list[Pass], start: int) -> None: ...
 
     @abstractmethod
-    def _rebuild(
-        self,
-        outs: torch.Tensor,
-        w0: torch.Tensor,
-        seeds: NDArray[np.uint64],
-        sums: NDArray[np.int64],
-        scale: float,
-        start: int,
+    def _rebuild_blocks(
+        self, outs: torch.Tensor, w0: torch.Tensor, blocks: BlockSums, scale: float
     ) -> None: ...
+
+    @abstractmethod
+    def _project_blocks(
+        self,
+        vector: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        firsts: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> NDArray[np.float64]: ...
 
     def _first_not_finite(self, weights: torch.Tensor) -> int | None:
         """Return the index of the first weight that is not finite."""
@@ -285,14 +371,30 @@ def _in_float32(coefficient: float) -> float:
     return rounded
 
 
+def firsts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of some groups that lie in a row begins, and the end: shape (L + 1,)."""
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _check_blocks(offsets: NDArray[np.int64], blocks: int) -> None:
+    if offsets.dtype != np.int64 or offsets.shape != (blocks + 1,) or not blocks:
+        raise UserError(
+            f"offsets are {offsets.dtype} of shape {offsets.shape}: int64 are wanted, one more than "
+            f"there are blocks, {blocks} and at least 1"
+        )
+    _check_range(int(offsets[0]), int(offsets[-1]))
+    if (offsets[1:] < offsets[:-1]).any():
+        raise UserError(f"blocks cannot begin at {offsets.tolist()}: they must lie in a row")
+
+
 def _check_sums(seeds: NDArray[np.uint64], sums: NDArray[np.int64], replicas: int) -> None:
     if seeds.dtype != np.uint64 or sums.dtype != np.int64:
         raise UserError(f"seeds are {seeds.dtype}, sums {sums.dtype}: uint64 and int64 are wanted")
-    if seeds.ndim != 1 or sums.shape != (replicas, len(seeds)):
+    if seeds.ndim != 1 or sums.ndim != 3 or sums.shape[::2] != (replicas, len(seeds)):
         raise UserError(
-            f"seeds have shape {seeds.shape}, sums {sums.shape}: {replicas} sums for each seed are "
-            "wanted"
+            f"seeds have shape {seeds.shape}, sums of each block {sums.shape[::2]}: {replicas} sums "
+            "for each seed are wanted"
         )
-    past = (sums <= -SUM_LIMIT) | (sums >= SUM_LIMIT)
-    if past.any():
-        raise UserError(f"sum {sums[past][0]} is past the limit of 2**51 units")
+    if sums.size and not -SUM_LIMIT < sums.min() <= sums.max() < SUM_LIMIT:
+        past = sums[(sums <= -SUM_LIMIT) | (sums >= SUM_LIMIT)]
+        raise UserError(f"sum {past[0]} is past the limit of 2**51 units")
