@@ -16,14 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from peer.errors import UserError
+from peer.perturbation.checks import (
+    check_apart,
+    check_blocks,
+    check_range,
+    check_seed,
+    check_sums,
+    in_float32,
+)
 from peer.perturbation.reference import GAUSSIAN, Distribution
-from peer.seeds import SEED_LIMIT
-from peer.units import SUM_LIMIT
 
 WEIGHT_DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
-
-INDEX_LIMIT: Final = 2**62
-"""Weights are numbered from 0 to below this, so that no index overflows when rounded up."""
 
 EXPONENT_LIMIT: Final = 900
 """|exponent| up to here leaves every product with a power of two exact in float64."""
@@ -97,8 +100,8 @@ class Perturbation(ABC):
         Raises:
             UserError: a seed or a range that is outside.
         """
-        _check_seed(seed)
-        _check_range(start, stop)
+        check_seed(seed)
+        check_range(start, stop)
         return self._units(int(seed), start, stop)
 
     def axpy_(self, weights: torch.Tensor, seed: int, coefficient: float, start: int = 0) -> None:
@@ -122,12 +125,12 @@ class Perturbation(ABC):
             UserError: an argument is not as above. Nothing has changed.
         """
         self._check_weights("weights", weights)
-        _check_range(start, start + len(weights))
+        check_range(start, start + len(weights))
         rounded = []
         with np.errstate(over="ignore"):
             for seed, coefficient in passes:
-                _check_seed(seed)
-                rounded.append((int(seed), _in_float32(coefficient)))
+                check_seed(seed)
+                rounded.append((int(seed), in_float32(coefficient)))
         if rounded:
             self._passes(weights.detach(), rounded, start)
 
@@ -214,10 +217,10 @@ class Perturbation(ABC):
                 "they must be alike"
             )
         self._check_weights("out", outs.reshape(-1) if outs.is_contiguous() else outs)
-        _check_apart(outs, w0)
+        check_apart(outs, w0)
         stop = start + len(w0)
-        _check_range(start, stop)
-        _check_blocks(offsets, sums.shape[-2])
+        check_range(start, stop)
+        check_blocks(offsets, sums.shape[-2])
         if not offsets[0] <= start <= stop <= offsets[-1]:
             raise UserError(
                 f"blocks reach from weight {offsets[0]} to {offsets[-1]}: weights {start} to "
@@ -226,7 +229,7 @@ class Perturbation(ABC):
         first = min(int(np.searchsorted(offsets, start, "right")), len(offsets) - 1) - 1
         last = max(int(np.searchsorted(offsets, stop, "left")), first + 1)
         sums = sums[:, first:last]
-        _check_sums(seeds, sums, len(outs))
+        check_sums(seeds, sums, len(outs))
         if abs(exponent) > EXPONENT_LIMIT:
             raise UserError(f"exponent {exponent} is outside [-{EXPONENT_LIMIT}, {EXPONENT_LIMIT}]")
         at = self._first_not_finite(w0.detach())
@@ -260,7 +263,7 @@ class Perturbation(ABC):
         Raises:
             UserError: an argument is not as above.
         """
-        _check_range(start, start + len(vector))
+        check_range(start, start + len(vector))
         offsets = np.array([start, start + len(vector)])
         return self.project_blocks(vector, seeds, np.array([len(seeds)]), offsets)
 
@@ -292,7 +295,7 @@ class Perturbation(ABC):
                 f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: "
                 "float32 and one dimension of uint64 are wanted"
             )
-        _check_blocks(offsets, len(counts))
+        check_blocks(offsets, len(counts))
         firsts = firsts_of(counts)
         if (offsets[-1] - offsets[0], firsts[-1]) != (len(vector), len(seeds)):
             raise UserError(
@@ -345,56 +348,6 @@ class Perturbation(ABC):
             raise UserError(f"{name} is on {weights.device}, the perturbation on {self.device}")
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < SEED_LIMIT:
-        raise UserError(f"seed {seed} is outside [0, 2**64)")
-
-
-def _check_range(start: int, stop: int) -> None:
-    if not 0 <= start <= stop <= INDEX_LIMIT:
-        raise UserError(f"weights {start} to {stop} are not a range in [0, 2**62]")
-
-
-def _check_apart(outs: torch.Tensor, w0: torch.Tensor) -> None:
-    first, other = outs.data_ptr(), w0.data_ptr()
-    apart = first + outs.nbytes <= other or other + w0.nbytes <= first
-    if not apart and (first, outs.nbytes) != (other, w0.nbytes):
-        raise UserError(
-            f"w0 begins {other - first} bytes from out and overlaps it: out must be apart or w0"
-        )
-
-
-def _in_float32(coefficient: float) -> float:
-    rounded = float(np.float32(coefficient))
-    if not math.isfinite(rounded):
-        raise UserError(f"coefficient {coefficient} is not finite in float32")
-    return rounded
-
-
 def firsts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where each of some groups that lie in a row begins, and the end: shape (L + 1,)."""
     return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _check_blocks(offsets: NDArray[np.int64], blocks: int) -> None:
-    if offsets.dtype != np.int64 or offsets.shape != (blocks + 1,) or not blocks:
-        raise UserError(
-            f"offsets are {offsets.dtype} of shape {offsets.shape}: int64 are wanted, one more than "
-            f"there are blocks, {blocks} and at least 1"
-        )
-    _check_range(int(offsets[0]), int(offsets[-1]))
-    if (offsets[1:] < offsets[:-1]).any():
-        raise UserError(f"blocks cannot begin at {offsets.tolist()}: they must lie in a row")
-
-
-def _check_sums(seeds: NDArray[np.uint64], sums: NDArray[np.int64], replicas: int) -> None:
-    if seeds.dtype != np.uint64 or sums.dtype != np.int64:
-        raise UserError(f"seeds are {seeds.dtype}, sums {sums.dtype}: uint64 and int64 are wanted")
-    if seeds.ndim != 1 or sums.ndim != 3 or sums.shape[::2] != (replicas, len(seeds)):
-        raise UserError(
-            f"seeds have shape {seeds.shape}, sums of each block {sums.shape[::2]}: {replicas} sums "
-            "for each seed are wanted"
-        )
-    if sums.size and not -SUM_LIMIT < sums.min() <= sums.max() < SUM_LIMIT:
-        past = sums[(sums <= -SUM_LIMIT) | (sums >= SUM_LIMIT)]
-        raise UserError(f"sum {past[0]} is past the limit of 2**51 units")

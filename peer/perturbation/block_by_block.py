@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -64,4 +65,4 @@ class BlockByBlock(Perturbation):
 
 def _ranges(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
     ends = offsets.tolist()
-    return list(zip(ends, ends[1:], strict=False))
+    return list(pairwise(ends))

@@ -221,7 +221,9 @@ def _rebuild(
     """Do it for one block, weights begin to stop; limbs have shape (P, 1, K) or (P, 2, K)."""
     replicas, limb_count = limbs.shape[0], limbs.shape[1]
     before = begin % PERIOD
-    tile = tile_size(before + stop - begin, TILE, PERIOD)
+    length = before + stop - begin
+    # Of two tiles for three superblocks a quarter would be made in vain.
+    tile = tile_size(length, TILE if length > 2 * TILE else 2 * TILE, PERIOD)
     width = tile // 16
     words, found = np.empty((4, 4, width), np.uint32), np.empty((4, 8, width), np.uint32)
     few = replicas * limb_count <= _FEW

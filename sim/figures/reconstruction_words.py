@@ -69,7 +69,7 @@ def speedup(report: Report) -> str:
     best = min(rows, key=lambda row: float(row["seconds"]))
     return (
         f"L = {best['blocks']:,} takes {rows[0]['seconds'] / best['seconds']:.1f} times less than "
-        "one block; work falls as 1 / L, but each block has its own calls."
+        "one block. Numbers to make fall as 1 / L, what each weight and block takes does not."
     )
 
 
