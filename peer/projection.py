@@ -17,13 +17,18 @@ relative deviation of sqrt(1 / (2 d_l)).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from peer.perturbation import Perturbation
+
+_PART: Final = 2**20
+"""Weights whose update is made at once, unless a block has more."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,31 @@ class Update:
     after: torch.Tensor
     offsets: NDArray[np.int64]
 
-    def block(self, block: int) -> torch.Tensor:
-        """Return Delta_l, float32, shape (d_l,)."""
-        some = slice(int(self.offsets[block]), int(self.offsets[block + 1]))
-        return self.before[some].float() - self.after[some].float()
+    def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield Delta in parts: which blocks, and their numbers, float32, shape (n,).
+
+        Blocks in a row are taken together, for each part costs some microseconds, but not so many
+        that a second model would have to be held.
+        """
+        blocks = len(self.offsets) - 1
+        first = 0
+        while first < blocks:
+            end = np.searchsorted(self.offsets, self.offsets[first] + _PART, "right") - 1
+            last = max(int(end), first + 1)
+            some = slice(int(self.offsets[first]), int(self.offsets[last]))
+            yield slice(first, last), self.before[some].float() - self.after[some].float()
+            first = last
 
     def norms(self) -> NDArray[np.float64]:
         """Return |Delta_l| of each block, shape (L,); not finite where weights are not."""
         norm = torch.linalg.vector_norm
-        blocks = map(self.block, range(len(self.offsets) - 1))
-        return np.array([float(norm(block, dtype=torch.float64)) for block in blocks])
+        return np.array(
+            [
+                float(norm(block, dtype=torch.float64))
+                for some, delta in self.parts()
+                for block in delta.split(np.diff(self.offsets)[some].tolist())
+            ]
+        )
 
 
 def project(
@@ -71,10 +91,10 @@ def project(
         learning_rate: eta of the local steps.
     """
     products = np.empty(len(indices))
-    ends = np.cumsum(counts)
-    for block in np.flatnonzero(counts).tolist():
-        some = slice(int(ends[block] - counts[block]), int(ends[block]))
-        bases = seeds[indices[some] - block * len(seeds)]
-        start = int(update.offsets[block])
-        products[some] = kernel.project(update.block(block), bases, start)
+    firsts = np.concatenate([[0], np.cumsum(counts)])
+    bases = seeds[indices % len(seeds)]
+    for blocks, delta in update.parts():
+        some = slice(int(firsts[blocks.start]), int(firsts[blocks.stop]))
+        offsets = update.offsets[blocks.start : blocks.stop + 1]
+        products[some] = kernel.project_blocks(delta, bases[some], counts[blocks], offsets)
     return products / (np.repeat(counts, counts) * learning_rate)

@@ -8,9 +8,6 @@ that of seed k in block l.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -54,20 +51,18 @@ def rebuild(
             f"out is {out.dtype} of shape {tuple(out.shape)}, w0 {w0.dtype} of {len(w0)} weights: "
             "they must be alike, and out in one piece"
         )
-    blocks = _Blocks(offsets, len(w0), sums)
+    offsets, shared = _blocks(offsets, len(w0), sums)
     w0.check()
     # No weights, all checks: what is refused must be so before the first segment has changed out.
-    for sums_of in blocks.sums:
-        kernel.rebuild(out[:0], out[:0], seeds, sums_of, exponent)
+    nothing = out.new_empty(len(shared), 0)
+    kernel.rebuild_many(nothing, out[:0], seeds, shared, exponent)
     for start, weights in w0.segments:
         part = out[start : start + len(weights)]
         if (weights.dtype, weights.device) != (part.dtype, part.device):
             for at in range(0, len(part), _CHUNK):
                 part[at : at + _CHUNK].copy_(weights[at : at + _CHUNK])
             weights = part
-        for some, sums_of in blocks.within(start, len(part)):
-            first = start + some.start
-            kernel.rebuild(part[some], weights[some], seeds, sums_of, exponent, first)
+        kernel.rebuild_blocks(part[None], weights, seeds, shared[None], offsets, exponent, start)
 
 
 def rebuilt_digests(
@@ -94,7 +89,7 @@ def rebuilt_digests(
     Raises:
         UserError: as `rebuild`.
     """
-    blocks = _Blocks(offsets, len(w0), sums)
+    offsets, shared = _blocks(offsets, len(w0), sums)
     w0.check()
     hashers = [WeightsHasher(w0.dtype) for _ in sums]
     size = max(1, _CHUNK // max(1, len(sums)))
@@ -102,52 +97,33 @@ def rebuilt_digests(
     for start, weights in w0.segments:
         for at in range(0, len(weights), size):
             part = weights[at : at + size].to(kernel.device, w0.dtype)
-            for some, sums_of in blocks.within(start + at, len(part)):
-                piece = part[some]
-                if outs.shape != (len(sums), len(piece)):
-                    outs = torch.empty(len(sums), len(piece), dtype=w0.dtype, device=kernel.device)
-                first = start + at + some.start
-                kernel.rebuild_many(outs, piece, seeds, sums_of, exponent, first)
-                for hasher, out in zip(hashers, outs, strict=True):
-                    hasher.update(out)
+            if outs.shape != (len(sums), len(part)):
+                outs = torch.empty(len(sums), len(part), dtype=w0.dtype, device=kernel.device)
+            kernel.rebuild_blocks(outs, part, seeds, shared, offsets, exponent, start + at)
+            for hasher, out in zip(hashers, outs, strict=True):
+                hasher.update(out)
     return [hasher.hexdigest() for hasher in hashers]
 
 
-class _Blocks:
-    """The blocks of the weights, with their sums.
-
-    Attributes:
-        sums: of each block, contiguous: shape (L, ..., K).
+def _blocks(
+    offsets: NDArray[np.int64] | None, parameters: int, sums: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where blocks of some parameters begin and end, and their sums, shape (..., L, K).
 
     Raises:
         UserError: offsets are none, or do not end at d, or the sums cannot be shared out.
     """
-
-    def __init__(
-        self, offsets: NDArray[np.int64] | None, parameters: int, sums: NDArray[np.int64]
-    ) -> None:
-        self._offsets = [0, parameters] if offsets is None else offsets.tolist()
-        blocks = len(self._offsets) - 1
-        if (
-            blocks < 1
-            or (self._offsets[0], self._offsets[-1]) != (0, parameters)
-            or any(a >= b for a, b in pairwise(self._offsets))
-            or sums.shape[-1] % blocks
-        ):
-            raise UserError(
-                f"blocks of {parameters} weights and {sums.shape[-1]} sums cannot begin at "
-                f"{self._offsets}"
-            )
-        shared = sums.reshape(*sums.shape[:-1], blocks, sums.shape[-1] // blocks)
-        self.sums = np.ascontiguousarray(np.moveaxis(shared, -2, 0))
-
-    def within(self, start: int, length: int) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Yield which of some weights from start a block has, and its sums, block by block."""
-        stop = start + length
-        block = max(bisect_right(self._offsets, start) - 1, 0)
-        for sums, (first, last) in zip(
-            self.sums[block:], pairwise(self._offsets[block:]), strict=True
-        ):
-            if first >= stop:
-                break
-            yield slice(max(first, start) - start, min(last, stop) - start), sums
+    if offsets is None:
+        offsets = np.array([0, parameters])
+    blocks = len(offsets) - 1
+    if (
+        blocks < 1
+        or (offsets[0], offsets[-1]) != (0, parameters)
+        or (offsets[:-1] >= offsets[1:]).any()
+        or sums.shape[-1] % blocks
+    ):
+        raise UserError(
+            f"blocks of {parameters} weights and {sums.shape[-1]} sums cannot begin at "
+            f"{offsets.tolist()}"
+        )
+    return offsets, sums.reshape(*sums.shape[:-1], blocks, sums.shape[-1] // blocks)

@@ -21,6 +21,7 @@ KNOWN = {"gaussian": reference.GAUSSIAN, "rademacher": reference.RADEMACHER}
 THREADS = {
     (name, threads): perturbation(name, "cpu", threads) for name in KNOWN for threads in (1, 3)
 }
+PORTABLE = {name: PortablePerturbation(KNOWN[name], torch.device("cpu")) for name in KNOWN}
 names = st.sampled_from(DISTRIBUTIONS)
 quick = settings(deadline=None, max_examples=25)
 every_distribution = pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -53,12 +54,46 @@ def test_the_kernel_is_the_definition_to_the_bit(name, threads, seeds, start, le
     assert made.tolist() == wanted
 
 
+@given(
+    name=names,
+    backend=st.sampled_from(["1", "3", "portable"]),
+    sizes=st.lists(st.integers(0, 9000), min_size=1, max_size=5),
+    start=st.integers(0, 9000) | st.integers(2**61, 2**62 - 50_000),
+    data=st.data(),
+)
+@quick
+def test_blocks_in_one_call_are_one_after_the_other(name, backend, sizes, start, data):
+    kernel = PORTABLE[name] if backend == "portable" else THREADS[name, int(backend)]
+    counts = [data.draw(st.integers(0, 5)) for _ in sizes]
+    seeds, vector = candidate_seeds(5, sum(counts)), some_vector(sum(sizes))
+    offsets = start + np.cumsum([0, *sizes])
+    made = kernel.project_blocks(vector, seeds, np.array(counts), offsets)
+    parts = zip(vector.split(sizes), np.split(seeds, np.cumsum(counts)[:-1]), offsets, strict=False)
+    wanted = [kernel.project(part, some, int(at)) for part, some, at in parts]
+    assert made.tolist() == np.concatenate(wanted).tolist()
+
+
+def test_what_are_no_blocks_is_refused():
+    kernel, seeds, one = THREADS["gaussian", 1], np.zeros(1, np.uint64), np.ones(1, np.int64)
+    for offsets, message in (
+        (np.array([0, 4]), "blocks of 4 numbers with 1 seeds"),
+        (np.array([0.0, 3.0]), "offsets are float64"),
+        (np.array([0, 2, 3]), "there are blocks, 1"),
+        (np.array([3, 0]), "not a range"),
+    ):
+        with pytest.raises(UserError, match=message):
+            kernel.project_blocks(torch.zeros(3), seeds, one, offsets)
+    with pytest.raises(UserError, match="with 2 seeds"):
+        kernel.project_blocks(torch.zeros(3), seeds, 2 * one, np.array([0, 3]))
+    with pytest.raises(UserError, match="must lie in a row"):
+        kernel.project_blocks(torch.zeros(3), seeds, np.array([1, 0, 0]), np.array([0, 2, 1, 3]))
+
+
 @given(name=names, seed=st.integers(0, 2**64 - 1), start=st.integers(0, 2**40))
 @quick
 def test_other_devices_are_right_but_for_rounding(name, seed, start):
     vector = some_vector(5000)
-    portable = PortablePerturbation(KNOWN[name], torch.device("cpu"))
-    made = portable.project(vector, np.array([seed], np.uint64), start)
+    made = PORTABLE[name].project(vector, np.array([seed], np.uint64), start)
     wanted = reference.project(KNOWN[name], vector, seed, start)
     assert made[0] == pytest.approx(wanted, abs=1e-11)
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from peer.perturbation.limbs import GROUP, split
 from peer.perturbation.portable import PortablePerturbation
 from peer.perturbation.reference import GAUSSIAN, RADEMACHER
 from peer.perturbation.table import LARGEST
+from peer.seeds import candidate_seeds
 from peer.units import Units
 from peer.weights_digest import weights_digest
 
@@ -134,6 +136,56 @@ def test_several_accumulators_at_once_are_one_after_the_other(
         expected = torch.empty_like(w0)
         kernel.rebuild(expected, w0, np.array(ids, np.uint64), row, -50, start)
         assert torch.equal(out, expected)
+
+
+@given(
+    kernel=backends,
+    dtype=dtypes,
+    sizes=st.lists(st.integers(0, 5000), min_size=1, max_size=5),
+    replicas=st.integers(1, 5),
+    largest=st.sampled_from([1, 2**30, SUM_BOUND]),
+    start=st.integers(0, 5000) | st.integers(0, 2**62 - 30_000),
+    data=st.data(),
+)
+@quick
+def test_blocks_in_one_call_are_one_after_the_other(
+    kernel, dtype, sizes, replicas, largest, start, data
+):
+    """And so they are in pieces whose ends lie within blocks, which have any number of seeds."""
+    offsets = start + np.cumsum([0, *sizes])
+    ids = candidate_seeds(4, 40)
+    generator = np.random.default_rng(len(sizes))
+    sums = generator.integers(-largest, largest, (replicas, len(sizes), 40), endpoint=True)
+    for block in range(len(sizes)):
+        sums[:, block, data.draw(st.integers(0, 40)) :] = 0
+    w0 = some_weights(sum(sizes), dtype)
+    expected = torch.empty(replicas, len(w0), dtype=dtype)
+    for block, (first, stop) in enumerate(pairwise((offsets - start).tolist())):
+        for out, row in zip(expected, sums[:, block], strict=True):
+            kernel.rebuild(out[first:stop], w0[first:stop], ids, row, -50, start + first)
+    cut = data.draw(st.integers(0, len(w0)))
+    for some in (slice(0, cut), slice(cut, len(w0))):
+        outs = torch.full((replicas, len(w0[some])), math.nan, dtype=dtype)
+        kernel.rebuild_blocks(outs, w0[some], ids, sums, offsets, -50, start + some.start)
+        assert torch.equal(outs, expected[:, some])
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([0, 5, 9], "weights 0 to 10 do not lie in them"),
+        ([1, 5, 10], "weights 0 to 10 do not lie in them"),
+        ([0, 10], "2 and at least 1"),
+        ([0, 11, 10], "must lie in a row"),
+        ([0.0, 5.0, 10.0], "float64"),
+    ],
+)
+@every_backend
+def test_what_are_no_blocks_is_refused(kernel, offsets, message):
+    outs = torch.zeros(1, 10)
+    with pytest.raises(ValueError, match=message):
+        kernel.rebuild_blocks(outs, W, IDS, np.ones((1, 2, 2), np.int64), np.array(offsets), -24)
+    assert outs.count_nonzero() == 0
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

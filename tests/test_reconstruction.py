@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from peer.config import Experiment
-from peer.perturbation import Pass, perturbation
+from peer.perturbation import perturbation
+from peer.perturbation.base import BlockSums
 from sim.cli import main
 from sim.figures import reconstruction
 from sim.figures.drawing import draw
@@ -118,21 +119,24 @@ def test_the_work_falls_with_blocks_as_proposition_1_says(monkeypatch: pytest.Mo
     kernel = perturbation("rademacher", "cpu", 1)
 
     def project(
-        vector: torch.Tensor, seeds: NDArray[np.uint64], _start: int
+        _vector: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        firsts: NDArray[np.int64],
+        offsets: NDArray[np.int64],
     ) -> NDArray[np.float64]:
-        made.append(len(vector) * len(seeds))
-        return np.zeros(len(seeds))
+        made.append(int(np.diff(offsets) @ np.diff(firsts)))
+        return np.ones(len(seeds))
 
-    def passes(weights: torch.Tensor, some: list[Pass], _start: int) -> None:
-        made.append(len(weights) * len(some))
+    def rebuild(_outs: torch.Tensor, _w0: torch.Tensor, blocks: BlockSums, _scale: float) -> None:
+        made.append(int(np.diff(blocks.offsets) @ np.diff(blocks.firsts)))
 
-    monkeypatch.setattr(kernel, "_project", project)
-    monkeypatch.setattr(kernel, "_passes", passes)
+    monkeypatch.setattr(kernel, "_project_blocks", project)
+    monkeypatch.setattr(kernel, "_rebuild_blocks", rebuild)
     options = ReconstructionOptions(divide=100)
     for measured in reconstruction.over_blocks(kernel, options, 0):
         blocks = measured.point.blocks
-        assert sum(made) == 2 * 5120 * 512 // blocks
-        assert len(made) == 2 * blocks
+        # One call each, however many blocks there are.
+        assert made == [5120 * 512 // blocks] * 2
         made.clear()
 
 
@@ -147,6 +151,8 @@ def test_words_csv_and_picture(report: dict[str, Any], tmp_path: Path) -> None:
         if row["method"] == FERRET
     )
     assert f"within {100 * farthest:.1f} % of sqrt(K / (K + d))" in words
+    error = max(row["cosine_error"] / row["expected"] for row in report["rows"] if row["expected"])
+    assert f"their standard errors are up to {100 * error:.1f} %" in words
     times = {row["blocks"]: row["seconds"] for row in panel(report, "blocks")}
     best = min(times, key=times.__getitem__)
     assert f"L = {best} takes {times[1] / times[best]:.1f} times less than one block" in words
@@ -178,7 +184,9 @@ def test_the_command(
     assert main(flags) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["setting"]["divide"] == 100
-    assert all(row["cosine_error"] == 0.0 for row in made["rows"])
+    # Of 250 bases there are two groups of 125, of all others one.
+    for row in made["rows"]:
+        assert (row["cosine_error"] > 0.0) == (row["bases"] == 125)
     assert not list(tmp_path.iterdir())
     assert main(["figure", "reconstruction", "--divide", "0"]) == 2
     assert "divide = 0 is not allowed" in capsys.readouterr().err

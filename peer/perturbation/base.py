@@ -9,21 +9,24 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from peer.errors import UserError
+from peer.perturbation.checks import (
+    check_apart,
+    check_blocks,
+    check_range,
+    check_seed,
+    check_sums,
+    in_float32,
+)
 from peer.perturbation.reference import GAUSSIAN, Distribution
-from peer.seeds import SEED_LIMIT
-from peer.units import SUM_LIMIT
 
 WEIGHT_DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
-
-INDEX_LIMIT: Final = 2**62
-"""Weights are numbered from 0 to below this, so that no index overflows when rounded up."""
 
 EXPONENT_LIMIT: Final = 900
 """|exponent| up to here leaves every product with a power of two exact in float64."""
@@ -33,6 +36,22 @@ Pass = tuple[int, float]
 """A seed and a coefficient: w <- w + coefficient * z(seed)."""
 
 _LOOK: Final = 2**20
+
+
+class BlockSums(NamedTuple):
+    """Which sums of which seeds move which of the weights at hand.
+
+    Attributes:
+        offsets: where, in the model, blocks of them begin, and the end: ascending, shape (L + 1,).
+        firsts: where in the seeds those of a block begin, and their number: shape (L + 1,).
+        seeds: shape (m,).
+        sums: shape (P, m), of P accumulators.
+    """
+
+    offsets: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    seeds: NDArray[np.uint64]
+    sums: NDArray[np.int64]
 
 
 class Perturbation(ABC):
@@ -81,8 +100,8 @@ class Perturbation(ABC):
         Raises:
             UserError: a seed or a range that is outside.
         """
-        _check_seed(seed)
-        _check_range(start, stop)
+        check_seed(seed)
+        check_range(start, stop)
         return self._units(int(seed), start, stop)
 
     def axpy_(self, weights: torch.Tensor, seed: int, coefficient: float, start: int = 0) -> None:
@@ -106,12 +125,12 @@ class Perturbation(ABC):
             UserError: an argument is not as above. Nothing has changed.
         """
         self._check_weights("weights", weights)
-        _check_range(start, start + len(weights))
+        check_range(start, start + len(weights))
         rounded = []
         with np.errstate(over="ignore"):
             for seed, coefficient in passes:
-                _check_seed(seed)
-                rounded.append((int(seed), _in_float32(coefficient)))
+                check_seed(seed)
+                rounded.append((int(seed), in_float32(coefficient)))
         if rounded:
             self._passes(weights.detach(), rounded, start)
 
@@ -162,6 +181,35 @@ class Perturbation(ABC):
         Raises:
             UserError: an argument is not as above. Nothing has changed.
         """
+        offsets = np.array([start, start + len(w0)])
+        self.rebuild_blocks(outs, w0, seeds, sums[:, None], offsets, exponent, start)
+
+    def rebuild_blocks(
+        self,
+        outs: torch.Tensor,
+        w0: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        sums: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        exponent: int,
+        start: int = 0,
+    ) -> None:
+        """Rebuild weights that lie in blocks, each from sums of its own over the same seeds.
+
+        Args:
+            outs: as in `rebuild_many`, shape (P, n).
+            w0: as in `rebuild`. Its ends may lie within blocks.
+            seeds: uint64, shape (K,).
+            sums: int64, shape (P, L, K), |sums| < 2**51. Those of blocks that have none of these
+                weights are not looked at; a seed whose sums of a block are all 0 costs nothing.
+            offsets: where, in the model, blocks begin, and the last one ends: int64, shape
+                (L + 1,), ascending.
+            exponent: as in `rebuild`.
+            start: as in `rebuild`.
+
+        Raises:
+            UserError: an argument is not as above. Nothing has changed.
+        """
         self._check_weights("w0", w0)
         if outs.dtype != w0.dtype or outs.dim() != 2 or outs.shape[1] != len(w0):
             raise UserError(
@@ -169,18 +217,35 @@ class Perturbation(ABC):
                 "they must be alike"
             )
         self._check_weights("out", outs.reshape(-1) if outs.is_contiguous() else outs)
-        _check_apart(outs, w0)
-        _check_range(start, start + len(w0))
-        _check_sums(seeds, sums, len(outs))
+        check_apart(outs, w0)
+        stop = start + len(w0)
+        check_range(start, stop)
+        check_blocks(offsets, sums.shape[-2])
+        if not offsets[0] <= start <= stop <= offsets[-1]:
+            raise UserError(
+                f"blocks reach from weight {offsets[0]} to {offsets[-1]}: weights {start} to "
+                f"{stop} do not lie in them"
+            )
+        first = min(int(np.searchsorted(offsets, start, "right")), len(offsets) - 1) - 1
+        last = max(int(np.searchsorted(offsets, stop, "left")), first + 1)
+        sums = sums[:, first:last]
+        check_sums(seeds, sums, len(outs))
         if abs(exponent) > EXPONENT_LIMIT:
             raise UserError(f"exponent {exponent} is outside [-{EXPONENT_LIMIT}, {EXPONENT_LIMIT}]")
         at = self._first_not_finite(w0.detach())
         if at is not None:
             raise UserError(f"weight {start + at} of w0 is {float(w0[at])}, which is not finite")
-        used = (sums != 0).any(axis=0)
+        # Over all blocks at once: sum l K + k is that of seed k in block l.
+        flat = sums.reshape(len(sums), -1)
+        used = np.flatnonzero((flat != 0).any(axis=0))
+        blocks = BlockSums(
+            offsets[first : last + 1].clip(start, stop),
+            np.searchsorted(used, np.arange(last - first + 1) * len(seeds)),
+            seeds[used % max(len(seeds), 1)],
+            flat[:, used],
+        )
         scale = 2.0 ** (exponent - self.unit_bits)
-        sums_used = np.ascontiguousarray(sums[:, used])
-        self._rebuild(outs.detach(), w0.detach(), seeds[used], sums_used, scale, start)
+        self._rebuild_blocks(outs.detach(), w0.detach(), blocks, scale)
 
     def project(
         self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int = 0
@@ -198,26 +263,47 @@ class Perturbation(ABC):
         Raises:
             UserError: an argument is not as above.
         """
+        check_range(start, start + len(vector))
+        offsets = np.array([start, start + len(vector)])
+        return self.project_blocks(vector, seeds, np.array([len(seeds)]), offsets)
+
+    def project_blocks(
+        self,
+        vector: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        counts: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Project each block of a vector, alone, on perturbations of its own.
+
+        Args:
+            vector: float32, shape (n,), contiguous, on `device`.
+            seeds: uint64, shape (m,), those of one block after those of the other.
+            counts: how many of them each block has: shape (L,).
+            offsets: where, in the model, blocks begin, and the last one ends: int64, shape
+                (L + 1,), ascending. The vector is all of them.
+
+        Returns:
+            Shape (m,).
+
+        Raises:
+            UserError: an argument is not as above.
+        """
         self._check_weights("vector", vector)
         if vector.dtype != torch.float32 or seeds.dtype != np.uint64 or seeds.ndim != 1:
             raise UserError(
                 f"vector is {vector.dtype}, seeds are {seeds.dtype} of shape {seeds.shape}: "
                 "float32 and one dimension of uint64 are wanted"
             )
-        _check_range(start, start + len(vector))
-        return self._project(vector.detach(), seeds, start) * 2.0**-self.unit_bits
-
-    def _project(
-        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int
-    ) -> NDArray[np.float64]:
-        """Return the products in units; here with torch's sums, whose order it does not tell."""
-        products = np.zeros(len(seeds))
-        for at in range(0, len(vector), _LOOK):
-            part = vector[at : at + _LOOK].double()
-            for j, seed in enumerate(seeds.tolist()):
-                z = self._units(seed, start + at, start + at + len(part))
-                products[j] += float(torch.dot(part, z.double()))
-        return products
+        check_blocks(offsets, len(counts))
+        firsts = firsts_of(counts)
+        if (offsets[-1] - offsets[0], firsts[-1]) != (len(vector), len(seeds)):
+            raise UserError(
+                f"blocks of {offsets[-1] - offsets[0]} numbers with {firsts[-1]} seeds are not "
+                f"those of {len(vector)} numbers with {len(seeds)}"
+            )
+        products = self._project_blocks(vector.detach(), seeds, firsts, offsets)
+        return products * 2.0**-self.unit_bits
 
     @abstractmethod
     def _units(self, seed: int, start: int, stop: int) -> torch.Tensor: ...
@@ -226,15 +312,18 @@ class Perturbation(ABC):
     def _passes(self, weights: torch.Tensor, passes: list[Pass], start: int) -> None: ...
 
     @abstractmethod
-    def _rebuild(
-        self,
-        outs: torch.Tensor,
-        w0: torch.Tensor,
-        seeds: NDArray[np.uint64],
-        sums: NDArray[np.int64],
-        scale: float,
-        start: int,
+    def _rebuild_blocks(
+        self, outs: torch.Tensor, w0: torch.Tensor, blocks: BlockSums, scale: float
     ) -> None: ...
+
+    @abstractmethod
+    def _project_blocks(
+        self,
+        vector: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        firsts: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> NDArray[np.float64]: ...
 
     def _first_not_finite(self, weights: torch.Tensor) -> int | None:
         """Return the index of the first weight that is not finite."""
@@ -259,40 +348,6 @@ class Perturbation(ABC):
             raise UserError(f"{name} is on {weights.device}, the perturbation on {self.device}")
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < SEED_LIMIT:
-        raise UserError(f"seed {seed} is outside [0, 2**64)")
-
-
-def _check_range(start: int, stop: int) -> None:
-    if not 0 <= start <= stop <= INDEX_LIMIT:
-        raise UserError(f"weights {start} to {stop} are not a range in [0, 2**62]")
-
-
-def _check_apart(outs: torch.Tensor, w0: torch.Tensor) -> None:
-    first, other = outs.data_ptr(), w0.data_ptr()
-    apart = first + outs.nbytes <= other or other + w0.nbytes <= first
-    if not apart and (first, outs.nbytes) != (other, w0.nbytes):
-        raise UserError(
-            f"w0 begins {other - first} bytes from out and overlaps it: out must be apart or w0"
-        )
-
-
-def _in_float32(coefficient: float) -> float:
-    rounded = float(np.float32(coefficient))
-    if not math.isfinite(rounded):
-        raise UserError(f"coefficient {coefficient} is not finite in float32")
-    return rounded
-
-
-def _check_sums(seeds: NDArray[np.uint64], sums: NDArray[np.int64], replicas: int) -> None:
-    if seeds.dtype != np.uint64 or sums.dtype != np.int64:
-        raise UserError(f"seeds are {seeds.dtype}, sums {sums.dtype}: uint64 and int64 are wanted")
-    if seeds.ndim != 1 or sums.shape != (replicas, len(seeds)):
-        raise UserError(
-            f"seeds have shape {seeds.shape}, sums {sums.shape}: {replicas} sums for each seed are "
-            "wanted"
-        )
-    past = (sums <= -SUM_LIMIT) | (sums >= SUM_LIMIT)
-    if past.any():
-        raise UserError(f"sum {sums[past][0]} is past the limit of 2**51 units")
+def firsts_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of some groups that lie in a row begins, and the end: shape (L + 1,)."""
+    return np.concatenate([[0], np.cumsum(counts)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from peer.errors import UserError
 from peer.perturbation import cpu_exact, cpu_gaussian, cpu_project, cpu_rademacher
-from peer.perturbation.base import Pass, Perturbation
-from peer.perturbation.limbs import split
+from peer.perturbation.base import BlockSums, Pass, Perturbation, firsts_of
+from peer.perturbation.limbs import split_blocks
 from peer.perturbation.reference import Distribution
 from peer.perturbation.table import point_table
 
@@ -90,19 +91,15 @@ class CpuPerturbation(Perturbation):
                     take(values.numpy(), share.start + at, slice(j, j + 1))
                     some.copy_(values)
 
-        self._run(run, self._shares(start, start + len(weights), len(passes)))
+        offsets = np.array([start, start + len(weights)])
+        self._run(run, self._shares(offsets, np.array([len(passes)])))
 
-    def _rebuild(
-        self,
-        outs: torch.Tensor,
-        w0: torch.Tensor,
-        seeds: NDArray[np.uint64],
-        sums: NDArray[np.int64],
-        scale: float,
-        start: int,
+    def _rebuild_blocks(
+        self, outs: torch.Tensor, w0: torch.Tensor, blocks: BlockSums, scale: float
     ) -> None:
         make = self._gaussian if self._is_gaussian else self._rademacher
-        work = make(seeds, sums, scale)
+        work = make(blocks, scale)
+        start = int(blocks.offsets[0])
 
         def run(share: range) -> None:
             part = slice(share.start - start, share.stop - start)
@@ -116,63 +113,65 @@ class CpuPerturbation(Perturbation):
                 work(source.numpy(), values.numpy(), start + at)
                 outs[:, some].copy_(values)
 
-        self._run(run, self._shares(start, start + len(w0), len(seeds) * len(outs)))
+        self._run(run, self._shares(blocks.offsets, np.diff(blocks.firsts) * len(outs)))
 
-    def _project(
-        self, vector: torch.Tensor, seeds: NDArray[np.uint64], start: int
+    def _project_blocks(
+        self,
+        vector: torch.Tensor,
+        seeds: NDArray[np.uint64],
+        firsts: NDArray[np.int64],
+        offsets: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         products = np.zeros(len(seeds))
-        least = -(-_SHARE // max(len(vector), 1))
-        length = max(least, -(-len(seeds) // (_SHARES_PER_THREAD * self.threads)))
+        numbers = vector.numpy()
+        # A share is seeds, of however many blocks: each product is one thread's.
+        ends = np.repeat(np.diff(offsets), np.diff(firsts)).cumsum()
+        total = int(ends[-1]) if len(ends) else 0
+        shares = max(min(total // _SHARE, _SHARES_PER_THREAD * self.threads), 1)
+        cuts = np.searchsorted(ends, np.arange(1, shares) * (total // shares)).tolist()
 
         def run(share: range) -> None:
-            some = slice(share.start, share.stop)
+            some = (share.start, share.stop, numbers, products)
             if self._is_gaussian:
-                cpu_project.gaussian(
-                    self._points, seeds[some], start, vector.numpy(), products[some]
-                )
+                cpu_project.gaussian(self._points, offsets, firsts, seeds, *some)
             else:
-                cpu_project.signs(seeds[some], start, vector.numpy(), products[some])
+                cpu_project.signs(offsets, firsts, seeds, *some)
 
-        everyone = range(len(seeds))
-        self._run(run, [everyone[at : at + length] for at in everyone[::length]])
+        self._run(run, [range(a, b) for a, b in pairwise([0, *cuts, len(seeds)])])
         return products
 
-    def _gaussian(
-        self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float
-    ) -> Rebuild:
-        padding = -len(seeds) % cpu_gaussian.SEEDS_AT_ONCE
-        padded = np.pad(seeds, (0, padding))
-        rows = split(np.pad(sums, ((0, 0), (0, padding))), self.bound).astype(np.float64)
+    def _gaussian(self, blocks: BlockSums, scale: float) -> Rebuild:
+        if len(blocks.sums) > 1:
+            blocks = _padded(blocks, cpu_gaussian.SEEDS_AT_ONCE)
+        offsets, firsts, seeds, sums = blocks
+        limbs, counts = split_blocks(sums, firsts, self.bound)
+        rows = limbs.astype(np.float64)
 
         def work(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
-            cpu_gaussian.rebuild(self._points, padded, rows, scale, start, w0, outs)
+            cpu_gaussian.rebuild(
+                self._points, offsets, firsts, seeds, rows, counts, scale, start, w0, outs
+            )
 
         return work
 
-    def _rademacher(
-        self, seeds: NDArray[np.uint64], sums: NDArray[np.int64], scale: float
-    ) -> Rebuild:
-        replicas = len(sums)
+    def _rademacher(self, blocks: BlockSums, scale: float) -> Rebuild:
+        replicas = len(blocks.sums)
         if replicas == 1:
-            padding = -len(seeds) % cpu_rademacher.SEEDS_AT_ONCE
-            padded = np.pad(seeds, (0, padding))
-            row = np.pad(sums[0], (0, padding))
+            offsets, firsts, seeds, (row,) = blocks
 
             def work_one(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
-                cpu_rademacher.rebuild(padded, row, scale, start, w0, outs[0])
+                cpu_rademacher.rebuild(offsets, firsts, seeds, row, scale, start, w0, outs[0])
 
             return work_one
+        offsets, firsts, seeds, sums = _padded(blocks, cpu_rademacher.SEEDS_AT_ONCE_OF_MANY)
         at_once = cpu_rademacher.REPLICAS_AT_ONCE
-        padding = -len(seeds) % cpu_rademacher.SEEDS_AT_ONCE_OF_MANY
-        padded = np.pad(seeds, (0, padding))
-        rows = np.pad(sums, ((0, -replicas % at_once), (0, padding)))
+        rows = np.pad(sums, ((0, -replicas % at_once), (0, 0)))
         # (slab, replica, seed) -> (slab, seed, replica)
-        shape = (len(rows) // at_once, at_once, len(padded))
+        shape = (len(rows) // at_once, at_once, len(seeds))
         slabs = np.ascontiguousarray(rows.reshape(shape).transpose(0, 2, 1))
 
         def work(w0: NDArray[np.float32], outs: NDArray[np.float32], start: int) -> None:
-            cpu_rademacher.rebuild_many(padded, slabs, scale, start, w0, outs)
+            cpu_rademacher.rebuild_many(offsets, firsts, seeds, slabs, scale, start, w0, outs)
 
         return work
 
@@ -182,21 +181,24 @@ class CpuPerturbation(Perturbation):
         at = int(cpu_exact.first_not_finite(bits, bits.dtype.type(exponent)))
         return None if at < 0 else at
 
-    def _shares(self, start: int, stop: int, numbers: int) -> list[range]:
-        """Cut [start, stop) into shares: a few for each thread, so that a slow one holds nobody up.
+    def _shares(self, offsets: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[range]:
+        """Cut weights into shares: a few for each thread, so that a slow one holds nobody up.
 
-        A share begins where a period does: what lies before it would be made only to be left out.
+        All have about as many numbers z to make. A share begins where a period does: what lies
+        before it would be made only to be left out.
 
         Args:
-            start: the first weight.
-            stop: the one after the last.
-            numbers: how many numbers z each weight takes.
+            offsets: where blocks begin, and the last one ends: shape (L + 1,).
+            numbers: how many numbers z each weight of a block takes: shape (L,).
         """
-        period = self.distribution.period
-        least = _SHARE // max(numbers, 1)
-        length = max(least, -(-(stop - start) // (_SHARES_PER_THREAD * self.threads)), 1)
-        grid = range(start - start % period, stop, length + -length % period)
-        return [range(max(at, start), min(at + grid.step, stop)) for at in grid]
+        start, stop = int(offsets[0]), int(offsets[-1])
+        work = np.concatenate([[0], np.cumsum(np.diff(offsets) * (numbers + 1))])
+        shares = max(min(int(work[-1]) // _SHARE, _SHARES_PER_THREAD * self.threads), 1)
+        even = np.linspace(0, int(work[-1]), shares + 1)[1:-1]
+        cuts = start + np.interp(even, work, offsets - start).astype(np.int64)
+        cuts -= cuts % self.distribution.period
+        inner = sorted({cut for cut in cuts.tolist() if start < cut < stop})
+        return [range(a, b) for a, b in pairwise([start, *inner, stop])]
 
     def _run(self, work: Callable[[range], None], shares: list[range]) -> None:
         if self._pool is None or len(shares) == 1:
@@ -205,6 +207,18 @@ class CpuPerturbation(Perturbation):
         else:
             for _ in self._pool.map(work, shares):
                 pass
+
+
+def _padded(blocks: BlockSums, multiple: int) -> BlockSums:
+    """Fill the seeds of each block up to a multiple, with seeds whose sums are 0."""
+    offsets, firsts, seeds, sums = blocks
+    counts = np.diff(firsts)
+    padded = firsts_of(counts + -counts % multiple)
+    to = np.arange(len(seeds)) + np.repeat(padded[:-1] - firsts[:-1], counts)
+    all_seeds, all_sums = np.zeros(padded[-1], np.uint64), np.zeros((len(sums), padded[-1]), int)
+    all_seeds[to] = seeds
+    all_sums[:, to] = sums
+    return BlockSums(offsets, padded, all_seeds, all_sums)
 
 
 def cores() -> int:

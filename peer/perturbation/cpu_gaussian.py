@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.perturbation.cpu_exact import fold, write
-from peer.perturbation.cpu_kernel import kernel
+from peer.perturbation.cpu_kernel import kernel, tile_size
 from peer.perturbation.cpu_vectors import (
     NUMBERS,
     add_scaled,
@@ -172,62 +172,101 @@ def _add(
 @kernel
 def rebuild(
     points: NDArray[np.uint32],
+    offsets: NDArray[np.int64],
+    firsts: NDArray[np.int64],
     seeds: NDArray[np.uint64],
     limbs: NDArray[np.float64],
+    limb_counts: NDArray[np.int64],
     scale: float,
     start: int,
     w0: NDArray[np.float32],
     outs: NDArray[np.float32],
 ) -> None:
-    """Set each row of outs to w0 - scale * S.
+    """Set each row of outs to w0 - scale * S, block by block.
 
     Args:
         points: see `_fill`.
-        seeds: shape (K,), K a multiple of SEEDS_AT_ONCE.
-        limbs: shape (P, L, K), L being 1 or 2.
+        offsets: where blocks begin, and the last one ends: shape (L + 1,).
+        firsts: where in the seeds those of a block begin, and their number: shape (L + 1,). Each
+            block has a multiple of SEEDS_AT_ONCE if there are several rows of outs.
+        seeds: shape (m,).
+        limbs: shape (P, 2, m).
+        limb_counts: how many of the limbs count in a block: shape (L,).
         scale: what one unit of S is worth.
         start: index of the first weight.
         w0: shape (n,); outs may be it.
         outs: shape (P, n).
     """
     stop = start + w0.shape[0]
+    for block in range(offsets.shape[0] - 1):
+        first, last = max(offsets[block], start), min(offsets[block + 1], stop)
+        if first < last:
+            some = slice(firsts[block], firsts[block + 1])
+            limbs_of = limbs[:, : limb_counts[block], some]
+            _rebuild(points, seeds[some], limbs_of, scale, first, last, start, w0, outs)
+
+
+@kernel
+def _rebuild(
+    points: NDArray[np.uint32],
+    seeds: NDArray[np.uint64],
+    limbs: NDArray[np.float64],
+    scale: float,
+    begin: int,
+    stop: int,
+    start: int,
+    w0: NDArray[np.float32],
+    outs: NDArray[np.float32],
+) -> None:
+    """Do it for one block, weights begin to stop; limbs have shape (P, 1, K) or (P, 2, K)."""
     replicas, limb_count = limbs.shape[0], limbs.shape[1]
-    words, found = np.empty((4, 4, _WIDTH), np.uint32), np.empty((4, 8, _WIDTH), np.uint32)
-    made = np.empty((SEEDS_AT_ONCE, 16, _WIDTH))
-    z = made.reshape((SEEDS_AT_ONCE, TILE))
+    before = begin % PERIOD
+    length = before + stop - begin
+    # Of two tiles for three superblocks a quarter would be made in vain.
+    tile = tile_size(length, TILE if length > 2 * TILE else 2 * TILE, PERIOD)
+    width = tile // 16
+    words, found = np.empty((4, 4, width), np.uint32), np.empty((4, 8, width), np.uint32)
     few = replicas * limb_count <= _FEW
-    partial = np.empty((replicas, limb_count, TILE))
-    total, rest = np.empty((replicas, TILE)), np.empty((replicas, TILE))
-    ordered = np.empty(TILE)
-    for base in range(start - start % PERIOD, stop, TILE):
+    made = np.empty((1 if few else SEEDS_AT_ONCE, 16, width))
+    z = made.reshape((made.shape[0], tile))
+    partial = np.empty((replicas, limb_count, tile))
+    total, rest = np.empty((replicas, tile)), np.empty((replicas, tile))
+    ordered = np.empty(tile)
+    for base in range(begin - before, stop, tile):
         total[:] = 0.0
         rest[:] = 0.0
         for group in range(0, seeds.shape[0], GROUP):
             partial[:] = 0.0
-            for j in range(group, min(group + GROUP, seeds.shape[0]), SEEDS_AT_ONCE):
-                if few:
-                    for four in range(j, j + SEEDS_AT_ONCE, 4):
-                        for s in range(4):
-                            look_up(points, seeds[four + s], base // PERIOD, words[s], found[s])
-                        for p in range(replicas):
-                            for n in range(limb_count):
-                                sums = partial[p, n].reshape((16, _WIDTH))
-                                _add_four(words, found, limbs[p, n, four:], sums)
-                    continue
-                for s in range(SEEDS_AT_ONCE):
-                    _fill(points, seeds[j + s], base // PERIOD, words[0], found[0], made[s])
-                for block in range(0, TILE, _BLOCK):
+            end = min(group + GROUP, seeds.shape[0])
+            if few:
+                for j in range(group, end, 4):
+                    count = min(4, end - j)
+                    for s in range(count):
+                        look_up(points, seeds[j + s], base // PERIOD, words[s], found[s])
                     for p in range(replicas):
                         for n in range(limb_count):
-                            _add_eight(partial[p, n], limbs[p, n, j:], z, block)
+                            sums = partial[p, n].reshape((16, width))
+                            if count == 4:
+                                _add_four(words, found, limbs[p, n, j:], sums)
+                            else:
+                                for s in range(count):
+                                    _add_one(words[s], found[s], limbs[p, n, j + s], sums)
+            else:
+                for j in range(group, end, SEEDS_AT_ONCE):
+                    for s in range(SEEDS_AT_ONCE):
+                        _fill(points, seeds[j + s], base // PERIOD, words[0], found[0], made[s])
+                    for block in range(0, tile, _BLOCK):
+                        for p in range(replicas):
+                            for n in range(limb_count):
+                                _add_eight(partial[p, n], limbs[p, n, j:], z, block)
             for p in range(replicas):
                 for n in range(limb_count):
                     fold(total[p], rest[p], partial[p, n], _LIMB if n else 1.0)
-        first, last = max(base, start), min(base + TILE, stop)
+        first, last = max(base, begin), min(base + tile, stop)
         here, inside = slice(first - start, last - start), slice(first - base, last - base)
         for p in range(replicas):
             total[p] += rest[p]
-            _order(total[p].reshape((16, _WIDTH)), ordered)
+            _order(total[p].reshape((16, width)), ordered)
             write(outs[p, here], w0[here], ordered[inside], scale)
 
 
@@ -256,6 +295,21 @@ def _add_four(
                     total = plus_scaled(total, a2, coordinates(w2, f2, i, lift, drop))
                     total = plus_scaled(total, a3, coordinates(w3, f3, i, lift, drop))
                     keep(row, i, total)
+
+
+@kernel
+def _add_one(
+    words: NDArray[np.uint32], found: NDArray[np.uint32], a: float, sums: NDArray[np.float64]
+) -> None:
+    """Do `_add_four` for one: words has shape (4, lanes), found (8, lanes)."""
+    for f in range(8):
+        word, points_of = words[f // 2], found[f]
+        for axis in range(2):
+            lift, drop = np.uint32(17 - 16 * (f % 2) - axis), np.uint32(16 * axis)
+            row = sums[2 * f + axis]
+            for i in range(0, row.shape[0], NUMBERS):
+                z = coordinates(word, points_of, i, lift, drop)
+                keep(row, i, plus_scaled(take(row, i), a, z))
 
 
 @kernel

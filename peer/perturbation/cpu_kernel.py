@@ -82,3 +82,17 @@ def kernel(function: _F) -> _F:
     with contextlib.suppress(RuntimeError):
         compiled._cache = _Cache(function)
     return compiled  # type: ignore[no-any-return]
+
+
+@kernel
+def tile_size(length: int, most: int, period: int) -> int:
+    """Return how long tiles of some weights are that none is much longer than the others.
+
+    Args:
+        length: of the weights, from the period that the first lies in.
+        most: what a tile may have, a multiple of the period.
+        period: tiles are a multiple of this.
+    """
+    tiles = max(1, (length + most - 1) // most)
+    each = (length + tiles - 1) // tiles
+    return max(1, (each + period - 1) // period) * period

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peer.perturbation.cpu_exact import write
-from peer.perturbation.cpu_kernel import kernel
+from peer.perturbation.cpu_few_signs import FEW, rebuild_few
+from peer.perturbation.cpu_kernel import kernel, tile_size
 from peer.perturbation.cpu_vectors import ROW, WORD, add_four_rows, add_signs
 from peer.perturbation.cpu_words import fill_halves, fill_words
 from peer.perturbation.limbs import GROUP, LIMB_BITS
@@ -99,6 +100,8 @@ def passes(
 
 @kernel
 def rebuild(
+    offsets: NDArray[np.int64],
+    firsts: NDArray[np.int64],
     seeds: NDArray[np.uint64],
     sums: NDArray[np.int64],
     scale: float,
@@ -106,35 +109,59 @@ def rebuild(
     w0: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Set out to w0 - scale * S.
+    """Set out to w0 - scale * S, block by block.
 
     Args:
-        seeds: shape (K,), K a multiple of SEEDS_AT_ONCE.
-        sums: shape (K,).
+        offsets: where blocks begin, and the last one ends: shape (L + 1,).
+        firsts: where in the seeds those of a block begin, and their number: shape (L + 1,).
+        seeds: shape (m,).
+        sums: shape (m,).
         scale: what one unit of S is worth.
         start: index of the first weight.
         w0: shape (n,); out may be it.
         out: shape (n,).
     """
     stop = start + w0.shape[0]
-    blocks = TILE // PERIOD
-    rows = np.empty((4, SEEDS_AT_ONCE, 2, blocks), np.uint64)
-    patterns = rows.view(np.uint8).reshape((4, TILE))
+    for block in range(offsets.shape[0] - 1):
+        first, last = max(offsets[block], start), min(offsets[block + 1], stop)
+        if first < last:
+            here, some = slice(first - start, last - start), slice(firsts[block], firsts[block + 1])
+            if some.stop - some.start <= FEW:
+                rebuild_few(seeds[some], sums[some], scale, first, w0[here], out[here])
+            else:
+                _rebuild(seeds[some], sums[some], scale, first, w0[here], out[here])
+
+
+@kernel
+def _rebuild(
+    seeds: NDArray[np.uint64],
+    sums: NDArray[np.int64],
+    scale: float,
+    start: int,
+    w0: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Do it for one block."""
+    stop = start + w0.shape[0]
+    before = start % PERIOD
+    tile = tile_size(before + w0.shape[0], TILE, PERIOD)
+    rows = np.empty((4, SEEDS_AT_ONCE, 2, tile // PERIOD), np.uint64)
+    patterns = rows.view(np.uint8).reshape((4, tile))
     table = np.empty((4, _PATTERNS), np.int64)
-    partial, ordered = np.empty(TILE, np.int64), np.empty(TILE)
-    high, low = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
-    for base in range(start - start % PERIOD, stop, TILE):
+    partial, ordered = np.empty(tile, np.int64), np.empty(tile)
+    high, low = np.empty(tile, np.int64), np.empty(tile, np.int64)
+    for base in range(start - before, stop, tile):
         high[:] = 0
         low[:] = 0
         for group in range(0, seeds.shape[0], GROUP):
             end = min(group + GROUP, seeds.shape[0])
             partial[:] = 0
             for j in range(group, end, 4 * SEEDS_AT_ONCE):
-                eights = min(4, (end - j) // SEEDS_AT_ONCE)
+                eights = min(4, (end - j + SEEDS_AT_ONCE - 1) // SEEDS_AT_ONCE)
                 for q in range(eights):
-                    at = j + q * SEEDS_AT_ONCE
-                    _fill_patterns(seeds[at:], base // PERIOD, rows[q])
-                    _fill_table(sums[at:], table[q])
+                    some = slice(j + q * SEEDS_AT_ONCE, min(j + (q + 1) * SEEDS_AT_ONCE, end))
+                    _fill_patterns(seeds[some], base // PERIOD, rows[q])
+                    _fill_table(sums[some], table[q])
                 if eights == 4:
                     _look_up_four(table, patterns, partial)
                 else:
@@ -142,13 +169,15 @@ def rebuild(
                         _look_up(table[q], patterns[q], partial)
             _carry(high, low, partial)
         _order(high, low, ordered)
-        first, last = max(base, start), min(base + TILE, stop)
+        first, last = max(base, start), min(base + tile, stop)
         here, inside = slice(first - start, last - start), slice(first - base, last - base)
         write(out[here], w0[here], ordered[inside], scale)
 
 
 @kernel
 def rebuild_many(
+    offsets: NDArray[np.int64],
+    firsts: NDArray[np.int64],
     seeds: NDArray[np.uint64],
     sums: NDArray[np.int64],
     scale: float,
@@ -156,21 +185,45 @@ def rebuild_many(
     w0: NDArray[np.float32],
     outs: NDArray[np.float32],
 ) -> None:
-    """Set each row of outs, shape (P, n), to w0 - scale * S.
+    """Set each row of outs, shape (P, n), to w0 - scale * S, block by block.
 
-    Like `rebuild`, but sums has shape (P / REPLICAS_AT_ONCE, K, REPLICAS_AT_ONCE), filled up with
-    zeros. The tables hold the sums of several accumulators next to each other, so that one pattern
-    serves them all, and K is a multiple of SEEDS_AT_ONCE_OF_MANY.
+    Like `rebuild`, but sums has shape (P / REPLICAS_AT_ONCE, m, REPLICAS_AT_ONCE), filled up with
+    zeros, and each block has a multiple of SEEDS_AT_ONCE_OF_MANY seeds.
     """
     stop = start + w0.shape[0]
+    for block in range(offsets.shape[0] - 1):
+        first, last = max(offsets[block], start), min(offsets[block + 1], stop)
+        if first < last:
+            some = slice(firsts[block], firsts[block + 1])
+            _rebuild_many(seeds[some], sums[:, some], scale, first, last, start, w0, outs)
+
+
+@kernel
+def _rebuild_many(
+    seeds: NDArray[np.uint64],
+    sums: NDArray[np.int64],
+    scale: float,
+    begin: int,
+    stop: int,
+    start: int,
+    w0: NDArray[np.float32],
+    outs: NDArray[np.float32],
+) -> None:
+    """Do `_rebuild` for several accumulators: for weights begin to stop, w0's being from start.
+
+    The tables hold the sums of several accumulators next to each other, so that one pattern serves
+    them all.
+    """
+    before = begin % PERIOD
+    tile = tile_size(before + stop - begin, TILE, PERIOD)
     slabs = sums.shape[0]
-    rows = np.empty((4, SEEDS_AT_ONCE, 2, TILE // PERIOD), np.uint64)
-    patterns = rows.view(np.uint8).reshape((4, TILE))
+    rows = np.empty((4, SEEDS_AT_ONCE, 2, tile // PERIOD), np.uint64)
+    patterns = rows.view(np.uint8).reshape((4, tile))
     table = np.empty((4, _PATTERNS, REPLICAS_AT_ONCE), np.int64)
-    partial = np.empty((slabs, TILE, REPLICAS_AT_ONCE), np.int64)
-    high, low = np.empty((outs.shape[0], TILE), np.int64), np.empty((outs.shape[0], TILE), np.int64)
-    row, ordered = np.empty(TILE, np.int64), np.empty(TILE)
-    for base in range(start - start % PERIOD, stop, TILE):
+    partial = np.empty((slabs, tile, REPLICAS_AT_ONCE), np.int64)
+    high, low = np.empty((outs.shape[0], tile), np.int64), np.empty((outs.shape[0], tile), np.int64)
+    row, ordered = np.empty(tile, np.int64), np.empty(tile)
+    for base in range(begin - before, stop, tile):
         high[:] = 0
         low[:] = 0
         for group in range(0, seeds.shape[0], GROUP):
@@ -178,7 +231,8 @@ def rebuild_many(
             end = min(group + GROUP, seeds.shape[0])
             for j in range(group, end, SEEDS_AT_ONCE_OF_MANY):
                 for q in range(4):
-                    _fill_patterns(seeds[j + q * SEEDS_AT_ONCE :], base // PERIOD, rows[q])
+                    at = j + q * SEEDS_AT_ONCE
+                    _fill_patterns(seeds[at : at + SEEDS_AT_ONCE], base // PERIOD, rows[q])
                 for slab in range(slabs):
                     for q in range(4):
                         _fill_table_of_many(sums[slab, j + q * SEEDS_AT_ONCE :], table[q])
@@ -186,7 +240,7 @@ def rebuild_many(
             for p in range(outs.shape[0]):
                 row[:] = partial[p // REPLICAS_AT_ONCE, :, p % REPLICAS_AT_ONCE]
                 _carry(high[p], low[p], row)
-        first, last = max(base, start), min(base + TILE, stop)
+        first, last = max(base, begin), min(base + tile, stop)
         here, inside = slice(first - start, last - start), slice(first - base, last - base)
         for p in range(outs.shape[0]):
             _order(high[p], low[p], ordered)
@@ -195,12 +249,14 @@ def rebuild_many(
 
 @kernel
 def _fill_patterns(seeds: NDArray[np.uint64], block: int, rows: NDArray[np.uint64]) -> None:
-    """Set the bytes of rows, shape (8, 2, blocks), to the patterns of the first eight seeds.
+    """Set the bytes of rows, shape (8, 2, blocks), to the patterns of up to eight seeds.
 
-    Bit s of a byte belongs to seed s.
+    Bit s of a byte belongs to seed s, and is clear where there is none.
     """
-    for s in range(0, SEEDS_AT_ONCE, 2):
-        fill_halves(seeds[s], seeds[s + 1], _TAG, block, rows[s], rows[s + 1])
+    count = seeds.shape[0]
+    for s in range(0, count, 2):
+        fill_halves(seeds[s], seeds[min(s + 1, count - 1)], _TAG, block, rows[s], rows[s + 1])
+    rows[count:] = 0
     flat = rows.reshape((SEEDS_AT_ONCE, 2 * rows.shape[2]))
     x0, x1, x2, x3 = flat[0], flat[1], flat[2], flat[3]
     x4, x5, x6, x7 = flat[4], flat[5], flat[6], flat[7]
@@ -233,13 +289,13 @@ def _swap(
 
 @kernel
 def _fill_table(sums: NDArray[np.int64], table: NDArray[np.int64]) -> None:
-    """Set table, shape (256,), to the sums of +-sums[:8]; a set bit is +."""
+    """Set table, shape (256,), to the sums of +-sums, up to eight; a set bit is +."""
     low = np.int64(0)
-    for s in range(SEEDS_AT_ONCE):
+    for s in range(sums.shape[0]):
         low -= sums[s]
     table[0] = low
     filled = 1
-    for s in range(SEEDS_AT_ONCE):
+    for s in range(sums.shape[0]):
         known, new, twice = table[:filled], table[filled : 2 * filled], 2 * sums[s]
         for i in range(filled):
             new[i] = known[i] + twice

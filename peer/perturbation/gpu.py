@@ -14,7 +14,8 @@ import triton
 from numpy.typing import NDArray
 
 from peer.perturbation import gpu_kernels
-from peer.perturbation.base import Pass, Perturbation
+from peer.perturbation.base import Pass
+from peer.perturbation.block_by_block import BlockByBlock
 from peer.perturbation.reference import Distribution
 from peer.perturbation.table import point_table
 
@@ -82,7 +83,7 @@ TILINGS: Final = {
 }
 
 
-class GpuPerturbation(Perturbation):
+class GpuPerturbation(BlockByBlock):
     """The perturbations of one distribution on a GPU that Triton compiles for.
 
     Where Triton interprets its kernels (TRITON_INTERPRET=1) the device may be a CPU.

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 LIMB_BITS: Final = 26
 GROUP: Final = 4096
-_EXACT: Final = 2**53
+
+_SAFE: Final = 2.0**52
+"""Totals that reach this in float64 might reach 2**53."""
 
 
 def split(sums: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
@@ -36,8 +38,26 @@ def split(sums: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
         Shape (P, 1, K), the sums themselves, when no total can reach 2**53; otherwise shape
         (P, 2, K), |limbs| <= 2**25, with sums = limbs[:, 0] + 2**26 * limbs[:, 1].
     """
-    if all(sum(map(abs, row)) * bound < _EXACT for row in sums.tolist()):
-        return sums[:, None, :]
+    limbs, counts = split_blocks(sums, np.array([0, sums.shape[1]]), bound)
+    return limbs[:, : counts[0]]
+
+
+def split_blocks(
+    sums: NDArray[np.int64], firsts: NDArray[np.int64], bound: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the sums of each block for itself.
+
+    Args:
+        sums: shape (P, m), those of one block after those of the other.
+        firsts: where those of a block begin, and m: shape (L + 1,).
+        bound: as for `split`.
+
+    Returns:
+        Limbs, shape (P, 2, m), and how many of them count in each block, shape (L,).
+    """
+    block = np.repeat(np.arange(len(firsts) - 1), np.diff(firsts))
+    totals = [np.bincount(block, row, len(firsts) - 1) for row in np.abs(sums)]
+    two = np.max(totals, axis=0) * bound >= _SAFE
     half = 1 << (LIMB_BITS - 1)
-    high = (sums + half) >> LIMB_BITS
-    return np.stack([sums - (high << LIMB_BITS), high], axis=1)
+    high = np.where(two[block], (sums + half) >> LIMB_BITS, 0)
+    return np.stack([sums - (high << LIMB_BITS), high], axis=1), 1 + two.astype(np.int64)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peer.perturbation.base import Pass, Perturbation
+from peer.perturbation.base import Pass
+from peer.perturbation.block_by_block import BlockByBlock
 from peer.perturbation.limbs import GROUP, LIMB_BITS, split
 from peer.perturbation.reference import Distribution
 from peer.perturbation.table import point_table
@@ -42,7 +43,7 @@ def philox(key: int, counters: torch.Tensor, high: int) -> torch.Tensor:
     return torch.stack([c0, c1, c2, c3])
 
 
-class PortablePerturbation(Perturbation):
+class PortablePerturbation(BlockByBlock):
     """The perturbations of one distribution on any torch device."""
 
     def __init__(self, distribution: Distribution, device: torch.device) -> None:

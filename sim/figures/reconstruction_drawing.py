@@ -19,6 +19,7 @@ from sim.figures.reconstruction_words import (
     setting,
     speedup,
     unbiased,
+    uncertain,
 )
 from sim.ink import BLUE, GREEN, ORANGE, PURPLE, RIM, SKY, TEXT, VERMILION
 
@@ -44,8 +45,8 @@ def reconstruction(report: Report) -> Figure:
         fontsize=11,
     )
     notes = (
-        f"Ferret is within {100 * farthest(report):.1f} % of the formula everywhere. "
-        + f"{unbiased(report)} {speedup(report)}"
+        f"Ferret is within {100 * farthest(report):.1f} % of the formula everywhere, with standard "
+        f"errors of up to {100 * uncertain(report):.1f} %. {unbiased(report)} {speedup(report)}"
     )
     foot = "\n".join(textwrap.wrap(notes, _WORDS_ACROSS))
     figure.supxlabel(foot, fontsize=8, x=0.01, ha="left", color=RIM)

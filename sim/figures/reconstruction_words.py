@@ -53,6 +53,16 @@ def farthest(report: Report) -> float:
     return max(apart)
 
 
+def uncertain(report: Report) -> float:
+    """Return the standard error of a cosine of Ferret's as a share of the expected one, at most."""
+    errors: list[float] = [
+        row["cosine_error"] / row["expected"]
+        for row in report["rows"]
+        if row["expected"] is not None
+    ]
+    return max(errors)
+
+
 def unbiased(report: Report) -> str:
     """Return in one sentence how near reconstructions are to being unbiased."""
     ratio = report["ratio"]
@@ -69,7 +79,7 @@ def speedup(report: Report) -> str:
     best = min(rows, key=lambda row: float(row["seconds"]))
     return (
         f"L = {best['blocks']:,} takes {rows[0]['seconds'] / best['seconds']:.1f} times less than "
-        "one block; work falls as 1 / L, but each block has its own calls."
+        "one block. Numbers to make fall as 1 / L, what each weight and block takes does not."
     )
 
 
@@ -98,7 +108,8 @@ def in_lines(report: Report) -> Iterator[str]:
     yield ""
     yield (
         f"Ferret's cosines are within {100 * farthest(report):.1f} % of sqrt(K / (K + d)), which "
-        "independent bases make expected."
+        "independent bases make expected; their standard errors are up to "
+        f"{100 * uncertain(report):.1f} %."
     )
     yield unbiased(report)
     yield speedup(report)
