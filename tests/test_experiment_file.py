@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ def test_the_commented_file_explains_every_option_and_is_the_default_experiment(
     own = {name for method in METHODS.values() for name in method.defaults}
     assert list(tomllib.loads(text)) == [name for name in OPTIONS if name not in own]
     lines = text.splitlines()
-    given_ = "\n".join(line.removeprefix("# ") for line in lines if line.split(" =")[0] != line)
-    values = tomllib.loads(given_.split("[[scenario]]")[0])
+    values = tomllib.loads(re.sub(rf"^# ({'|'.join(own)}) = ", r"\1 = ", text, flags=re.MULTILINE))
     assert list(values) == list(OPTIONS)
     assert experiment_from(values) == Experiment() == experiment_from(tomllib.loads(text))
     for name, item in OPTIONS.items():

@@ -86,7 +86,7 @@ def test_a_run_without_a_model_gets_two_pictures_the_same_each_time(tmp_path):
 
     total = bytes_in_words(summary["bytes"]["wire_total"])
     links, over_rounds = map(texts, first)
-    assert any(f"fedkseed on ring, 8 peers: {total} over 8 links, " in line for line in links)
+    assert any(f"FedKSeed on ring, 8 peers: {total} over 8 links, " in line for line in links)
     assert f"Bytes sent since the start, all peers together: {total}" in over_rounds
     assert "bytes over the link (kB)" in links
     assert {"rounds done", "bytes since the start (kB)"} <= set(over_rounds)

@@ -95,7 +95,7 @@ def test_a_report_has_a_place_for_everything(made: Path) -> None:
     page = read(made)
     assert page.warnings == []
     assert page.headings == [
-        (1, f"fedkseed on watts-strogatz, {PEERS} peers"),
+        (1, f"FedKSeed on watts-strogatz, {PEERS} peers"),
         (2, "What was run"),
         (2, "Over the rounds"),
         (2, "Bytes over each link"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peer.config import Experiment, options
+from peer.config import Experiment, experiment_from, options
 from peer.records import LINKS, NEVER_SAVED, ROUNDS, SUMMARY, TASKS
 from peer.scenario import Incident
 from sim.called import called, promises_equal_bits
@@ -45,12 +45,14 @@ class Table:
 
 def changed_options(run: Run) -> Table:
     """Return the options whose values are not the defaults."""
-    usual = Experiment()
+    # Its method has defaults of its own; that it is another than the usual one is told.
+    method = run.experiment.method
+    usual = vars(experiment_from({"method": method})) | {"method": Experiment.method}
     rows = [
-        (item.name, _value(value), _value(item.default), item.metadata["help"])
+        (item.name, _value(value), _value(usual[item.name]), item.metadata["help"])
         for item in options()
         if item.name not in NEVER_SAVED
-        and (value := getattr(run.experiment, item.name)) != getattr(usual, item.name)
+        and (value := getattr(run.experiment, item.name)) != usual[item.name]
     ]
     head = ("option", "here", "default", "~what it is")
     return Table("Options that differ from the defaults", head, rows)
