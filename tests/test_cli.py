@@ -96,7 +96,7 @@ FILES = {
     "broken.toml": "peers = 4\nrounds\n",
     "word.toml": 'epsilon = "small"\n',
     "table.toml": "[sim]\npeers = 4\n",
-    "unknown.toml": 'method = "fedavg"\n',
+    "unknown.toml": 'method = "fedsgd"\n',
 }
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
@@ -135,7 +135,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["--rounds", "16777216", "--gradient-bound", "32768", "--local-steps", "100000"],
         "rounds x local_steps x gradient_bound = ",
     ),
-    "unknown method": (["--method", "fedavg"], "must be one of fedkseed, fedkseed-pro"),
+    "unknown method": (["--method", "fedsgd"], "must be one of fedkseed, fedkseed-pro"),
     "unknown type": (["--dtype", "int8"], "dtype = 'int8' is not allowed"),
     "misspelt flag": (["--lerning-rate", "1"], "unrecognized arguments: --lerning-rate"),
     "flag without a value": (["--peers"], "--peers: expected one argument"),
@@ -153,7 +153,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "epsilon = 'small' is not allowed: must be a number",
     ),
     "table in a file": (["{around}/table.toml"], "sim = {'peers': 4}: there is no such option"),
-    "method in a file": (["{around}/unknown.toml"], "method = 'fedavg' is not allowed"),
+    "method in a file": (["{around}/unknown.toml"], "method = 'fedsgd' is not allowed"),
     "resume without a folder": (["--resume"], "resume = True is not allowed: goes with `out`"),
     "folder is a file": (["--out", "{around}/three.jsonl"], "is a file, a folder is wanted"),
     "folder of something else": (["--out", "{around}"], "is not empty and holds no run"),

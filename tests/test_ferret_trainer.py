@@ -18,8 +18,9 @@ from peer.allocation import allot, sign_variances
 from peer.block_draw import draw_blocks
 from peer.data.encode import Encoded
 from peer.errors import UserError
-from peer.ferret_trainer import FerretTrainer, Projecting, TakeSteps
+from peer.ferret_trainer import FerretTrainer, Projecting
 from peer.local_data import LocalData, Rows
+from peer.local_steps import LocalSteps, LocalUpdate
 from peer.model import FlatModel
 from peer.projection import Update, project
 
@@ -42,18 +43,18 @@ class Moving:
         self.scale, self.last = scale, last
         self.seen: list[torch.Tensor] = []
 
-    def __call__(self, model: FlatModel, batches: Iterable[Rows], peer: int, round_: int) -> float:
+    def run(self, model: FlatModel, batches: Iterable[Rows], peer: int, round_: int) -> LocalUpdate:
         self.asked = peer, round_
         for step, (input_ids, _, _) in enumerate(batches):
             self.seen.append(input_ids)
             wave = torch.arange(len(model.weights)) % (7 + step)
             model.weights.sub_(self.scale * float(input_ids.sum() % 5 + 1) * wave)
         model.weights[-1] += self.last
-        return 0.5
+        return LocalUpdate(np.array([0.5]))
 
 
 def trainer_of(
-    folder: Path, encoded: Encoded, steps: TakeSteps, with_: Projecting = PROJECTING
+    folder: Path, encoded: Encoded, steps: LocalSteps, with_: Projecting = PROJECTING
 ) -> FerretTrainer:
     shards = {0: np.arange(0, 20), 3: np.arange(20, 27)}
     made = model_in_blocks(folder, "rademacher")
@@ -74,7 +75,7 @@ def test_a_round_is_the_update_from_the_cut_as_coordinates(
     model = model_in_blocks(tiny_model, "rademacher")
     model.go_to(cut)
     before = model.model.weights.clone()
-    Moving()(model.model, data.batches(3, 5, 6, 2), 3, 5)
+    Moving().run(model.model, data.batches(3, 5, 6, 2), 3, 5)
     update = Update(before, model.model.weights, model.offsets)
     counts = allot(update.norms(), sign_variances(np.diff(model.offsets)), 40, K)
     indices = draw_blocks(ROOT, 3, 5, counts, K)
@@ -105,7 +106,7 @@ def test_a_cut_with_the_round_is_nearer_to_what_the_peer_has_learned(
     before = model.model.weights.clone()
     reconstruction = before.double() - reconstruction
     data = LocalData(encoded, {0: np.arange(0, 20)}, ROOT)
-    Moving()(model.model, data.batches(0, 0, 6, 2), 0, 0)
+    Moving().run(model.model, data.batches(0, 0, 6, 2), 0, 0)
     update = before.double() - model.model.weights.double()
     cosine = torch.nn.functional.cosine_similarity(update, reconstruction, dim=0)
     size = len(before) / BLOCKS

@@ -92,19 +92,27 @@ def sources(*names: str) -> list[Path]:
     return found
 
 
+def files_of(name: str) -> list[Path]:
+    """The file of a module of `peer`, or those of a package."""
+    folder = ROOT / "peer" / name
+    files = sorted(folder.glob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    assert files
+    return files
+
+
 @pytest.mark.parametrize("name", PURE)
 def test_a_pure_module_imports_only_what_is_pure(name: str) -> None:
-    path = ROOT / "peer" / f"{name}.py"
-    found = packages(path)
-    assert not found & FORBIDDEN
-    assert found <= ALLOWED
-    of_peer = {full.split(".")[1] for full in imports(path) if full.startswith("peer.")}
-    assert of_peer <= set(PURE)
+    for path in files_of(name):
+        found = packages(path)
+        assert not found & FORBIDDEN
+        assert found <= ALLOWED
+        of_peer = {full.split(".")[1] for full in imports(path) if full.startswith("peer.")}
+        assert of_peer <= set(PURE)
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_a_pure_module_draws_no_numbers_and_opens_no_files(name: str) -> None:
-    for node in ast.walk(tree_of(ROOT / "peer" / f"{name}.py")):
+    for node in (node for path in files_of(name) for node in ast.walk(tree_of(path))):
         if isinstance(node, ast.Attribute):
             assert node.attr != "random"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

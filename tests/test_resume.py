@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from runs import SYNTHETIC, Options, lines, links, run, without_costs
 
-import peer.setup
+import peer.training
 from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.errors import UserError
@@ -54,7 +54,7 @@ def interrupted(
     made: list[Fragile] = []
 
     def fragile(*parts: Any) -> Fragile:
-        made.append(Fragile(peer.setup.build_trainer(*parts), last))
+        made.append(Fragile(peer.training.build_trainer(*parts), last))
         return made[-1]
 
     with patch.context() as here:

@@ -16,10 +16,10 @@ from runs import SYNTHETIC, Options, links, run, without_costs
 from test_resume import Fragile, Killed
 from test_scenario import script, tables
 
-import peer.setup
 from peer.config import experiment_from
 from peer.errors import RunFailed
 from peer.experiment_file import write_toml
+from peer.training import build_trainer
 from peer.wire import Bye, Digest, encode
 from sim import runner
 from sim.speeds import slowness
@@ -258,7 +258,9 @@ def test_a_run_with_a_scenario_goes_on_where_it_was(
     lines = ["crash 3 @1", "restart 3 @3", "hold 1 @2", "release 1 @3"]
     with monkeypatch.context() as patch:
         patch.setattr(
-            runner, "build_trainer", lambda *parts: Fragile(peer.setup.build_trainer(*parts), last)
+            runner,
+            "build_trainer",
+            lambda *parts: Fragile(build_trainer(*parts), last),
         )
         with pytest.raises(Killed):
             summary_of(out, *lines)

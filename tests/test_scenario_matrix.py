@@ -11,10 +11,10 @@ from runs import SYNTHETIC, Options, run, without_costs
 from test_resume import Fragile, Killed
 from test_scenario import tables
 
-import peer.setup
 from peer.dissemination import MODES
 from peer.events import Event, SnapshotTaken
 from peer.rollback import rollback
+from peer.training import build_trainer
 from sim import runner
 
 RUN: Options = SYNTHETIC | {
@@ -162,7 +162,9 @@ def test_a_run_that_has_folded_is_interrupted_and_resumed(
     whole = run(tmp_path / "whole", calm)
     with monkeypatch.context() as patch:
         patch.setattr(
-            runner, "build_trainer", lambda *parts: Fragile(peer.setup.build_trainer(*parts), last)
+            runner,
+            "build_trainer",
+            lambda *parts: Fragile(build_trainer(*parts), last),
         )
         with pytest.raises(Killed):
             run(tmp_path / "run", calm)
