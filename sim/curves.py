@@ -28,7 +28,7 @@ _MARKED_ROUNDS = 40
 def curves(
     experiment: Experiment, rounds: Rounds, caption: str, paper: Paper = FILE
 ) -> dict[str, Figure]:
-    """Return the curves that there is anything to show in: loss, rouge, consensus, rebuild, bytes.
+    """Return the curves that there is anything to show in: bytes, loss, rouge, consensus, rebuild.
 
     Args:
         experiment: the run's.
@@ -36,7 +36,8 @@ def curves(
         caption: what was run, for titles.
         paper: a file's or a page's.
     """
-    figures = {}
+    payload = called(experiment.method).payload
+    figures = {"bytes": bytes_figure(rounds, caption, paper, payload)}
     if _known(rounds, "eval_loss"):
         figures["loss"] = loss_figure(rounds, caption, paper)
     if _known(rounds, "rouge_l"):
@@ -46,8 +47,7 @@ def curves(
         figures["consensus"] = consensus_figure(rounds, caption, paper)
     if METHODS[experiment.method].seeding == ENDLESS and _known(rounds, "perturbations"):
         figures["rebuild"] = rebuild_figure(rounds, experiment.candidate_seeds, caption, paper)
-    payload = called(experiment.method).payload
-    return {**figures, "bytes": bytes_figure(rounds, caption, paper, payload)}
+    return figures
 
 
 def consensus_figure(rounds: Rounds, caption: str, paper: Paper = FILE) -> Figure:

@@ -200,7 +200,7 @@ def test_any_name_of_a_graph_can_be_drawn(tmp_path, name):
     run(tmp_path / "run", topology=str(tmp_path / "graph.json"), rounds=1)
     path, _ = draw_run(tmp_path / "run")
     shown = name[:29].replace("--", "- -")
-    assert any(f"fedkseed on {shown}" in line for line in texts(path))
+    assert any(f"FedKSeed on {shown}" in line for line in texts(path))
 
 
 def test_a_folder_without_a_run_is_the_users_mistake(tmp_path):
