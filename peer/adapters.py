@@ -101,6 +101,11 @@ class AdaptedModel(FlatModel):
             first = _first_weights(layer, slot, root_seed, number)
             self.weights[slot.offset : slot.offset + slot.size] = torch.from_numpy(first)
 
+    @property
+    def size(self) -> int:
+        """How many parameters the model below has."""
+        return self.base.size
+
     def label_losses(
         self, logits: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from peer.process import Hooks, PeerSettings, run_peer
 from peer.records import RunFolder
 from peer.reporting import RoundReport
 from peer.setup import refuse_varying, resolve_topology
-from peer.unused_options import unused_options
+from peer.unused_options import deliberate, unused_options
 
 ENGINE = "peer"
 LOG = logging.getLogger("kseed")
@@ -60,7 +60,7 @@ def run_by_hand(path: Path) -> bool:
     experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
     folder = RunFolder.for_experiment(experiment, ENGINE)
     LOG.setLevel(experiment.log_level.upper())
-    idle = unused_options(experiment, values, ENGINE)
+    idle = unused_options(experiment, deliberate(values), ENGINE)
     if idle:
         LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
     traffic = folder.read_links(curve=curve)

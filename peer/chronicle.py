@@ -22,6 +22,7 @@ from peer.weights import Weights
 
 if TYPE_CHECKING:
     from peer.evaluation import Losses
+    from peer.tuned_model import TunedModel
 
 
 class Chronicle:
@@ -68,7 +69,7 @@ class Chronicle:
             sent: by all peers so far.
             apart: where the peers' weights lie around their mean.
         """
-        losses = self._evaluate(state)
+        losses, seconds = self._evaluate(state)
         loss = math.nan if losses is None else losses.mean
         measured = self._measure(rounds_done, losses)
         met = [report.loss for report in reports if math.isfinite(report.loss)]
@@ -84,7 +85,13 @@ class Chronicle:
             "accumulator": state.digest(),
             "rouge_l": measured.rouge_l,
             "tasks": measured.tasks,
+            "perturbations": None,
+            "rebuild_seconds": None,
         }
+        if isinstance(state, Accumulator):
+            # What is 0 moves nothing, and is left out of a rebuild.
+            record["perturbations"] = int(np.count_nonzero(state.sums))
+            record["rebuild_seconds"] = seconds
         if apart is not None:
             record["consensus_distance"] = apart.distance
             record["consensus_relative"] = apart.relative
@@ -112,20 +119,20 @@ class Chronicle:
             "evaluation": self._evaluation,
         }
         outcome.peak_memory_bytes = max(outcome.peak_memory_bytes, peak_memory())
+        records = [self._records[number] for number in sorted(self._records)]
         model = None
         if prepared.global_model is not None:
-            parameters = prepared.global_model.model.layout.parameters
-            model = {
-                "name": experiment.model,
-                "parameters": parameters,
-                "dtype": experiment.dtype,
-            }
-            records = [self._records[number] for number in sorted(self._records)]
+            model = self._model(prepared.global_model)
             outcome.losses = [record["eval_loss"] for record in records]
             outcome.rouge_l = rouge_over_rounds(records)
             outcome.tasks = before_and_after(records)
         if experiment.averages:
-            outcome.consensus = self._consensus()
+            outcome.consensus = self._consensus(records)
+        else:
+            outcome.rebuild = {
+                "perturbations": [record.get("perturbations") for record in records[1:]],
+                "seconds": [record.get("rebuild_seconds") for record in records[1:]],
+            }
         folder = prepared.folder
         whole = summarise(engine, experiment, prepared.graph, prepared.corpus, model, outcome)
         # What is returned may be printed as JSON too.
@@ -147,26 +154,34 @@ class Chronicle:
         self._rebuild += time.perf_counter() - began
         return digests
 
-    def _consensus(self) -> dict[str, Any]:
-        each = [self._records[number] for number in sorted(self._records)]
+    def _model(self, tuned: TunedModel) -> dict[str, Any]:
+        """Return what the summary says of the model."""
         return {
-            "distance": each[-1]["consensus_distance"],
-            "relative": each[-1]["consensus_relative"],
-            "per_round": [record["consensus_distance"] for record in each[1:]],
+            "name": self._prepared.experiment.model,
+            "parameters": tuned.model.size,
+            "dtype": self._prepared.experiment.dtype,
+            "trained": tuned.model.layout.parameters,
         }
 
-    def _evaluate(self, cut: Accumulator | Weights) -> Losses | None:
-        """Return the losses of the rows held out; None without a model."""
+    def _consensus(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "distance": records[-1]["consensus_distance"],
+            "relative": records[-1]["consensus_relative"],
+            "per_round": [record["consensus_distance"] for record in records[1:]],
+        }
+
+    def _evaluate(self, cut: Accumulator | Weights) -> tuple[Losses | None, float | None]:
+        """Return the losses of the rows held out, and the seconds of the rebuild before."""
         global_model, corpus = self._prepared.global_model, self._prepared.corpus
         if global_model is None or corpus is None:
-            return None
+            return None, None
         began = time.perf_counter()
         global_model.go_to(cut)
         rebuilt = time.perf_counter()
         losses = global_model.losses(cut, corpus.encoded, corpus.split.held_out)
         self._rebuild += rebuilt - began
         self._evaluation += time.perf_counter() - rebuilt
-        return losses
+        return losses, rebuilt - began
 
     def _measure(self, rounds_done: int, losses: Losses | None) -> Measured:
         """Measure what is due after so many rounds of the model that has just been evaluated."""

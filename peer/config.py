@@ -17,7 +17,7 @@ from peer.errors import UserError
 from peer.gradients import GRADIENT_BYTES
 from peer.importance import MOST_SEEDS
 from peer.latency import FORMS, parse_latency
-from peer.methods import METHODS
+from peer.methods import METHODS, Steps
 from peer.mixing import MIXINGS
 from peer.options import check, kind, option, refuse, shown
 from peer.presets import PRESETS
@@ -239,7 +239,8 @@ class Experiment:
     )
     step_seconds: float = option(
         0.1,
-        "virtual time of a local step in the simulator, in seconds",
+        "virtual time of two forward passes in the simulator, in seconds: of FedKSeed's local "
+        "step; one of FedZO takes 1 + `directions` passes, one by backpropagation 3 a batch",
         above=0.0,
         most=1e6,
         begins="the simulator: peers",
@@ -259,7 +260,8 @@ class Experiment:
     )
     side_by_side: int = option(
         1,
-        "replicas of a small model whose forward passes the simulator takes in one batch, with "
+        "replicas of a small model whose forward passes the simulator takes in one batch, where "
+        "steps are along candidate seeds, with "
         "memory for three copies of the weights each; above 1 the last bits of losses change, so "
         "digests differ from those of `kseed launch`",
         least=1,
@@ -404,6 +406,12 @@ class Experiment:
     def is_synthetic(self) -> bool:
         """Whether there is no model."""
         return self.trainer == "synthetic"
+
+    @property
+    def shares_passes(self) -> bool:
+        """Whether simulated replicas take their forward passes together."""
+        kseed = METHODS[self.method].steps is Steps.KSEED
+        return self.side_by_side > 1 and kseed and not self.is_synthetic
 
     @property
     def virtual_positions(self) -> int:

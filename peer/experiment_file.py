@@ -11,6 +11,7 @@ from typing import Any
 
 from peer.config import SCENARIO, groups
 from peer.errors import UserError
+from peer.methods import METHODS, Method
 from peer.options import allowed, kind
 from peer.scenario import EXAMPLE, Incident
 
@@ -53,8 +54,17 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
+def _with_default(name: str) -> list[Method]:
+    """Return the methods that have a default of their own for an option."""
+    return [method for method in METHODS.values() if name in method.defaults]
+
+
 def commented_toml() -> str:
-    """Return a file with every option at its default, each explained."""
+    """Return a file with every option at its default, each explained.
+
+    Options that some method has a default of its own for are comments, so that naming another
+    method in the file is enough to have its values.
+    """
     lines = [
         "# An experiment: `kseed sim` and `kseed launch` take this file; flags win over it.",
         "",
@@ -65,6 +75,10 @@ def commented_toml() -> str:
             about = item.metadata["help"]
             if item.metadata["choices"] or kind(item) in (int, float):
                 about += f" ({allowed(item)})"
+            own = {m.title: m.defaults[item.name] for m in _with_default(item.name)}
+            if own:
+                values = ", ".join(f"{_toml(value)} for {title}" for title, value in own.items())
+                about += f"; unless given, {values}"
             comment = textwrap.wrap(about, initial_indent="# ", subsequent_indent="# ", width=100)
-            lines += [*comment, write_toml({item.name: item.default})]
+            lines += [*comment, "# " * bool(own) + write_toml({item.name: item.default})]
     return "\n".join([*lines, EXAMPLE])

@@ -119,6 +119,11 @@ class FlatModel:
                 parameter.requires_grad_(False)
                 parameter.grad = None
 
+    @property
+    def size(self) -> int:
+        """How many parameters the model has, trained or not."""
+        return self.layout.parameters
+
     def parameters(self) -> list[torch.nn.Parameter]:
         """Return the module's parameters that are views into `weights`, in their order."""
         return [self.module.get_parameter(slot.name) for slot in self.layout.slots]

@@ -165,6 +165,14 @@ class RunFolder:
         if path.exists() and json.loads(path.read_text(encoding="utf-8")) != layout:
             raise UserError(f"model = {name!r} is not the one that {self.path} has started from")
 
+    def tensor_sizes(self) -> list[int] | None:
+        """Return how many weights each tensor of the run's model has; None: it had no model."""
+        path = self.path / LAYOUT
+        if not path.exists():
+            return None
+        rows = json.loads(path.read_text(encoding="utf-8"))["parameters"]
+        return [math.prod(shape) for _, shape, _ in rows]
+
     def state(self, engine: str) -> Path:
         """Return the folder of what an engine needs to resume."""
         return self.path / engine
@@ -285,6 +293,14 @@ class RunFolder:
         # A truncated or foreign file shows itself in one of these ways.
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
+
+    def read_state(self, experiment: Experiment) -> Accumulator | Weights:
+        """Return what the run of an experiment has ended with.
+
+        Raises:
+            UserError: there is nothing.
+        """
+        return self.read_weights() if experiment.averages else self.read_accumulator()
 
     def write_state(
         self, state: Accumulator | Weights, *, with_probabilities: bool = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,10 +18,14 @@ import topology
 from peer.accumulator import Accumulator
 from peer.archive import Archive, read_archive
 from peer.base import Base
+from peer.blocks import block_offsets
+from peer.config import Experiment
 from peer.entry import Entry, Kind
 from peer.errors import NeighbourError, RefusedEntry, UserError
+from peer.methods import METHODS
 from peer.protocol import Protocol
 from peer.records import CONFIG, LAYOUT, TOPOLOGY, RunFolder
+from peer.seeding import BLOCKS
 from peer.setup import build_protocol
 from peer.store import EntryStore
 from peer.wire import encode
@@ -64,6 +68,8 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
             f"round = {rounds_done} is not allowed: must be at least 0 and at most "
             f"{experiment.rounds}, the number of rounds of {run}"
         )
+    if experiment.averages:
+        raise UserError(f"{run} cannot be rolled back: {experiment.method} keeps no log of entries")
     if to.exists():
         raise UserError(f"{to} exists already, a new folder is wanted")
     paths = [
@@ -73,8 +79,7 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
     ]
     if not paths:
         raise UserError(f"{run} holds no logs of entries")
-    # Weights travel in the entries, so neither rows nor model are needed to add them up.
-    protocol = build_protocol(experiment, topology.load(run / TOPOLOGY), None, None)
+    protocol = _protocol(folder, experiment)
     archive = read_archive([run / path for path in paths], protocol)
     start = archive.base.round if archive.base is not None else 0
     if rounds_done < start:
@@ -118,6 +123,16 @@ def rollback(run: Path, rounds_done: int, to: Path) -> RolledBack:
 def cut(entries: Iterable[Entry], rounds_done: int) -> list[Entry]:
     """Return the entries that belong to the state after so many rounds."""
     return [entry for entry in entries if entry.round < rounds_done + entry.is_end]
+
+
+def _protocol(folder: RunFolder, experiment: Experiment) -> Protocol:
+    """Return the agreement of a run, without what is needed to train alone."""
+    # Weights travel in the entries, so neither rows nor model are needed to add them up.
+    protocol = build_protocol(experiment, topology.load(folder.path / TOPOLOGY), None, None)
+    sizes = folder.tensor_sizes()
+    if METHODS[experiment.method].seeding != BLOCKS or sizes is None:
+        return protocol
+    return replace(protocol, blocks=len(block_offsets(sizes, experiment.blocks)) - 1)
 
 
 def _absent(archive: Archive, rounds_done: int, protocol: Protocol, run: Path) -> tuple[int, ...]:

@@ -430,7 +430,7 @@ def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -
         corpus = corpus or deal(experiment, *(rows or encode_rows(experiment)))
         global_model = build_global_model(experiment, remember=True, threads=None)
         folder.check_model(experiment.model, global_model.layout)
-        if engine == "sim" and experiment.side_by_side > 1:
+        if engine == "sim" and experiment.shares_passes:
             from peer.side_by_side import check_room
             from peer.stacked import check_stackable
 

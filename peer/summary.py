@@ -54,6 +54,7 @@ class Outcome:
         network: what has become of the frames on simulated links.
         consensus: of peers that average: how far from each other they have ended, and how far they
             were after each round.
+        rebuild: of methods of sums: perturbations and seconds of a rebuild, after each round.
     """
 
     accumulator_digests: list[str]
@@ -78,6 +79,7 @@ class Outcome:
     absent: tuple[int, ...] = ()
     network: dict[str, int] | None = None
     consensus: dict[str, Any] | None = None
+    rebuild: dict[str, Any] | None = None
 
 
 def summarise(
@@ -88,7 +90,7 @@ def summarise(
     model: Mapping[str, Any] | None,
     outcome: Outcome,
 ) -> dict[str, Any]:
-    """Return summary.json as a dictionary; `model` is its {name, parameters, dtype}."""
+    """Return summary.json as a dictionary; `model` is its {name, parameters, dtype, trained}."""
     measures = topology.measure(graph)
     total = outcome.traffic.total()
     peers = experiment.peers
@@ -100,10 +102,12 @@ def summarise(
         "schema": SCHEMA,
         "engine": engine,
         "method": experiment.method,
+        "aggregation": experiment.aggregation,
         "trainer": experiment.trainer,
         "peers": peers,
         "rounds": experiment.rounds,
         "local_steps": experiment.local_steps,
+        "local_epochs": experiment.local_epochs if experiment.averages else 0,
         "candidate_seeds": experiment.candidate_seeds,
         "perturbation": experiment.perturbation,
         "gossip": experiment.gossip,
@@ -151,6 +155,8 @@ def summarise(
     }
     if outcome.consensus is not None:
         summary["consensus"] = outcome.consensus
+    if outcome.rebuild is not None:
+        summary["rebuild"] = outcome.rebuild
     if outcome.network is not None:
         summary["network"] = outcome.network
     if outcome.processes is not None:

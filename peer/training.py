@@ -54,11 +54,12 @@ def build_trainer(
 def _averaging(experiment: Experiment, data: LocalData, tuned: TunedModel) -> Trainer:
     from peer.averaging_trainer import AveragingTrainer, Schedule
 
+    first_order = METHODS[experiment.method].steps is Steps.FIRST_ORDER
     schedule = Schedule(
         experiment.local_steps,
         experiment.local_epochs,
         experiment.batch_size,
-        experiment.accumulate,
+        experiment.accumulate if first_order else 1,
     )
     return AveragingTrainer(tuned.model, data, _local_steps(experiment, tuned), schedule)
 

@@ -2,10 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
-from peer.config import SIMULATOR_ONLY, Experiment
+from peer.config import SIMULATOR_ONLY, Experiment, options
 from peer.latency import Constant, parse_latency
+from peer.methods import METHODS, Method, Part, Steps
+from peer.seeding import BLOCKS, ENDLESS
+
+
+def _has_sums(method: Method) -> bool:
+    return not method.averages
+
+
+def _perturbs(method: Method) -> bool:
+    """Whether anything moves along perturbations: local steps, or the sums' rebuild."""
+    return method.zeroth_order or not method.averages
+
+
+def _backpropagates(method: Method) -> bool:
+    return method.steps is Steps.FIRST_ORDER
+
+
+def _has_blocks(method: Method) -> bool:
+    return method.seeding == BLOCKS
+
+
+def _has_lora(method: Method) -> bool:
+    return method.trains is Part.LORA
+
+
+USED_BY: Final[Mapping[str, Callable[[Method], bool]]] = {
+    "aggregation": lambda method: method.averages,
+    "candidate_seeds": lambda method: method.seeding not in (None, ENDLESS),
+    "coordinates": _has_blocks,
+    "blocks": _has_blocks,
+    "global_learning_rate": _has_blocks,
+    "epsilon": lambda method: method.zeroth_order,
+    "perturbation": _perturbs,
+    "gradient_bound": _perturbs,
+    "gradient_bytes": _has_sums,
+    "gossip": _has_sums,
+    "fold": lambda method: method.seeding not in (None, ENDLESS),
+    "optimizer": _backpropagates,
+    "accumulate": _backpropagates,
+    "local_epochs": lambda method: method.averages,
+    "directions": lambda method: method.steps is Steps.FEDZO,
+    "rank": _has_lora,
+    "lora_alpha": _has_lora,
+    "virtual_tokens": lambda method: method.trains.is_prompt,
+    "side_by_side": lambda method: method.steps is Steps.KSEED,
+}
+"""Which methods look at an option; those that are not here are looked at by all."""
+
+
+def deliberate(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which options of a file were meant: it may spell out all, as one of `kseed init`."""
+    usual = {item.name: item.default for item in options()}
+    return tuple(name for name, value in values.items() if value != usual.get(name))
 
 
 def unused_options(
@@ -18,7 +72,10 @@ def unused_options(
         given: the names of these options.
         engine: sim, launch or peer.
     """
-    idle: set[str] = set() if engine == "sim" else set(SIMULATOR_ONLY)
+    method = METHODS[experiment.method]
+    idle = {name for name, used in USED_BY.items() if not used(method)}
+    if engine != "sim":
+        idle |= set(SIMULATOR_ONLY)
     if engine == "peer":
         idle.add("tune")
     if engine != "launch":
@@ -31,6 +88,9 @@ def unused_options(
         idle |= {"model", "data", "held_out", "partition", "alpha", "min_rows", "train_share"}
         idle |= {"test_share", "eval_rows", "max_length", "long_rows", "dtype", "rouge_rows"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
+        idle |= {"optimizer", "accumulate"}
+    if experiment.averages and experiment.local_epochs:
+        idle.add("local_steps")
     if experiment.is_synthetic or not experiment.rouge_rows:
         idle |= {"rouge_every", "new_tokens"}
     if experiment.partition != "dirichlet":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from peer.methods import METHODS
 from peer.records import SAMPLES
+from peer.seeding import ENDLESS
 from peer.summary import weights_up_and_down
+from sim.called import promises_equal_bits
 from sim.tables import labelled
 from sim.troubles import troubles_of
 from sim.words import (
@@ -36,6 +39,7 @@ def closing_words(summary: Mapping[str, Any]) -> str:
         *_loss(summary),
         *_rouge(summary),
         *_agreement(summary),
+        *_rebuild(summary),
         *((found.label, found.short) for found in troubles_of(summary) if found.label),
         *_traffic(summary),
         ("time", seconds_in_words(summary["seconds"]["wall"])),
@@ -47,16 +51,22 @@ def closing_words(summary: Mapping[str, Any]) -> str:
 def _run(summary: Mapping[str, Any]) -> _Rows:
     graph, model = summary["topology"], summary["model"]
     size = f"{count(summary['peers'], 'peer')}, {count(graph['edges'], 'link')}"
-    steps = count(summary["local_steps"], "local step")
+    epochs = summary.get("local_epochs")
+    each = f"of {count(summary['local_steps'], 'local step')} a peer"
+    if epochs:
+        each = f"{count(epochs, 'time')} through a peer's own rows"
     rows = [
         ("run", f"{summary['method']}, {ENGINES[summary['engine']]}"),
         ("topology", f"{graph['name']}: {size}, diameter {graph['diameter']:,}"),
-        ("rounds", f"{summary['rounds']:,}, each of {steps} a peer"),
+        ("rounds", f"{summary['rounds']:,}, each {each}"),
     ]
     if model is not None:
         rows.append(
             ("model", f"{model['name']}, {model['parameters']:,} parameters in {model['dtype']}")
         )
+        part = METHODS[summary["method"]].trains
+        if part.adapter is not None:
+            rows.append(("trained", f"{part.value}, {model['trained']:,} numbers in float32"))
     return rows
 
 
@@ -65,11 +75,13 @@ def _loss(summary: Mapping[str, Any]) -> _Rows:
     if loss is None:
         return [(label, "none: the synthetic trainer has no model")]
     before, after = _finite(loss["initial"]), _finite(loss["final"])
-    text = f"{_nats(before)} before, {_nats(after)} after, in nats per token"
-    if not before or after is None:
-        return [(label, text)]
-    change = f"{100 * abs(after - before) / before:.1f} %"
-    return [(label, text), ("", f"{change} {'lower' if after < before else 'higher'}")]
+    rows = [(label, f"{_nats(before)} before, {_nats(after)} after, in nats per token")]
+    if before and after is not None:
+        change = f"{100 * abs(after - before) / before:.1f} %"
+        rows.append(("", f"{change} {'lower' if after < before else 'higher'}"))
+    if not promises_equal_bits(summary):
+        rows.append(("", "of the mean of the peers' weights, each by its number of rows"))
+    return rows
 
 
 def _rouge(summary: Mapping[str, Any]) -> _Rows:
@@ -91,6 +103,10 @@ def _nats(loss: float | None) -> str:
 
 def _agreement(summary: Mapping[str, Any]) -> _Rows:
     digests = summary["digests"]
+    if not promises_equal_bits(summary):
+        return _apart(summary["consensus"])
+    if METHODS[summary["method"]].averages:
+        return [("weights", _agreed(digests["accumulator"]))]
     rows = [("accumulators", _agreed(digests["accumulator"]))]
     if digests["model"] is not None:
         rows.append(("models", _agreed(digests["model"])))
@@ -104,17 +120,54 @@ def _agreed(digests: Sequence[str]) -> str:
     return f"equal at all {len(digests):,} peers, digest {digests[0][:_DIGEST_SHOWN]}"
 
 
+def _apart(consensus: Mapping[str, Any]) -> _Rows:
+    """Tell how far from each other peers have ended that promise no equal bits."""
+    distance, relative = consensus["distance"], consensus["relative"]
+    rows = [("apart", f"the peers' weights are {distance:.3g} from their mean (root mean square)")]
+    if relative is None or not math.isfinite(relative):
+        rows.append(("", "the mean is where it was at the start"))
+    elif relative:
+        rows.append(("", f"while the mean has come {ratio_in_words(1 / relative)} times as far"))
+    return rows
+
+
+def _rebuild(summary: Mapping[str, Any]) -> _Rows:
+    """Tell how rebuilding the model has become longer, where it does so with every round."""
+    rebuild = summary.get("rebuild")
+    if METHODS[summary["method"]].seeding != ENDLESS or rebuild is None:
+        return []
+    # A run that an earlier version has begun lacks some.
+    told = [
+        _first_and_last(values, in_words)
+        for values, in_words in (
+            (rebuild["perturbations"], "{:,} perturbations".format),
+            (rebuild["seconds"], seconds_in_words),
+        )
+        if None not in (values[0], values[-1])
+    ]
+    told.append(f"a pool of {summary['candidate_seeds']:,} seeds would end its growth there")
+    return [("rebuild" if not place else "", text) for place, text in enumerate(told)]
+
+
+def _first_and_last(values: Sequence[Any], in_words: Callable[[Any], str]) -> str:
+    """Return what a value was after the first round, and after the last."""
+    return f"{in_words(values[0])} after round 1, {in_words(values[-1])} after {len(values):,}"
+
+
 def _traffic(summary: Mapping[str, Any]) -> _Rows:
-    cost, weights = summary["bytes"], weights_up_and_down(summary["model"])
+    cost, averages = summary["bytes"], METHODS[summary["method"]].averages
+    # Methods that send them have nothing to compare with.
+    weights = None if averages else weights_up_and_down(summary["model"])
     mean, redundancy = cost["per_peer_round_mean"], cost["redundancy"]
     rows = [("traffic", f"{bytes_in_words(mean)} per peer and round, sent plus received")]
     if weights is not None and mean:
         text = f"sending the weights, up and down, would take {bytes_in_words(weights)}"
         rows += [("", f"{text},"), ("", f"{ratio_in_words(weights / mean)} times as much")]
     if redundancy is not None:
-        rows.append(
-            ("redundancy", f"{redundancy:.2f} times the payload of every entry to every peer once")
-        )
+        once = "all weights that were asked for, once"
+        if not averages:
+            once = "every entry to every peer once"
+        rows.append(("redundancy", f"{redundancy:.2f} times the payload of {once}"))
     return rows
 
 

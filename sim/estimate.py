@@ -27,6 +27,7 @@ from peer.trainer import Announced, Trainer
 from peer.training import build_trainer
 from peer.tuned_model import TunedModel
 from peer.weights import Weights
+from peer.work import steps_per_round
 from sim.volume.prediction import predict_run
 from sim.words import bytes_in_words, seconds_in_words
 
@@ -79,7 +80,8 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
     global_model, corpus = prepared.global_model, prepared.corpus
     if global_model is None or corpus is None:
         return dict.fromkeys(("local_step", "rebuild", "evaluation", "answers", "total"), 0.0)
-    together = min(experiment.side_by_side, experiment.peers) if engine == "sim" else 1
+    shared = engine == "sim" and experiment.shares_passes
+    together = min(experiment.side_by_side, experiment.peers) if shared else 1
     # What a round does once, as Ferret's projection, belongs to its steps here.
     few = min(experiment.local_steps, _STEPS if METHODS[experiment.method].zeroth_order else 10)
     short = replace(experiment, local_steps=few, local_epochs=0)
@@ -98,11 +100,11 @@ def _seconds(prepared: Prepared, engine: str) -> dict[str, float]:
 
     rebuild = _rebuild_seconds(global_model) if isinstance(global_model, GlobalModel) else 0.0
     answers = _answers(experiment, corpus, global_model) if experiment.rouge_rows else 0.0
-    trained = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
-    each = experiment.local_steps * step
+    own = steps_per_round(experiment, protocol.roster.rows)
+    steps = sum(own[p] for r in range(protocol.rounds) for p in protocol.roster.active(r))
     at_once = min(experiment.peers, os.cpu_count() or 1) if engine == "launch" else 1
     rebuilds = (protocol.rounds + 1) * (experiment.peers / at_once if engine == "launch" else 1)
-    total = trained * each / at_once + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
+    total = steps * step / at_once + rebuilds * rebuild + (protocol.rounds + 1) * evaluation
     total += answers * sum(is_due(experiment, done) for done in range(protocol.rounds + 1))
     return {
         "local_step": step,
@@ -156,12 +158,13 @@ def in_words(cost: dict[str, Any]) -> str:
     """Return an estimate for people to read."""
     seconds, sent = cost["seconds"], cost["bytes"]
     answers = f", answers {seconds['answers']:.1f} s" if seconds["answers"] else ""
+    rebuild = f" a rebuild {seconds['rebuild']:.2f} s," if seconds["rebuild"] else ""
     lines = [
         f"A {'simulation' if cost['engine'] == 'sim' else 'launch'} of {cost['peers']} peers over "
         f"{cost['rounds']} rounds would take about",
         f"  time    {seconds_in_words(seconds['total'])}"
         f" (a local step {seconds['local_step'] * 1e3:.1f} ms,"
-        f" a rebuild {seconds['rebuild']:.2f} s,"
+        f"{rebuild}"
         f" an evaluation {seconds['evaluation']:.1f} s{answers})",
         f"  bytes   {bytes_in_words(sent['per_peer_round_mean'])} per peer and round, "
         f"{bytes_in_words(sent['wire_total'])} in all, of which payload "

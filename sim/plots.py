@@ -1,15 +1,13 @@
-"""Pictures of a run: loss and bytes over rounds, and bytes per link.
+"""Pictures of a run: loss, bytes and the like over rounds, and bytes per link.
 
 They are drawn into the run's folder as files, or as texts for a page that shows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,65 +16,35 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 import topology
+from peer.config import Experiment
 from peer.records import RunFolder
 from peer.traffic import Traffic
-from sim.ink import BLUE, FILL, ORANGE, RIM, VERMILION, ink, save
+from sim.called import title_of
+from sim.curves import Rounds, curves
+from sim.ink import FILL, RIM, ink, save
+from sim.paper import FILE, PAGE, Paper
 from sim.words import byte_unit, bytes_in_words
-from topology.drawing import LABEL_LIMIT, VECTOR_LIMIT
+from topology.drawing import LABEL_LIMIT
 from topology.layout import Points, paths, positions
-
-Rounds = Sequence[Mapping[str, Any]]
-"""The lines of rounds.jsonl."""
 
 # The pale end of the map would be lost on white.
 SHADES = tuple(map(to_hex, colormaps["viridis_r"](np.linspace(0.1, 1, 256))))
 """The colours of links, from those that carried least to those that carried most."""
 
 _NAME_LENGTH = 30
-_MARKED_ROUNDS = 40
-"""The most rounds whose values get a marker each."""
-
 _MARGIN = 0.35
 """Inches around a graph."""
-
-
-@dataclass(frozen=True)
-class _Paper:
-    """What pictures are drawn on; lengths in inches.
-
-    Attributes:
-        curves: width and height of those over rounds.
-        longer_side: of a graph, at least and at most.
-        least_width: of the picture of a graph.
-        head: room above a graph for a title; 0: pictures have none.
-        foot: room below a graph for what colours mean; 0: it is not told.
-        columns: of a legend.
-        most_lines: links beyond this number become one image, to keep files small.
-    """
-
-    curves: tuple[float, float]
-    longer_side: tuple[float, float]
-    least_width: float
-    head: float
-    foot: float
-    columns: int
-    most_lines: int
-
-
-_FILE = _Paper((7.0, 4.2), (7.0, 11.0), 6.0, 0.75, 0.85, 2, VECTOR_LIMIT)
-_PAGE = _Paper((4.2, 3.3), (3.5, 11.0), 0.0, 0.0, 0.0, 1, 3_000)
-"""As wide as a phone, so that texts are of a size to be read there."""
 
 
 def draw_run(folder: Path) -> list[Path]:
     """Draw a run's pictures into its folder's plots/; the same run gives the same bytes.
 
     Returns:
-        The pictures written: links.svg, bytes.svg, and loss.svg and rouge.svg if measured.
+        The pictures written: links.svg, bytes.svg, and of loss.svg, rouge.svg, consensus.svg and
+        rebuild.svg those that there is anything to show in.
 
     Raises:
         UserError, TopologyError: the folder holds no run.
@@ -87,16 +55,12 @@ def draw_run(folder: Path) -> list[Path]:
     name = graph.name
     if len(name) > _NAME_LENGTH:
         name = name[: _NAME_LENGTH - 1] + "…"
-    caption = f"{experiment.method} on {name}, {len(graph.nodes):,} peers"
+    caption = f"{title_of(experiment)} on {name}, {len(graph.nodes):,} peers"
     with ink():
         figures = {
             "links": links_figure(graph, link_bytes(graph, run.read_links()), caption),
-            "bytes": _bytes_figure(rounds, caption),
+            **curves(experiment, rounds, caption),
         }
-        if any(record["eval_loss"] is not None for record in rounds):
-            figures["loss"] = _loss_figure(rounds, caption)
-        if _with_rouge(rounds):
-            figures["rouge"] = _rouge_figure(rounds, caption)
         (folder / "plots").mkdir(exist_ok=True)
         written = []
         for kind, figure in figures.items():
@@ -107,6 +71,7 @@ def draw_run(folder: Path) -> list[Path]:
 
 
 def page_pictures(
+    experiment: Experiment,
     graph: topology.Topology | None,
     sent: NDArray[np.int64],
     rounds: Rounds,
@@ -117,27 +82,24 @@ def page_pictures(
     They have no titles, no background and no scale of the links' colours, and their texts are text.
 
     Args:
+        experiment: the run's.
         graph: None: there is none to draw.
         sent: bytes over each link, see `link_bytes`.
         rounds: as in rounds.jsonl; none: nothing is drawn over rounds.
         shades_on_dark: what takes the place of `SHADES` in a picture for a dark page.
 
     Returns:
-        By kind, what there is of loss, rouge, bytes and links; and links-on-dark where the links
-        are one image, so that the page cannot change their colours.
+        By kind, what there is of links and of the curves; and links-on-dark where the links are one
+        image, so that the page cannot change their colours.
     """
     figures = {}
     with ink({"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}):
-        if any(record["eval_loss"] is not None for record in rounds):
-            figures["loss"] = _loss_figure(rounds, "", _PAGE)
-        if _with_rouge(rounds):
-            figures["rouge"] = _rouge_figure(rounds, "", _PAGE)
         if rounds:
-            figures["bytes"] = _bytes_figure(rounds, "", _PAGE)
+            figures = curves(experiment, rounds, "", PAGE)
         if graph is not None:
-            figures["links"] = links_figure(graph, sent, "", _PAGE)
-            if len(sent) > _PAGE.most_lines:
-                figures["links-on-dark"] = links_figure(graph, sent, "", _PAGE, shades_on_dark)
+            figures["links"] = links_figure(graph, sent, "", PAGE)
+            if len(sent) > PAGE.most_lines:
+                figures["links-on-dark"] = links_figure(graph, sent, "", PAGE, shades_on_dark)
         return {kind: _svg(figure) for kind, figure in figures.items()}
 
 
@@ -168,103 +130,11 @@ def link_bytes(graph: topology.Topology, traffic: Traffic) -> NDArray[np.int64]:
     return np.array([counted[edge] for edge in graph.edges], dtype=np.int64)
 
 
-def _over_rounds(title: str, label: str, paper: _Paper) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=paper.curves, layout="constrained")
-    axes = figure.add_subplot()
-    if paper.head:
-        axes.set_title(title, loc="left")
-    axes.set_xlabel("rounds done")
-    axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure, axes
-
-
-def _loss_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
-    """Draw both losses; a round whose loss is null, for it was not finite, leaves a gap."""
-    title = f"Loss over the rounds\n{caption}"
-    figure, axes = _over_rounds(title, "loss (nats per token)", paper)
-    done = [record["round"] for record in rounds]
-    marked = len(rounds) <= _MARKED_ROUNDS
-    for key, label, colour, dashes, marker in (
-        ("eval_loss", "held-out rows", BLUE, "-", "o"),
-        ("train_loss", "training, mean of the round's local steps", VERMILION, "--", "s"),
-    ):
-        losses = np.array([record[key] for record in rounds], dtype=float)
-        if np.isfinite(losses).any():
-            axes.plot(
-                done,
-                losses,
-                color=colour,
-                linestyle=dashes,
-                marker=marker if marked else "",
-                markersize=4,
-                label=label,
-                gid=key,
-            )
-    axes.ticklabel_format(axis="y", useOffset=False)
-    _show_all_rounds(axes, done[-1])
-    figure.legend(loc="outside lower center", ncols=paper.columns)
-    return figure
-
-
-def _show_all_rounds(axes: Axes, last: int) -> None:
-    """Set the limits by hand, for rounds at the end that leave a gap would not be shown at all."""
-    last = max(last, 1)
-    axes.set_xlim(-0.03 * last, 1.03 * last)
-
-
-def _with_rouge(rounds: Rounds) -> list[Mapping[str, Any]]:
-    """Return the rounds after which Rouge-L was measured."""
-    return [record for record in rounds if record.get("rouge_l") is not None]
-
-
-def _rouge_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
-    """Draw Rouge-L in per cent over the rounds after which it was measured."""
-    title = f"Rouge-L of answers to held-out rows\n{caption}"
-    figure, axes = _over_rounds(title, "Rouge-L, F measure (%)", paper)
-    measured = _with_rouge(rounds)
-    axes.plot(
-        [record["round"] for record in measured],
-        [100 * record["rouge_l"] for record in measured],
-        color=BLUE,
-        marker="o" if len(measured) <= _MARKED_ROUNDS else "",
-        markersize=4,
-        gid="rouge_l",
-    )
-    axes.ticklabel_format(axis="y", useOffset=False)
-    _show_all_rounds(axes, rounds[-1]["round"])
-    return figure
-
-
-def _bytes_figure(rounds: Rounds, caption: str, paper: _Paper = _FILE) -> Figure:
-    done = [record["round"] for record in rounds]
-    payload = np.array([record["payload_bytes"] for record in rounds], dtype=float)
-    wire = np.array([record["wire_bytes"] for record in rounds], dtype=float)
-    most = wire.max(initial=0.0)
-    unit, size = byte_unit(most)
-    figure, axes = _over_rounds(
-        f"Bytes sent since the start, all peers together: {bytes_in_words(most)}\n{caption}",
-        f"bytes since the start ({unit})",
-        paper,
-    )
-    axes.stackplot(
-        done,
-        payload / size,
-        (wire - payload) / size,
-        labels=["payload: entries", "control, framing and handshakes"],
-        colors=[BLUE, ORANGE],
-    )
-    axes.set_ylim(0, 1.05 * most / size or 1.0)
-    axes.margins(x=0)
-    figure.legend(loc="outside lower center", ncols=paper.columns)
-    return figure
-
-
 def links_figure(
     graph: topology.Topology,
     sent: NDArray[np.int64],
     caption: str,
-    paper: _Paper = _FILE,
+    paper: Paper = FILE,
     shades: Sequence[str] = SHADES,
 ) -> Figure:
     """Draw a graph, each link the darker and thicker the more went over it.

@@ -10,6 +10,7 @@ from peer.signatures import signer
 from peer.traffic import Traffic
 from peer.trainer import Trainer
 from peer.training import build_trainer
+from peer.work import seconds_per_step, steps_per_round
 from sim.link_model import LinkModel, link_model
 from sim.slots import Slots
 from sim.speeds import slowness
@@ -49,7 +50,8 @@ def world_of(
         graph.adjacency,
         prepared.protocol,
         trainer or build_trainer(wanted, None, None),
-        step_seconds=wanted.step_seconds,
+        step_seconds=seconds_per_step(wanted),
+        steps=steps_per_round(wanted, prepared.protocol.roster.rows),
         known=known,
         observe=observe,
         traffic=traffic or Traffic(curve=wanted.curve == "on"),

@@ -54,7 +54,7 @@ def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, 
     links = link_model(prepared.experiment, prepared.graph)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
-    if experiment.side_by_side > 1 and not experiment.is_synthetic:
+    if experiment.shares_passes:
         LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
     prepared.create_folder(ENGINE)
     with ExitStack() as stack:

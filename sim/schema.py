@@ -79,11 +79,25 @@ _ENDS: Final = {"initial": (*_NUMBER, None), "final": (*_NUMBER, None)}
 
 LATER_SUMMARY: Final[dict[str, Any]] = {
     "rouge_l": (_ENDS, None),
+    "aggregation": str,
+    "local_epochs": int,
+    "consensus": {
+        "distance": _NUMBER,
+        "relative": (*_NUMBER, None),
+        "per_round": [_NUMBER],
+    },
+    "rebuild": {"perturbations": [(int, None)], "seconds": [(*_NUMBER, None)]},
     "tasks": [{"task": str, "rows": int, "loss": _ENDS, "rouge_l": (_ENDS, None)}],
 }
 """The same of keys that runs of earlier versions have not written."""
 
-LATER_ROUND: Final[dict[str, Any]] = {"rouge_l": (*_NUMBER, None)}
+LATER_ROUND: Final[dict[str, Any]] = {
+    "rouge_l": (*_NUMBER, None),
+    "consensus_distance": (*_NUMBER, None),
+    "consensus_relative": (*_NUMBER, None),
+    "perturbations": (int, None),
+    "rebuild_seconds": (*_NUMBER, None),
+}
 """The same of a line of rounds.jsonl."""
 
 

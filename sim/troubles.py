@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from peer.methods import METHODS
 from sim.words import count, which
 
 _PEERS_LISTED: Final = 8
@@ -49,13 +50,18 @@ def troubles_of(
 
 def _absence(summary: Mapping[str, Any]) -> Iterator[Trouble]:
     if missing := summary["missing_peers"]:
+        averages = METHODS[summary["method"]].averages
         yield Trouble(
             grave=True,
             title="Missing peers",
-            text=f"The end of the log of {which(missing)} did not come to all others, so later "
+            text=f"Of {which(missing)} some neighbours have not heard that all rounds were done."
+            if averages
+            else f"The end of the log of {which(missing)} did not come to all others, so later "
             "entries may be missing.",
             label="missing peers",
-            short=f"{_listed(missing)}: no end of their logs came",
+            short=f"{_listed(missing)}: no word of their end came"
+            if averages
+            else f"{_listed(missing)}: no end of their logs came",
         )
     if absent := summary["absent_peers"]:
         yield Trouble(
@@ -71,11 +77,15 @@ def _absence(summary: Mapping[str, Any]) -> Iterator[Trouble]:
 def _mishaps(summary: Mapping[str, Any]) -> Iterator[Trouble]:
     if timeouts := summary["timeouts_fired"]:
         # Summed over the peers, so not a number of rounds.
-        closed = f"{count(timeouts, 'time')} a peer closed a round without somebody's entry"
+        averages = METHODS[summary["method"]].averages
+        what = "weights" if averages else "entry"
+        closed = f"{count(timeouts, 'time')} a peer closed a round without somebody's {what}"
         yield Trouble(
             grave=False,
             title="Time-outs",
-            text=f"{closed}, so the peers may have trained from different models then. Entries "
+            text=f"{closed}, and took its own in their place."
+            if averages
+            else f"{closed}, so the peers may have trained from different models then. Entries "
             "that came later were added all the same.",
             label="time-outs",
             short=closed,

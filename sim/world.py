@@ -39,6 +39,7 @@ class World:
         protocol: the agreement of the run.
         trainer: makes every peer's histories.
         step_seconds: the virtual time that one local step takes.
+        steps: how many each peer takes in a round; empty: as many as the protocol says.
         known: entries of an earlier life, held by every peer at the start.
         observe: called with (peer, event), in the order in which things happen.
         traffic: continues earlier counts, if given.
@@ -69,6 +70,7 @@ class World:
         trainer: Trainer,
         *,
         step_seconds: float,
+        steps: Sequence[int] = (),
         known: Sequence[Entry] = (),
         observe: Observer = lambda _peer, _event: None,
         traffic: Traffic | None = None,
@@ -96,7 +98,10 @@ class World:
         self._signer = signer
         count = len(neighbours)
         slow = slowness or [1.0] * count
-        self._train_seconds = [step_seconds * protocol.local_steps * factor for factor in slow]
+        taken = steps or [protocol.local_steps] * count
+        self._train_seconds = [
+            step_seconds * number * factor for number, factor in zip(taken, slow, strict=True)
+        ]
         # Looked up for every frame, hence apart from the seats: who takes frames now, and alarms.
         self._awake: list[Participant | None] = [None] * count
         self._alarms = [inf] * count

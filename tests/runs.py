@@ -25,8 +25,13 @@ def run(out: Path, options: Options, **changes: Any) -> dict[str, Any]:
     return simulate(experiment_from(options | {"out": str(out)} | changes))
 
 
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+def lines(folder: Path, *, times: bool = False) -> list[dict[str, Any]]:
+    """Return the lines of rounds.jsonl, with times, which no two runs share, only if asked for."""
+    records = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in record.items() if times or key != "rebuild_seconds"}
+        for record in records
+    ]
 
 
 def links(folder: Path) -> list[dict[str, int]]:
@@ -35,5 +40,5 @@ def links(folder: Path) -> list[dict[str, int]]:
 
 
 def without_costs(summary: dict[str, Any]) -> dict[str, Any]:
-    unlike = {"seconds", "peak_memory_bytes", "folder"}
+    unlike = {"seconds", "peak_memory_bytes", "folder", "rebuild"}
     return {key: value for key, value in summary.items() if key not in unlike}

@@ -126,6 +126,75 @@ def test_a_run_without_a_model():
     )
 
 
+AVERAGED = WITH_MODEL | {
+    "method": "fedit",
+    "aggregation": "gossip",
+    "local_epochs": 1,
+    "model": WITH_MODEL["model"] | {"trained": 5_376},
+    "digests": {
+        "accumulator": [f"{peer:032x}" for peer in range(16)],
+        "model": [f"{peer:032x}" for peer in range(16)],
+        "all_equal": False,
+    },
+    "consensus": {"distance": 0.1864, "relative": 0.25, "per_round": [0.2, 0.1864]},
+}
+
+
+def test_a_run_that_averages_among_neighbours():
+    assert closing_words(AVERAGED) == (
+        "run            fedit, simulated in one process\n"
+        "topology       torus: 16 peers, 32 links, diameter 4\n"
+        "rounds         8, each 1 time through a peer's own rows\n"
+        "model          builtin, 260,032 parameters in float32\n"
+        "trained        LoRA factors, 5,376 numbers in float32\n"
+        "held-out loss  4.2000 before, 3.8612 after, in nats per token\n"
+        "               8.1 % lower\n"
+        "               of the mean of the peers' weights, each by its number of rows\n"
+        "apart          the peers' weights are 0.186 from their mean (root mean square)\n"
+        "               while the mean has come 4 times as far\n"
+        "traffic        5.73 kB per peer and round, sent plus received\n"
+        "redundancy     1.29 times the payload of all weights that were asked for, once\n"
+        "time           1 min 23 s\n"
+        "run folder     runs/torus-16-fedkseed-pro-1\n"
+        "pictures       runs/torus-16-fedkseed-pro-1/plots\n"
+        "to export      kseed export runs/torus-16-fedkseed-pro-1 --to DIR"
+    )
+
+
+@pytest.mark.parametrize(
+    ("distance", "relative", "said"),
+    [(0.0, None, "the mean is where it was"), (0.0, math.nan, "where it was"), (0.0, 0.0, None)],
+)
+def test_a_mean_that_has_not_moved_is_compared_with_nothing(distance, relative, said):
+    consensus = {"distance": distance, "relative": relative, "per_round": [distance]}
+    words = closing_words(AVERAGED | {"consensus": consensus})
+    assert "times as far" not in words
+    assert said is None or said in words
+
+
+def test_with_a_server_weights_are_equal_or_something_is_wrong():
+    server = AVERAGED | {"aggregation": "server", "digests": WITH_MODEL["digests"]}
+    lines = closing_words(server).splitlines()
+    assert "weights        equal at all 16 peers, digest 5b3bbaaec724" in lines
+    assert not any(line.startswith(("apart", "models", "accumulators")) for line in lines)
+    bad = closing_words(server | {"digests": AVERAGED["digests"]})
+    assert "weights        NOT EQUAL: 16 different digests at 16 peers" in bad
+
+
+def test_seeds_without_end_make_rebuilds_longer_and_longer():
+    grown = {"perturbations": [400, 800, 3_200], "seconds": [0.1, 0.2, 0.8]}
+    endless = {"method": "fedkseed-infinite", "candidate_seeds": 1_024, "rebuild": grown}
+    words = closing_words(WITH_MODEL | endless)
+    assert (
+        "rebuild        400 perturbations after round 1, 3,200 perturbations after 3\n"
+        "               0.10 s after round 1, 0.80 s after 3\n"
+        "               a pool of 1,024 seeds would end its growth there\n"
+    ) in words
+    unknown = endless | {"rebuild": {"perturbations": [None, 800], "seconds": [None, None]}}
+    assert "after round 1" not in closing_words(WITH_MODEL | unknown)
+    assert "rebuild" not in closing_words(WITH_MODEL | endless | {"method": "fedkseed"})
+
+
 def test_a_run_that_went_wrong():
     assert closing_words(BAD) == (
         "run            fedkseed-pro, one process a peer\n"
@@ -209,7 +278,7 @@ def test_time_outs_are_of_peers_and_not_of_rounds():
 
 
 def test_the_summary_is_left_as_it_was_and_lines_are_short():
-    for summary in (WITH_MODEL, SYNTHETIC, BAD):
+    for summary in (WITH_MODEL, SYNTHETIC, BAD, AVERAGED):
         before = deepcopy(summary)
         lines = closing_words(summary).splitlines()
         assert summary == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,30 @@ from test_config import OPTIONS, experiments, texts
 from peer.config import Experiment, experiment_from
 from peer.errors import UserError
 from peer.experiment_file import commented_toml, read_toml, write_toml
+from peer.methods import METHODS
 
 
 def test_the_commented_file_explains_every_option_and_is_the_default_experiment() -> None:
     text = commented_toml()
-    values = tomllib.loads(text)
-    assert list(values) == list(OPTIONS)
-    assert experiment_from(values) == Experiment()
+    own = {name for method in METHODS.values() for name in method.defaults}
+    assert list(tomllib.loads(text)) == [name for name in OPTIONS if name not in own]
     lines = text.splitlines()
+    values = tomllib.loads(re.sub(rf"^# ({'|'.join(own)}) = ", r"\1 = ", text, flags=re.MULTILINE))
+    assert list(values) == list(OPTIONS)
+    assert experiment_from(values) == Experiment() == experiment_from(tomllib.loads(text))
     for name, item in OPTIONS.items():
-        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name} = "))
+        prefix = "# " * (name in own)
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"{prefix}{name} = "))
         above = itertools.takewhile(lambda line: line.startswith("# "), reversed(lines[:at]))
         comment = " ".join(line.removeprefix("# ") for line in reversed(list(above)))
         assert comment.startswith(item.metadata["help"])
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_naming_a_method_in_the_commented_file_is_enough_to_have_its_values(method: str) -> None:
+    values = tomllib.loads(commented_toml())
+    assert experiment_from(values | {"method": method}) == experiment_from({"method": method})
 
 
 @given(experiments())

@@ -19,7 +19,8 @@ from peer.config import Experiment
 from peer.errors import UserError
 from peer.records import RunFolder
 from peer.traffic import LinkCount, Traffic
-from sim.plots import _bytes_figure, _loss_figure, _rouge_figure, draw_run, link_bytes
+from sim.curves import bytes_figure, loss_figure, rouge_figure
+from sim.plots import draw_run, link_bytes
 from sim.runner import simulate
 from sim.words import bytes_in_words
 from topology.drawing import LABEL_LIMIT
@@ -85,7 +86,7 @@ def test_a_run_without_a_model_gets_two_pictures_the_same_each_time(tmp_path):
 
     total = bytes_in_words(summary["bytes"]["wire_total"])
     links, over_rounds = map(texts, first)
-    assert any(f"fedkseed on ring, 8 peers: {total} over 8 links, " in line for line in links)
+    assert any(f"FedKSeed on ring, 8 peers: {total} over 8 links, " in line for line in links)
     assert f"Bytes sent since the start, all peers together: {total}" in over_rounds
     assert "bytes over the link (kB)" in links
     assert {"rounds done", "bytes since the start (kB)"} <= set(over_rounds)
@@ -199,7 +200,7 @@ def test_any_name_of_a_graph_can_be_drawn(tmp_path, name):
     run(tmp_path / "run", topology=str(tmp_path / "graph.json"), rounds=1)
     path, _ = draw_run(tmp_path / "run")
     shown = name[:29].replace("--", "- -")
-    assert any(f"fedkseed on {shown}" in line for line in texts(path))
+    assert any(f"FedKSeed on {shown}" in line for line in texts(path))
 
 
 def test_a_folder_without_a_run_is_the_users_mistake(tmp_path):
@@ -236,7 +237,7 @@ def test_rouge_gets_a_picture_where_it_was_measured(tmp_path):
     assert path == tmp_path / "run" / "plots" / "rouge.svg"
     assert len(group(path, "rouge_l").findall(f".//{SVG}use")) == 2
     assert {"rounds done", "Rouge-L, F measure (%)"} <= set(texts(path))
-    (axes,) = _rouge_figure([*rounds, record(3)], "a caption").axes
+    (axes,) = rouge_figure([*rounds, record(3)], "a caption").axes
     (line,) = axes.get_lines()
     np.testing.assert_array_equal(line.get_xdata(), [0, 2])
     np.testing.assert_allclose(line.get_ydata(), [11, 20])
@@ -248,7 +249,7 @@ def test_loss_curves_have_the_numbers_of_the_rounds(rounds):
     records = [record(0, 4.0)] + [
         record(number, 4.0 - 0.01 * number, 4.5 - 0.01 * number) for number in range(1, rounds + 1)
     ]
-    (axes,) = _loss_figure(records, "a caption").axes
+    (axes,) = loss_figure(records, "a caption").axes
     held_out, training = axes.get_lines()
     np.testing.assert_array_equal(held_out.get_xdata(), range(rounds + 1))
     np.testing.assert_array_equal(held_out.get_ydata(), [line["eval_loss"] for line in records])
@@ -258,7 +259,7 @@ def test_loss_curves_have_the_numbers_of_the_rounds(rounds):
 
 
 def test_rounds_whose_loss_was_not_finite_leave_a_gap_that_is_seen():
-    (axes,) = _loss_figure([record(0, 4.0), record(1, 4.1), record(2), record(3)], "").axes
+    (axes,) = loss_figure([record(0, 4.0), record(1, 4.1), record(2), record(3)], "").axes
     low, high = axes.get_xlim()
     assert low < 0
     assert high > 3
@@ -271,7 +272,7 @@ def test_areas_of_bytes_stand_on_each_other_and_reach_what_was_sent():
         record(1, payload=10_000, control=9_000, wire=20_000),
         record(2, payload=30_000, control=10_000, wire=42_000),
     ]
-    (axes,) = _bytes_figure(records, "a caption").axes
+    (axes,) = bytes_figure(records, "a caption").axes
     assert axes.get_ylabel() == "bytes since the start (kB)"
     payload, rest = (area.get_paths()[0].vertices for area in axes.collections)
     assert {(0, 0), (1, 10), (2, 30)} <= set(map(tuple, payload))

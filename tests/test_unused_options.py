@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import lines
 
 from peer.config import experiment_from
-from peer.unused_options import unused_options
+from peer.experiment_file import commented_toml
+from peer.methods import METHODS
+from peer.unused_options import USED_BY, deliberate, unused_options
+from sim.runner import simulate
 
 
 @pytest.mark.parametrize(
@@ -80,3 +86,124 @@ def test_only_simulated_links_can_be_chosen(engine: str) -> None:
     values |= {"slot_seconds": 1.0, "topology": "random-matching"}
     idle = unused_options(experiment_from(values), values, engine)
     assert idle == (() if engine == "sim" else tuple(key for key in values if key != "topology"))
+
+
+@pytest.mark.parametrize(
+    ("method", "idle"),
+    [
+        (
+            "fedkseed",
+            "aggregation coordinates blocks global_learning_rate optimizer accumulate local_epochs "
+            "directions rank lora_alpha virtual_tokens",
+        ),
+        (
+            "fedkseed-infinite",
+            "aggregation candidate_seeds coordinates blocks global_learning_rate fold optimizer "
+            "accumulate local_epochs directions rank lora_alpha virtual_tokens",
+        ),
+        (
+            "ferret",
+            "aggregation epsilon local_epochs directions rank lora_alpha virtual_tokens "
+            "side_by_side",
+        ),
+        (
+            "fedavg",
+            "candidate_seeds coordinates blocks global_learning_rate epsilon perturbation "
+            "gradient_bound gradient_bytes gossip fold directions rank lora_alpha virtual_tokens "
+            "side_by_side",
+        ),
+        (
+            "fedzo",
+            "candidate_seeds coordinates blocks global_learning_rate gradient_bytes gossip fold "
+            "optimizer accumulate rank lora_alpha virtual_tokens side_by_side",
+        ),
+        (
+            "fedit",
+            "candidate_seeds coordinates blocks global_learning_rate epsilon perturbation "
+            "gradient_bound gradient_bytes gossip fold directions virtual_tokens side_by_side",
+        ),
+        (
+            "fedprompt",
+            "candidate_seeds coordinates blocks global_learning_rate epsilon perturbation "
+            "gradient_bound gradient_bytes gossip fold directions rank lora_alpha side_by_side",
+        ),
+    ],
+)
+def test_what_a_method_does_not_look_at_is_named(method: str, idle: str) -> None:
+    assert unused_options(experiment_from({"method": method}), USED_BY) == tuple(
+        name for name in USED_BY if name in idle.split()
+    )
+
+
+OTHER: dict[str, Any] = {
+    "aggregation": "server",
+    "candidate_seeds": 33,
+    "coordinates": 70,
+    "blocks": 3,
+    "global_learning_rate": 2.0,
+    "epsilon": 0.05,
+    "perturbation": "gaussian",
+    "gradient_bound": 1.0,
+    "gradient_bytes": 2,
+    "gossip": "flood",
+    "fold": False,
+    "optimizer": "rmsprop",
+    "accumulate": 2,
+    "local_epochs": 1,
+    "directions": 3,
+    "rank": 3,
+    "lora_alpha": 5,
+    "virtual_tokens": 3,
+}
+"""Values that differ from the defaults; side by side has tests of its own."""
+
+SAME_END = ("gossip", "fold", "aggregation")
+"""Options that change how a run gets there, and not where its model ends."""
+
+
+def ends_of(options: dict[str, Any], method: str, out: Path, **changes: Any) -> list[str]:
+    """Return what a run has come to after each round."""
+    few = {"topology": "star", "peers": 3, "rounds": 1, "local_steps": 2, "coordinates": 64}
+    simulate(
+        experiment_from(
+            options | few | {"method": method, "out": str(out)} | {"eval_rows": 2} | changes
+        )
+    )
+    return [record["accumulator"] for record in lines(out)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_just_the_options_that_are_not_named_change_the_result(
+    method: str, tiny_options: dict[str, Any], tmp_path: Path
+) -> None:
+    assert OTHER.keys() == USED_BY.keys() - {"side_by_side"}
+    before = ends_of(tiny_options, method, tmp_path / "before")
+    idle = unused_options(experiment_from({"method": method}), OTHER)
+    together = ends_of(tiny_options, method, tmp_path / "idle", **{k: OTHER[k] for k in idle})
+    # Another number of sums, or other units, make another accumulator of the same model.
+    assert together == before
+    for name in OTHER:
+        if name not in idle and name not in SAME_END:
+            after = ends_of(tiny_options, method, tmp_path / name, **{name: OTHER[name]})
+            assert after != before, name
+
+
+@pytest.mark.parametrize("method", ["fedavg", "ferret", "fedmezo"])
+def test_replicas_that_cannot_be_side_by_side_are_not(
+    method: str, tiny_options: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = ends_of(tiny_options, method, tmp_path / "plain")
+    assert ends_of(tiny_options, method, tmp_path / "beside", side_by_side=4) == plain
+
+
+def test_a_file_may_spell_out_what_is_the_default() -> None:
+    assert deliberate(tomllib.loads(commented_toml())) == ()
+    assert deliberate({"rank": 8, "virtual_tokens": 21, "colour": 1}) == (
+        "virtual_tokens",
+        "colour",
+    )
+
+
+def test_passes_through_the_rows_make_the_number_of_steps() -> None:
+    values = {"method": "fedavg", "local_epochs": 1, "local_steps": 9}
+    assert unused_options(experiment_from(values), values) == ("local_steps",)

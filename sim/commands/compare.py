@@ -150,15 +150,15 @@ def _own(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _status(conducted: Conducted) -> int:
+    from sim.called import promises_equal_bits
     from sim.study.attempt import DONE
 
     if any(outcome.status != DONE for outcome in conducted.outcomes):
         return FAILED
     summaries = [outcome.row for outcome in conducted.outcomes if outcome.row is not None]
-    # Methods that average promise no equal bits, and tell a distance instead.
     whole = all(
         not summary["missing_peers"]
-        and (summary["digests"]["all_equal"] or summary.get("consensus") is not None)
+        and (summary["digests"]["all_equal"] or not promises_equal_bits(summary))
         for summary in summaries
     )
     return 0 if whole else INCOMPLETE

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Final
 
+from peer.methods import METHODS, Part
 from sim.commands.parsing import Commands
+
+_ADAPTER = ", for peft.PeftModel.from_pretrained on the model {1}"
+_EXPORTED: Final = {
+    Part.ALL: "the tuned model is in {0}",
+    Part.LORA: "the LoRA factors are in {0}" + _ADAPTER,
+    Part.PROMPT_ENCODER: "the tokens that the prompt encoder makes are in {0}" + _ADAPTER,
+    Part.SOFT_PROMPT: "the soft prompt is in {0}" + _ADAPTER,
+}
 
 
 def add(commands: Commands) -> None:
     """Add both commands."""
-    export = commands.add_parser("export", help="write a run's model as a Hugging Face folder")
+    export = commands.add_parser(
+        "export", help="write a run's model, or adapter, as a Hugging Face folder"
+    )
     export.add_argument("folder", type=Path, help="a run folder")
     export.add_argument("--to", type=Path, required=True, help="a new folder")
     export.set_defaults(run=_export)
@@ -23,9 +35,11 @@ def add(commands: Commands) -> None:
 
 def _export(parsed: argparse.Namespace) -> int:
     from peer.export import export
+    from peer.records import RunFolder
 
     export(parsed.folder, parsed.to)
-    print(f"the tuned model is in {parsed.to}")
+    experiment = RunFolder(parsed.folder).experiment()
+    print(_EXPORTED[METHODS[experiment.method].trains].format(parsed.to, experiment.model))
     return 0
 
 

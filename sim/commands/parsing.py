@@ -14,7 +14,7 @@ from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.options import allowed, kind, refuse
 from peer.presets import PRESETS
-from peer.unused_options import unused_options
+from peer.unused_options import deliberate, unused_options
 
 LOG = logging.getLogger("kseed")
 
@@ -70,11 +70,13 @@ def experiment(parsed: argparse.Namespace) -> Experiment:
     values = read_toml(parsed.file) if parsed.file else {}
     if parsed.preset is not None:
         values["preset"] = parsed.preset
-    values |= given(parsed, options())
+    flags = given(parsed, options())
+    meant = dict.fromkeys([*deliberate(values), *flags])
+    values |= flags
     wanted = experiment_from(values)
     log_to_stderr()
     LOG.setLevel(wanted.log_level.upper())
-    idle = unused_options(wanted, values, parsed.engine)
+    idle = unused_options(wanted, meant, parsed.engine)
     if idle:
         LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
     return wanted

@@ -22,6 +22,7 @@ from peer.records import (
     ROUNDS,
     SUMMARY,
     TOPOLOGY,
+    WEIGHTS,
     RunFolder,
 )
 from peer.summary import SCHEMA
@@ -96,7 +97,7 @@ def read_run(path: Path) -> Run:
     rounds = reader.rounds()
     summary = reader.summary()
     traffic = reader.traffic(ended=summary is not None)
-    reader.check_accumulator(summary)
+    reader.check_state(summary, rounds)
     if summary is not None:
         reader.check_pieces(summary, graph, traffic)
     return Run(
@@ -262,22 +263,29 @@ class _Reader:
             for number in (sent.payload_bytes, sent.control_bytes, sent.wire_bytes)
         )
 
-    def check_accumulator(self, summary: Mapping[str, Any] | None) -> None:
+    def check_state(
+        self, summary: Mapping[str, Any] | None, rounds: Sequence[Mapping[str, Any]]
+    ) -> None:
         if summary is None:
             return
+        name = WEIGHTS if self._experiment.averages else ACCUMULATOR
         try:
-            digest = self._folder.read_accumulator().digest()
+            digest = self._folder.read_state(self._experiment).digest()
         except UserError as error:
-            missing = not (self._path / ACCUMULATOR).exists()
+            missing = not (self._path / name).exists()
             self.damage.append(
-                f"{ACCUMULATOR} is missing: the run cannot be exported."
+                f"{name} is missing: the run cannot be exported."
                 if missing
                 else f"{self._told(error)}."
             )
             return
-        if digest not in summary["digests"]["accumulator"]:
+        digests, place = summary["digests"]["accumulator"], SUMMARY
+        if self._experiment.averages:
+            # The mean of what the peers have ended with, which none of them needs to have.
+            digests, place = [record["accumulator"] for record in rounds[-1:]], ROUNDS
+        if digest not in digests:
             self.damage.append(
-                f"{ACCUMULATOR} is not of this run: its digest is none of those in {SUMMARY}."
+                f"{name} is not of this run: its digest is none of those in {place}."
             )
 
     def check_pieces(
@@ -286,7 +294,7 @@ class _Reader:
         """Hold the other files of a run that has ended against its summary."""
         if summary["model"] is not None and not (self._path / LAYOUT).exists():
             self.damage.append(f"{LAYOUT} is missing: the run cannot be exported.")
-        if not self.engine:
+        if not self.engine and not self._experiment.averages:
             self.damage.append("The logs of entries are missing: the run cannot be resumed.")
         if not (self._path / ROUNDS).is_file():
             self.damage.append(f"{ROUNDS} is missing, so there are no curves.")

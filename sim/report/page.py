@@ -10,7 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from peer.methods import METHODS
 from peer.summary import weights_up_and_down
+from sim.called import called, promises_equal_bits, title_of
 from sim.report import tables
 from sim.report.folder import Run
 from sim.report.pictures import Pictures, pictures
@@ -24,6 +26,9 @@ from sim.words import (
     seconds_in_words,
     signed_change,
 )
+
+_EQUAL = "Equal digests mean equal states, to the bit."
+_APART = "Peers that average among neighbours come near to each other and are never quite equal."
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,21 @@ def page(run: Run) -> str:
         tasks=tables.tasks(run),
         peers=tables.peers(run),
         digests=tables.digests(run) if ended else None,
+        equality=_EQUAL if run.summary is None or promises_equal_bits(run.summary) else _APART,
         costs=[tables.times(run), tables.processes(run)] if ended else [],
     )
 
 
 def _title(run: Run) -> str:
     graph = run.experiment.topology if run.graph is None else run.graph.name
-    return f"{run.experiment.method} on {graph}, {count(run.experiment.peers, 'peer')}"
+    return f"{title_of(run.experiment)} on {graph}, {count(run.experiment.peers, 'peer')}"
 
 
 def _verdict(run: Run) -> str:
     if run.summary is None:
         return "one of the peers" if run.engine == "peer" else "not ended"
+    if not promises_equal_bits(run.summary):
+        return "peers near each other, as they average"
     if _differing(run):
         return "peers differ"
     return f"all {len(run.there):,} peers equal"
@@ -92,7 +100,7 @@ def _mood(run: Run) -> str:
     """Return the class of the verdict."""
     if run.summary is None:
         return "mild" if run.engine == "peer" else "grave"
-    return "grave" if _differing(run) else "sound"
+    return "grave" if promises_equal_bits(run.summary) and _differing(run) else "sound"
 
 
 def _differing(run: Run) -> bool:
@@ -102,6 +110,8 @@ def _differing(run: Run) -> bool:
 def _figures(run: Run) -> list[Figure]:
     done, wanted = run.rounds_done, run.experiment.rounds
     steps = f"each of {count(run.experiment.local_steps, 'local step')} a peer"
+    if run.experiment.averages and run.experiment.local_epochs:
+        steps = f"each {count(run.experiment.local_epochs, 'time')} through a peer's own rows"
     # A launched run's rounds are known when it has ended, a single peer's are not recorded.
     value = f"{done:,} of {wanted:,}" if run.rounds else f"{wanted:,} wanted"
     shown = [Figure("rounds", value, steps)]
@@ -121,16 +131,34 @@ def _figures(run: Run) -> list[Figure]:
     mean = bytes_in_words(cost["per_peer_round_mean"])
     shown.append(Figure("bytes a peer and round", mean, _against_weights(run.summary)))
     whole = cost["wire_total"]
-    share = f"{100 * cost['payload_total'] / whole:.0f} % of it entries" if whole else "nothing"
+    names = called(run.experiment.method)
+    share = "nothing"
+    if whole:
+        share = f"{100 * cost['payload_total'] / whole:.0f} % of it {names.payload}"
     shown.append(Figure("sent in all", bytes_in_words(whole), share))
     if cost["redundancy"] is not None:
         redundancy = f"{cost['redundancy']:.2f}"
-        shown.append(Figure("copies of an entry", redundancy, "1 is one for every other peer"))
+        once = "1 is one for each who is to have them"
+        if not run.experiment.averages:
+            once = "1 is one for every other peer"
+        shown.append(Figure(f"copies of {names.one}", redundancy, once))
+    shown += _apart(run.summary)
     seconds = run.summary["seconds"]
     virtual = seconds.get("virtual")
     detail = f"{seconds_in_words(virtual)} of virtual time" if virtual else "on the clock"
     shown.append(Figure("time", seconds_in_words(seconds["wall"]), detail))
     return shown
+
+
+def _apart(summary: Any) -> list[Figure]:
+    """Return how far from each other the peers are that promise no equal bits."""
+    if promises_equal_bits(summary):
+        return []
+    distance, relative = summary["consensus"]["distance"], summary["consensus"]["relative"]
+    detail = "root mean square"
+    if relative:
+        detail += f"; the mean has come {ratio_in_words(1 / relative)} times as far"
+    return [Figure("peers from their mean", f"{distance:.3g}", detail)]
 
 
 def _measured(run: Run) -> list[float]:
@@ -151,7 +179,8 @@ def _loss_figure(losses: list[float | None]) -> Figure:
 
 def _against_weights(summary: Any) -> str:
     mean, weights = summary["bytes"]["per_peer_round_mean"], weights_up_and_down(summary["model"])
-    if weights is None or not mean:
+    # Methods that send them have nothing to compare with.
+    if weights is None or not mean or METHODS[summary["method"]].averages:
         return "sent plus received"
     times = ratio_in_words(weights / mean)
     return f"sent plus received; the weights, up and down, would be {times} times as much"
@@ -171,6 +200,7 @@ def _words(run: Run) -> dict[str, str]:
             f"Loss over the rounds: on held-out rows {losses[0]:.4f} nats per token at first, "
             f"{losses[-1]:.4f} at last."
         )
+    words |= _words_of_method(run)
     measured = _measured(run)
     if measured:
         words["rouge"] = (
@@ -183,6 +213,26 @@ def _words(run: Run) -> dict[str, str]:
             f"{count(len(run.graph.edges), 'link')}"
         )
         words["links"] += _range(run) if run.sent.any() else "."
+    return words
+
+
+def _words_of_method(run: Run) -> dict[str, str]:
+    """Return what those pictures show that only some methods have."""
+    shown = {
+        key: [record[key] for record in run.rounds if record.get(key) is not None]
+        for key in ("consensus_distance", "perturbations")
+    }
+    words = {}
+    if apart := shown["consensus_distance"]:
+        words["consensus"] = (
+            "Distance of the peers' weights from their mean, over the rounds: "
+            f"{apart[-1]:.3g} at last."
+        )
+    if made := shown["perturbations"]:
+        words["rebuild"] = (
+            f"Perturbations in a rebuild of the model, over the rounds: {made[-1]:,} at last; in "
+            f"a pool there would be {run.experiment.candidate_seeds:,}."
+        )
     return words
 
 

@@ -59,7 +59,8 @@ class Pictures:
     """The pictures of a page.
 
     Attributes:
-        svg: by kind, each an element to be put into the page as it is: loss, rouge, bytes, links.
+        svg: by kind, each an element to be put into the page as it is: loss, rouge,
+            consensus, rebuild, bytes, links.
         scale: of the links' colours; None: nothing is known to have been sent.
         colours: in light and in dark, by the name that the pictures call them.
     """
@@ -76,7 +77,7 @@ def pictures(run: Run, words: Mapping[str, str]) -> Pictures:
         run: see `Run`.
         words: for each kind what it shows, for those who do not see it.
     """
-    drawn = page_pictures(run.graph, run.sent, run.rounds, _SHINING)
+    drawn = page_pictures(run.experiment, run.graph, run.sent, run.rounds, _SHINING)
     on_dark = drawn.pop("links-on-dark", None)
     roots = {kind: _parsed(kind, text) for kind, text in drawn.items()}
     if "links" in roots:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peer.config import Experiment, options
+from peer.config import Experiment, experiment_from, options
 from peer.records import LINKS, NEVER_SAVED, ROUNDS, SUMMARY, TASKS
 from peer.scenario import Incident
+from sim.called import called, promises_equal_bits
 from sim.report.folder import Run
-from sim.report.troubles import camps
+from sim.report.troubles import camps, compared
 from sim.words import bytes_in_words, ranges, seconds_in_words
 
 MOST_ROWS = 200
@@ -44,12 +45,14 @@ class Table:
 
 def changed_options(run: Run) -> Table:
     """Return the options whose values are not the defaults."""
-    usual = Experiment()
+    # Its method has defaults of its own; that it is another than the usual one is told.
+    method = run.experiment.method
+    usual = vars(experiment_from({"method": method})) | {"method": Experiment.method}
     rows = [
-        (item.name, _value(value), _value(item.default), item.metadata["help"])
+        (item.name, _value(value), _value(usual[item.name]), item.metadata["help"])
         for item in options()
         if item.name not in NEVER_SAVED
-        and (value := getattr(run.experiment, item.name)) != getattr(usual, item.name)
+        and (value := getattr(run.experiment, item.name)) != usual[item.name]
     ]
     head = ("option", "here", "default", "~what it is")
     return Table("Options that differ from the defaults", head, rows)
@@ -96,12 +99,13 @@ def befallen(run: Run) -> Table:
 
 def rounds(run: Run) -> Table:
     """Return the rounds, with what was sent in each."""
+    names = called(run.experiment.method)
     head = [
         "#round",
         "#bytes sent",
-        "#of these entries",
+        f"#of these {names.payload}",
         "#skipped steps",
-        "accumulator",
+        names.merged,
     ]
     with_loss = any(record["eval_loss"] is not None for record in run.rounds)
     if with_loss:
@@ -109,6 +113,8 @@ def rounds(run: Run) -> Table:
     with_rouge = any(record.get("rouge_l") is not None for record in run.rounds)
     if with_rouge:
         head[3:3] = ["#Rouge-L (%)"]
+    more = _more_columns(run)
+    head[-1:-1] = [title for title, _ in more]
     rows = []
     before = {"wire_bytes": 0, "payload_bytes": 0}
     for record in run.rounds:
@@ -121,6 +127,7 @@ def rounds(run: Run) -> Table:
                 f"{record['wire_bytes'] - before['wire_bytes']:,}",
                 f"{record['payload_bytes'] - before['payload_bytes']:,}",
                 f"{record['skipped_steps']:,}",
+                *(cell(record) for _, cell in more),
                 record["accumulator"],
             )
         )
@@ -130,6 +137,24 @@ def rounds(run: Run) -> Table:
     losses_are = "; losses are nats per token" if with_loss else ""
     note = f"{start}, since the round before{losses_are}. {note}".rstrip()
     return Table("Round by round", tuple(head), shown, note)
+
+
+def _more_columns(run: Run) -> list[tuple[str, Callable[[Any], str]]]:
+    """Return the columns of rounds that only some runs have."""
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("consensus_distance", "#peers from their mean", "{:.3g}".format),
+        ("perturbations", "#perturbations", "{:,}".format),
+        ("rebuild_seconds", "#seconds of a rebuild", "{:.3f}".format),
+    ]
+
+    def cell(key: str, in_words: Callable[[Any], str]) -> Callable[[Any], str]:
+        return lambda record: "–" if record.get(key) is None else in_words(record[key])
+
+    return [
+        (title, cell(key, in_words))
+        for key, title, in_words in columns
+        if any(record.get(key) is not None for record in run.rounds)
+    ]
 
 
 def _loss(loss: float | None) -> str:
@@ -182,7 +207,11 @@ def traffic(run: Run) -> Table:
     rows = [
         (name, f"{number:,}", f"{100 * number / total.wire_bytes:.1f} %", messages)
         for name, number, messages in (
-            ("entries (payload)", total.payload_bytes, f"{total.payload_messages:,}"),
+            (
+                f"{called(run.experiment.method).payload} (payload)",
+                total.payload_bytes,
+                f"{total.payload_messages:,}",
+            ),
             ("control", total.control_bytes, f"{total.control_messages:,}"),
             ("framing", total.framing_bytes, "–"),
             ("handshakes", total.handshake_bytes, "–"),
@@ -237,7 +266,10 @@ def peers(run: Run) -> Table:
         columns.insert(1, ("#neighbours", lambda peer: f"{len(graph.neighbours(peer)):,}"))
     if summary is not None:
         got = dict(zip(run.there, summary["entries"]["received_per_peer"], strict=True))
-        columns.append(("#entries received", lambda peer: f"{got[peer]:,}" if peer in got else "–"))
+        payload = called(run.experiment.method).payload
+        columns.append(
+            (f"#{payload} received", lambda peer: f"{got[peer]:,}" if peer in got else "–")
+        )
         if summary["data"] is not None:
             held = summary["data"]["rows_per_peer"]
             columns.append(("#rows of data", lambda peer: f"{held[peer]:,}"))
@@ -258,21 +290,22 @@ def _states(run: Run) -> dict[int, list[str]]:
             found.setdefault(peer, []).append(remark)
     for liar in run.summary["liars"]:
         found.setdefault(liar["peer"], []).append("found guilty")
-    for what in ("accumulator", "model"):
+    for what, name in compared(run) if promises_equal_bits(run.summary) else ():
         for camp in camps(run, what)[1:]:
             for peer in camp.peers:
-                found.setdefault(peer, []).append(f"another {what}")
+                found.setdefault(peer, []).append(f"another {name}")
     return found
 
 
 def digests(run: Run) -> Table:
     """Return with which digests the peers have ended."""
-    rows = [
-        (what, camp.digest, f"{len(camp.peers):,}", ranges(camp.peers))
-        for what in ("accumulator", "model")
+    rows: list[tuple[str, ...]] = [
+        (name, camp.digest, f"{len(camp.peers):,}", ranges(camp.peers))
+        for what, name in compared(run)
         for camp in camps(run, what)
     ]
-    return Table("Digests at the end", ("of", "digest", "#peers", "~which"), rows)
+    shown, note = _shortened(rows, SUMMARY)
+    return Table("Digests at the end", ("of", "digest", "#peers", "~which"), shown, note)
 
 
 def times(run: Run) -> Table:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from peer.records import SUMMARY
+from sim.called import called, promises_equal_bits
 from sim.report.folder import Run
 from sim.troubles import Trouble, troubles_of
 from sim.words import count, ranges, which
@@ -34,6 +35,14 @@ def camps(run: Run, what: str) -> list[Camp]:
         found.setdefault(digest, []).append(peer)
     by_size = sorted(found.items(), key=lambda item: (-len(item[1]), item[1]))
     return [Camp(digest, tuple(peers)) for digest, peers in by_size]
+
+
+def compared(run: Run) -> list[tuple[str, str]]:
+    """Return what digests there are of peers, and what each is called."""
+    names = called(run.experiment.method)
+    # A model's weights are all that its peer holds where weights are averaged.
+    models = [] if run.experiment.averages else [("model", "model")]
+    return [("accumulator", names.state), *models]
 
 
 def troubles(run: Run) -> list[Trouble]:
@@ -98,13 +107,15 @@ def _is_finite(loss: float | None) -> bool:
 
 def _divergence(run: Run) -> Iterator[Trouble]:
     assert run.summary is not None
-    for what in ("accumulator", "model"):
+    if not promises_equal_bits(run.summary):
+        return
+    for what, name in compared(run):
         most, *others = camps(run, what) or [Camp("", ())]
         if others:
             peers = [peer for camp in others for peer in camp.peers]
             yield Trouble(
                 True,
-                f"Peers ended with different {what}s",
+                f"Peers ended with different {name}{'s' * (name[-1] != 's')}",
                 f"{len(others) + 1:,} different digests: {which(peers)} "
                 f"differ{'s' * (len(peers) == 1)} from the other "
                 f"{len(most.peers):,}.",

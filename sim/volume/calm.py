@@ -19,6 +19,7 @@ from peer.latency import Constant, Edge, parse_latency
 from peer.pace import IDLE_PATIENCE
 from peer.protocol import Protocol
 from peer.trees import EAGER_CAP
+from peer.work import seconds_per_step
 from sim.speeds import slowness
 from sim.volume.frames import Published
 from sim.volume.sends import BY_THE_GRAPH
@@ -56,7 +57,7 @@ def left_out(experiment: Experiment, graph: topology.Topology | None = None) -> 
         names.append("scenario")
     if experiment.speed_spread or experiment.stragglers:
         factors = slowness(experiment)
-        train = experiment.step_seconds * experiment.local_steps
+        train = seconds_per_step(experiment) * experiment.local_steps
         if (max(factors) - min(factors)) * train > experiment.round_timeout:
             # The quick ones give up the slow ones.
             names.append("round_timeout")
@@ -194,7 +195,7 @@ def most_pace(
     if gap is None:
         return None
     hops = inf if depth is None else depth
-    train = experiment.step_seconds * experiment.local_steps
+    train = seconds_per_step(experiment) * experiment.local_steps
     slowest = quickest = 1.0
     if experiment.speed_spread or experiment.stragglers:
         factors = slowness(experiment)

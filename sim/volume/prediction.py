@@ -26,6 +26,7 @@ from peer.log import DIGEST_BYTES
 from peer.protocol import Protocol
 from peer.setup import Prepared, prepare
 from peer.traffic import LinkCount
+from peer.work import seconds_per_step
 from peer.zmtp import framing_bytes, handshake_bytes
 from sim.speeds import slowness
 from sim.volume.calm import WITHOUT_TIMES, followed_pace, judge, left_out, most_pace
@@ -137,7 +138,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
         exact = judge(experiment, pace, graph).exact
         return Bytes(*payload, *numbers, 2 * links * shakes, exact=exact, follows_times=False)
     neighbours = graph.adjacency
-    train = experiment.step_seconds * experiment.local_steps
+    train = seconds_per_step(experiment) * experiment.local_steps
     train_seconds = [train * factor for factor in slowness(experiment)]
     times = timeline(protocol, entries, neighbours, latencies, train_seconds)
     model = TimerModel(protocol, entries, times, neighbours, latencies, curve=curve)
@@ -165,7 +166,7 @@ def _steps(experiment: Experiment, entries: Published, peers: int, links: int) -
     """
     arrivals = len(entries.origins) * peers
     looks = len(np.unique(entries.origins)) * 2 * links
-    train = experiment.step_seconds * experiment.local_steps
+    train = seconds_per_step(experiment) * experiment.local_steps
     told = experiment.rounds * (1 + train / (HEARTBEAT_TICKS * experiment.tick))
     return arrivals + looks + round(_MESSAGE_STEPS * 2 * links * told)
 
@@ -178,7 +179,7 @@ def _quiet_control(
     A digest is told at a tick after something has come: at every tick while rounds are shorter than
     that, else once a round; and once before the first entry.
     """
-    train = protocol.local_steps * experiment.step_seconds
+    train = protocol.local_steps * seconds_per_step(experiment)
     told = 1 + protocol.rounds * min(1.0, (train + latency) / protocol.tick)
     hello = wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), False)
     digest = wire.Digest(bytes(DIGEST_BYTES), False)
