@@ -12,6 +12,7 @@ again once it is heard. Every peer ends with weights of its own: equal bits are 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -73,7 +74,7 @@ class Averager:
         self._inbound = Inbound(self.state.dtype, len(self.state))
         self._last = protocol.rounds * self._mixing.exchanges
         self._kept = KEPT_ROUNDS * self._mixing.exchanges
-        self._sent: dict[int, Weights] = {}
+        self._sent: dict[int, tuple[Weights, float]] = {}
         self._silent: set[int] = set()
         self._asked: dict[int, tuple[float, float]] = {}
         self._number = -1
@@ -197,7 +198,10 @@ class Averager:
             case wire.Missing(number, parts):
                 if number >= self._last:
                     raise RefusedEntry(f"exchange {number}, the run has {self._last}")
-                self._send(neighbour, number, parts)
+                _, at = self._sent.get(number, (None, -math.inf))
+                # What was asked for while it was on its way would come twice.
+                if now >= at + self.protocol.tick:
+                    self._send(neighbour, number, parts)
             case wire.Digest(_, complete):
                 link.complete = complete
             case wire.Hello():
@@ -261,7 +265,7 @@ class Averager:
         """Send what this exchange asks for, and begin to wait for what it brings."""
         self._exchange = self._part_in(self._number)
         if self._exchange.sends_to:
-            self._sent[self._number] = self.state
+            self._sent[self._number] = self.state, now
         # By how many, not by their numbers: an idle peer runs ahead of who still asks for its last.
         for old in sorted(self._sent)[: -self._kept]:
             del self._sent[old]
@@ -290,7 +294,7 @@ class Averager:
             self._next(now)
 
     def _send(self, neighbour: int, number: int, parts: Iterable[int] | None = None) -> None:
-        weights = self._sent.get(number)
+        weights, _ = self._sent.get(number, (None, 0.0))
         if weights is None or neighbour not in self._part_in(number).sends_to:
             return
         count = len(self._inbound.sizes)

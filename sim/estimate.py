@@ -51,7 +51,7 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
     """
     prepared = prepare(experiment, engine)
     experiment = prepared.experiment
-    sent = predict_run(experiment, prepared.graph, prepared.protocol)
+    sent = predict_run(prepared)
     seconds = _seconds(prepared, engine)
     processes = 1 if engine == "sim" else experiment.peers + 1
     return {

@@ -33,8 +33,8 @@ from peer.perturbation import perturbation
 from peer.pretrained import Pretrained
 from peer.weights_digest import weights_digest
 from peer.zeroth_order import Step
-from sim.volume import adapters as formulas
-from sim.volume.sizes import Shape
+from peer import adapter_size as formulas
+from peer.model_size import Shape
 
 CPU = torch.device("cpu")
 TOKENS = 5

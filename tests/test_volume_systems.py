@@ -21,7 +21,7 @@ from peer.seeds import active_peers
 from sim.tables import rows_csv
 from sim.volume.scalars import SCALARS
 from sim.volume.setting import Setting, setting_of
-from sim.volume.sizes import SHAPES, ModelSize, model_size
+from peer.model_size import SHAPES, ModelSize, model_size
 from sim.volume.systems import ALIASES, SYSTEMS, find_system, systems_rows
 from sim.volume.table import WIDTH, systems_in_words, systems_json
 from sim.volume.tree_sum import breadth_first, sums_bytes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from sim.volume.adapters import lora, prompt_encoder, soft_prompt
+from peer.adapter_size import lora, prompt_encoder, soft_prompt
 from sim.volume.costs import (
     DOWNLOAD,
     NO_SHAPE,
@@ -20,7 +20,7 @@ from sim.volume.costs import (
     inference,
 )
 from sim.volume.setting import Setting
-from sim.volume.sizes import Shape
+from peer.model_size import Shape
 
 
 def fedavg(setting: Setting) -> Costs:
