@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
 from peer.seeds import Domain, random_words
-from peer.trained_size import TrainedSize
 from peer.weights import Weights
 
 
@@ -118,12 +117,14 @@ class SyntheticWeights:
 
     Args:
         root_seed: the experiment's.
-        size: how many there are, of which type.
+        dtype: their type.
+        count: how many there are.
     """
 
-    def __init__(self, root_seed: int, size: TrainedSize) -> None:
+    def __init__(self, root_seed: int, dtype: str, count: int) -> None:
         self._root_seed = root_seed
-        self._size = size
+        self._dtype = dtype
+        self._count = count
 
     def train(
         self, peer: int, round_: int, cut: Weights, indices: NDArray[np.int64]
@@ -132,6 +133,4 @@ class SyntheticWeights:
         del cut, indices
         (word,) = random_words(self._root_seed, Domain.SYNTHETIC, peer, round_, 1).tolist()
         value = (word >> 11) / 2.0**52 - 1.0
-        return LocalWeights(
-            Weights.repeated(self._size.dtype, value, self._size.count), float("nan")
-        )
+        return LocalWeights(Weights.repeated(self._dtype, value, self._count), float("nan"))

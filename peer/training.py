@@ -43,7 +43,8 @@ def build_trainer(
     method = METHODS[experiment.method]
     if corpus is None or tuned is None:
         if method.averages:
-            return SyntheticWeights(experiment.seed, trained_size(experiment))
+            size = trained_size(experiment)
+            return SyntheticWeights(experiment.seed, size.dtype, size.count)
         even = even_counts(experiment) if method.seeding == BLOCKS else None
         return SyntheticTrainer(experiment.seed, even)
     from peer.local_data import LocalData

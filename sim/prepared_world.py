@@ -11,6 +11,7 @@ from peer.traffic import Traffic
 from peer.trainer import Trainer
 from peer.training import build_trainer
 from sim.link_model import LinkModel, link_model
+from sim.room import check_room
 from sim.slots import Slots
 from sim.speeds import slowness
 from sim.world import FrameObserver, IncidentObserver, Observer, World
@@ -39,7 +40,11 @@ def world_of(
         observe: see `World`, as are the two that follow.
         observe_incident: told of incidents of the scenario.
         observe_frame: told of frames.
+
+    Raises:
+        UserError: made-up weights would take too much memory.
     """
+    check_room(prepared)
     wanted, graph = prepared.experiment, prepared.graph
 
     def sign_for(peer: int) -> Sign:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer import builtin
-from peer.errors import UserError
 from peer.adapter_size import lora, prompt_encoder, soft_prompt
+from peer.errors import UserError
 from peer.model_size import ALIASES, SHAPES, Shape, model_size
 
 

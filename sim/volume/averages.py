@@ -110,11 +110,9 @@ def _obstacle(experiment: Experiment) -> str:
 def _longest(experiment: Experiment, latency: float) -> float:
     """Return for how long a peer waits at most, in seconds."""
     train = [experiment.step_seconds * experiment.local_steps * f for f in slowness(experiment)]
-    if experiment.participation == 1.0 and min(train) == max(train):
-        whole = 0.0
-    else:
-        whole = max(train)
-    return 2 * latency + experiment.rounds * (whole + 2 * latency)
+    # Whoever trains as long as everybody else waits for what is on its way alone.
+    in_step = experiment.participation == 1.0 and min(train) == max(train)
+    return 2 * latency + experiment.rounds * ((0.0 if in_step else max(train)) + 2 * latency)
 
 
 def _quiet_control(prepared: Prepared) -> LinkCount:

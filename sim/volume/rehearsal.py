@@ -18,7 +18,6 @@ from peer.mixing import Averaging
 from peer.protocol import Protocol
 from peer.setup import Prepared
 from peer.traffic import LinkCount
-from peer.trained_size import TrainedSize
 from peer.trainer import SyntheticWeights
 from peer.weights import Weights, part_sizes
 from peer.zmtp import framing_bytes
@@ -73,7 +72,7 @@ def rehearse(prepared: Prepared) -> Rehearsal:
 
     world = world_of(
         replace(prepared, protocol=small),
-        trainer=SyntheticWeights(experiment.seed, TrainedSize(dtype, 1)),
+        trainer=SyntheticWeights(experiment.seed, dtype, 1),
         observe_frame=observe_frame,
     )
     world.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from peer.adapter_size import RANK, VIRTUAL_TOKENS
 from peer.block_count import block_count
 from peer.config import WEIGHT_BYTES, Experiment
 from peer.methods import METHODS
@@ -43,6 +44,8 @@ class Setting:
             its link to its parent, itself included; empty: not known.
         coordinates: sum of Ferret's K_l. Its paper does not say it; 3,900 is what gives the 7.8e3
             and 9.4e4 of its Table 3. In a run of Ferret it is that of the run.
+        rank: of LoRA's factors.
+        virtual_tokens: of a trained prompt.
         blocks: Ferret's L (Figure 6: 194 in its Table 2), or that of a run of Ferret.
     """
 
@@ -62,6 +65,8 @@ class Setting:
     subtrees: tuple[int, ...] = ()
     coordinates: int = 3_900
     blocks: int = 194
+    rank: int = RANK
+    virtual_tokens: int = VIRTUAL_TOKENS
 
     @property
     def gap(self) -> float:
@@ -142,4 +147,6 @@ def setting_of(
         subtrees=subtrees,
         coordinates=experiment.coordinates if ferret else Setting.coordinates,
         blocks=block_count(experiment) if ferret else Setting.blocks,
+        rank=experiment.rank,
+        virtual_tokens=experiment.virtual_tokens,
     )
