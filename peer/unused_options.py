@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.latency import Constant, parse_latency
+from peer.methods import METHODS, Part
+from peer.seeding import BLOCKS
 
 
 def unused_options(
@@ -31,6 +33,12 @@ def unused_options(
         idle |= {"model", "data", "held_out", "partition", "alpha", "min_rows", "train_share"}
         idle |= {"test_share", "eval_rows", "max_length", "long_rows", "dtype", "rouge_rows"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
+        method = METHODS[experiment.method]
+        # How many numbers travel hangs on the model's shape.
+        if method.averages or method.seeding == BLOCKS:
+            idle.discard("model")
+        if method.averages and method.trains is Part.ALL:
+            idle.discard("dtype")
     if experiment.is_synthetic or not experiment.rouge_rows:
         idle |= {"rouge_every", "new_tokens"}
     if experiment.partition != "dirichlet":

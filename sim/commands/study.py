@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peer.config import groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
+from peer.methods import METHODS
 from peer.unused_options import unused_options
 from sim.commands.parsing import (
     LOG,
@@ -165,5 +166,9 @@ def _tell_idle(study: Study, given_: Sequence[str]) -> None:
 def _status(table: Sequence[dict[str, Any]]) -> int:
     if any(row["status"] == "failed" for row in table):
         return FAILED
-    whole = all(row["digests_equal"] and not row["missing_peers"] for row in table if row["edges"])
+    whole = all(
+        (row["digests_equal"] or METHODS[row["method"]].averages) and not row["missing_peers"]
+        for row in table
+        if row["edges"]
+    )
     return 0 if whole else INCOMPLETE
