@@ -275,7 +275,7 @@ class Averager:
     def _enter(self, now: float) -> None:
         """Send what this exchange asks for, and begin to wait for what it brings."""
         self._exchange = self._part_in(self._number)
-        self._outbound.publish(self._number, self.state, self._exchange.sends_to)
+        self._outbound.publish(self._number, self.state, self._exchange.sends_to, now)
         self._entered = now
         self._asked = dict.fromkeys(self._exchange.coefficients, (now, self.protocol.tick))
 

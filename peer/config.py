@@ -109,7 +109,9 @@ class Experiment:
         choices=tuple(MIXINGS),
     )
     trainer: str = option(
-        "zeroth-order", "synthetic: histories of the right size without a model", choices=TRAINERS
+        "zeroth-order",
+        "synthetic: histories, or weights, of the right size without a model",
+        choices=TRAINERS,
     )
     local_steps: int = option(50, "local steps tau a round", least=1, most=2**18)
     candidate_seeds: int = option(1024, "candidate seeds K", least=1, most=2**24)
@@ -379,8 +381,6 @@ class Experiment:
 
     def _check_averaging(self) -> None:
         """Refuse what a method cannot do that keeps no log and has no sums."""
-        if self.is_synthetic:
-            refuse("trainer", self.trainer, f"{self.method} averages the weights of a model")
         if self.resume:
             refuse("resume", self.resume, f"{self.method} keeps no log to go on from")
         if self.schedule != "sync":

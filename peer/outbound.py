@@ -7,7 +7,7 @@ on its way to a neighbour is a window of parts, however large the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from peer.errors import RefusedEntry
 from peer.inbound import WINDOW
@@ -23,6 +23,14 @@ PARTS_ASKED: Final = WINDOW
 
 PARTS_ANSWERED: Final = 4 * WINDOW
 """Parts that a neighbour is sent in a tick because it asks: more would have to wait in memory."""
+
+
+class _Sent(NamedTuple):
+    """Weights of one exchange, who is to have them, and when they were first sent."""
+
+    weights: Weights
+    receivers: tuple[int, ...]
+    at: float
 
 
 class Outbound:
@@ -44,14 +52,16 @@ class Outbound:
         self._exchanges = exchanges
         self._kept = kept
         self._tick = tick
-        self._sent: dict[int, tuple[Weights, tuple[int, ...]]] = {}
+        self._sent: dict[int, _Sent] = {}
         self._answers: dict[int, tuple[float, int]] = {}
 
-    def publish(self, exchange: int, weights: Weights, receivers: tuple[int, ...]) -> None:
+    def publish(
+        self, exchange: int, weights: Weights, receivers: tuple[int, ...], now: float
+    ) -> None:
         """Send weights in an exchange to neighbours, the first window of them."""
         if not receivers:
             return
-        self._sent[exchange] = weights, receivers
+        self._sent[exchange] = _Sent(weights, receivers, now)
         # By how many, not by their numbers: an idle peer runs ahead of who still asks for its last.
         for old in sorted(self._sent)[: -self._kept]:
             del self._sent[old]
@@ -68,9 +78,12 @@ class Outbound:
             raise RefusedEntry(f"exchange {exchange}, the run has {self._exchanges}")
         if len(parts) > PARTS_ASKED or any(part >= self._parts for part in parts):
             raise RefusedEntry(f"{len(parts)} parts asked for, up to {parts[-1]} of {self._parts}")
-        _, receivers = self._sent.get(exchange, (None, ()))
-        if neighbour not in receivers:
+        sent = self._sent.get(exchange)
+        if sent is None or neighbour not in sent.receivers:
             return
+        if now < sent.at + self._tick:
+            # What was asked for while it was on its way unasked would come twice.
+            parts = [part for part in parts if part >= WINDOW]
         since, answered = self._answers.get(neighbour, (now, 0))
         if now >= since + self._tick:
             since, answered = now, 0
@@ -80,5 +93,5 @@ class Outbound:
             self._send((neighbour,), exchange, part)
 
     def _send(self, neighbours: Iterable[int], exchange: int, part: int) -> None:
-        weights, _ = self._sent[exchange]
-        self._outbox.spread(neighbours, Part(exchange, part, weights.part(part)))
+        data = self._sent[exchange].weights.part(part)
+        self._outbox.spread(neighbours, Part(exchange, part, data))

@@ -67,7 +67,7 @@ class Update:
             [
                 float(norm(block, dtype=torch.float64))
                 for some, delta in self.parts()
-                for block in delta.split(np.diff(self.offsets)[some].tolist())
+                for block in torch.split(delta, np.diff(self.offsets)[some].tolist())
             ]
         )
 

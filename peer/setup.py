@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import topology
+from peer.block_count import block_count
 from peer.blocks import block_offsets
 from peer.config import SIMULATOR_ONLY, Experiment
 from peer.data import encode as encoding
@@ -37,7 +38,9 @@ from peer.seeding import BLOCKS, ENDLESS, UNIFORM
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
+from peer.trained_size import trained_size
 from peer.trees import Trees
+from peer.weights import Weights
 
 if TYPE_CHECKING:
     from peer.model import FlatModel
@@ -45,10 +48,6 @@ if TYPE_CHECKING:
 
 MOST_PEERS: Final = 2**18
 """In a run; what a larger one would cost can be said all the same."""
-
-
-USUAL_BLOCKS: Final = 194
-"""Ferret's L where there is no model to count blocks of: that of its paper's 1.3B model (C.5)."""
 
 
 @dataclass(frozen=True)
@@ -266,18 +265,27 @@ def build_averaging(
     """Return what peers that average weights agree on; None where the method has sums.
 
     Raises:
-        UserError: the graph is none that they can average on.
+        UserError: the graph is none that they can average on, or without a model it is not known
+            how many weights there are.
     """
-    if not experiment.averages or global_model is None:
+    if not experiment.averages:
         return None
     if isinstance(graph, topology.Varying):
         raise UserError(
             f"topology = {graph.name!r} varies over time, on which {experiment.method} does not run"
         )
+    mixing = MIXINGS[experiment.aggregation](graph.adjacency, roster, experiment.rounds)
+    return Averaging(_initial_weights(experiment, global_model), mixing)
+
+
+def _initial_weights(experiment: Experiment, global_model: TunedModel | None) -> Weights:
+    """Return what all peers start from: a model's weights, or without one as many zeros."""
+    if global_model is None:
+        size = trained_size(experiment)
+        return Weights.repeated(size.dtype, 0.0, size.count)
     from peer.averaged_model import taken
 
-    mixing = MIXINGS[experiment.aggregation](graph.adjacency, roster, experiment.rounds)
-    return Averaging(taken(global_model.model.weights), mixing)
+    return taken(global_model.model.weights)
 
 
 def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
@@ -299,7 +307,7 @@ def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
         gradient_bound=experiment.gradient_bound,
         seeding=METHODS[experiment.method].seeding or UNIFORM,
         learning_rate=experiment.step,
-        blocks=experiment.blocks or USUAL_BLOCKS,
+        blocks=block_count(experiment),
         coordinates=experiment.coordinates,
         units=experiment.units(),
         round_timeout=experiment.round_timeout,

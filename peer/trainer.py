@@ -1,9 +1,9 @@
 """A trainer turns (peer, round, cut, seed indices) into the scalar gradients of that round.
 
 `ZerothOrderTrainer` in `peer.zeroth_order` is the real one, and `SideBySideTrainer` in
-`peer.side_by_side` takes the local steps of several peers at once. `SyntheticTrainer` needs no
-model, no data and no torch: its histories have the right size and are functions of (root seed,
-peer, round), for the study of protocols and volumes.
+`peer.side_by_side` takes the local steps of several peers at once. `SyntheticTrainer` and, where
+weights are averaged, `SyntheticWeights` need no model, no data and no torch: what they make has the
+right size and is a function of (root seed, peer, round), for the study of protocols and volumes.
 """
 
 from __future__ import annotations
@@ -110,3 +110,27 @@ class SyntheticTrainer:
         numbers = len(indices) if self._counts is None else int(self._counts.sum())
         words = random_words(self._root_seed, Domain.SYNTHETIC, peer, round_, numbers)
         return LocalRound((words >> np.uint64(11)) / 2.0**52 - 1.0, float("nan"), self._counts)
+
+
+class SyntheticWeights:
+    """Weights without a model: those of a peer and round are all the same, even over [-1, 1).
+
+    Args:
+        root_seed: the experiment's.
+        dtype: their type.
+        count: how many there are.
+    """
+
+    def __init__(self, root_seed: int, dtype: str, count: int) -> None:
+        self._root_seed = root_seed
+        self._dtype = dtype
+        self._count = count
+
+    def train(
+        self, peer: int, round_: int, cut: Weights, indices: NDArray[np.int64]
+    ) -> LocalWeights:
+        """Return made-up weights; see `Trainer.train`."""
+        del cut, indices
+        (word,) = random_words(self._root_seed, Domain.SYNTHETIC, peer, round_, 1).tolist()
+        value = (word >> 11) / 2.0**52 - 1.0
+        return LocalWeights(Weights.repeated(self._dtype, value, self._count), float("nan"))

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from peer.block_count import block_count
 from peer.config import Experiment
 from peer.methods import METHODS, Steps
 from peer.seeding import BLOCKS
-from peer.setup import USUAL_BLOCKS, Corpus
-from peer.trainer import SyntheticTrainer, Trainer
+from peer.setup import Corpus
+from peer.trained_size import trained_size
+from peer.trainer import SyntheticTrainer, SyntheticWeights, Trainer
 from peer.tuned_model import TunedModel
 
 if TYPE_CHECKING:
@@ -35,10 +37,14 @@ def build_trainer(
         side_by_side: the option of that name, where it holds.
 
     Raises:
-        UserError: there is no such optimiser, or it does not go with the weights.
+        UserError: there is no such optimiser, or it does not go with the weights; or of made-up
+            weights it is not known how many there are.
     """
     method = METHODS[experiment.method]
     if corpus is None or tuned is None:
+        if method.averages:
+            size = trained_size(experiment)
+            return SyntheticWeights(experiment.seed, size.dtype, size.count)
         even = even_counts(experiment) if method.seeding == BLOCKS else None
         return SyntheticTrainer(experiment.seed, even)
     from peer.local_data import LocalData
@@ -125,7 +131,7 @@ def _step(experiment: Experiment) -> Step:
 
 def even_counts(experiment: Experiment) -> NDArray[np.int64]:
     """Return as many coordinates for each block as for any other, but for one; shape (L,)."""
-    blocks = experiment.blocks or USUAL_BLOCKS
+    blocks = block_count(experiment)
     places = np.arange(blocks + 1) * experiment.coordinates // blocks
     counts: NDArray[np.int64] = np.diff(places)
     return counts

@@ -49,6 +49,11 @@ class Weights:
         return cls(dtype, _rounded(dtype, values))
 
     @classmethod
+    def repeated(cls, dtype: str, value: float, count: int) -> Weights:
+        """Return so many times the same weight, which takes no memory however many they are."""
+        return cls(dtype, np.broadcast_to(_rounded(dtype, np.array([value])), count))
+
+    @classmethod
     def joined(cls, dtype: str, count: int, parts: Sequence[bytes]) -> Weights:
         """Return the vector that was cut into these parts.
 
@@ -98,9 +103,14 @@ class Weights:
         return self.raw[number * width : (number + 1) * width].tobytes()
 
 
+def weights_bytes(dtype: str, count: int) -> int:
+    """Return the length in bytes of a vector of `count` weights."""
+    return count * _RAW[dtype].itemsize
+
+
 def part_sizes(dtype: str, count: int) -> list[int]:
     """Return the length in bytes of each part of a vector of `count` weights, at least one."""
-    size = count * _RAW[dtype].itemsize
+    size = weights_bytes(dtype, count)
     whole, rest = divmod(size, PART_BYTES)
     return [PART_BYTES] * whole + ([rest] if rest else [])
 

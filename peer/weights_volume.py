@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import msgpack
 
+from peer import wire
 from peer.protocol import Protocol
 from peer.weights import PART_BYTES
+from peer.zmtp import framing_bytes
 
 
 @dataclass(frozen=True)
@@ -21,48 +24,72 @@ class WeightsVolume:
         copies: how often they have been sent.
         frames: how many frames that takes.
         bytes: of all of them.
+        framing: what ZMTP adds to them, in bytes.
     """
 
     published: int
     copies: int
     frames: int
     bytes: int
+    framing: int
 
 
 def weights_volume(protocol: Protocol) -> WeightsVolume:
-    """Return what the peers of a run that averages send, to the byte."""
-    published = copies = frames = total = 0
-    for number, _, receivers in sends(protocol):
-        count, size = frames_of(number, protocol.weights_bytes)
-        published += 1
+    """Return what the peers of a run that averages send, to the byte; links are not encrypted."""
+    return volume_of(_sends(protocol), protocol.weights_bytes)
+
+
+def volume_of(
+    exchanges: Iterable[tuple[int, int]], size: int, *, curve: bool = False
+) -> WeightsVolume:
+    """Return the payload of a run.
+
+    Args:
+        exchanges: of each, in order, how many peers send, and how many copies they send together.
+        size: of weights, in bytes.
+        curve: whether links are encrypted.
+    """
+    published = copies = frames = total = framing = 0
+    for number, (senders, receivers) in enumerate(exchanges):
+        published += senders
         copies += receivers
-        frames += count * receivers
-        total += size * receivers
-    return WeightsVolume(published, copies, frames, total)
+        for length, count in frames_of(_number_bytes(number), size).items():
+            frames += count * receivers
+            total += length * count * receivers
+            framing += framing_bytes(length, curve=curve) * count * receivers
+    return WeightsVolume(published, copies, frames, total, framing)
 
 
-def sends(protocol: Protocol) -> Iterator[tuple[int, int, int]]:
-    """Yield (exchange, peer, how many it sends to) wherever there is anybody."""
+def _sends(protocol: Protocol) -> Iterator[tuple[int, int]]:
     assert protocol.averaging is not None
     mixing = protocol.averaging.mixing
     for round_ in range(protocol.rounds):
         for within in range(mixing.exchanges):
-            for peer in range(len(protocol.roster.rows)):
-                receivers = mixing.exchange(peer, round_, within).sends_to
-                if receivers:
-                    yield round_ * mixing.exchanges + within, peer, len(receivers)
+            receivers = [
+                len(mixing.exchange(peer, round_, within).sends_to)
+                for peer in range(len(protocol.roster.rows))
+            ]
+            yield sum(map(bool, receivers)), sum(receivers)
 
 
-@lru_cache(maxsize=2**12)
-def frames_of(exchange: int, size: int) -> tuple[int, int]:
-    """Return how many frames carry weights of so many bytes in an exchange, and their length."""
+@lru_cache(maxsize=2**10)
+def frames_of(number_bytes: int, size: int) -> Counter[int]:
+    """Return how many frames of which length carry weights of so many bytes.
+
+    Args:
+        number_bytes: what the number of the exchange takes.
+        size: of the weights.
+    """
+    lengths: Counter[int] = Counter()
     whole, rest = divmod(size, PART_BYTES)
-    lengths = [PART_BYTES] * whole + ([rest] if rest else [])
-    around = sum(
-        len(msgpack.packb([14, exchange, part, b""])) - len(msgpack.packb(b"")) + _header(length)
-        for part, length in enumerate(lengths)
-    )
-    return len(lengths), around + size
+    around = len(wire.encode(wire.Part(0, 0, b""))) - 2 * _number_bytes(0) - _header(0)
+    for part, length in enumerate([PART_BYTES] * whole + ([rest] if rest else [])):
+        lengths[around + number_bytes + _number_bytes(part) + _header(length) + length] += 1
+    return lengths
+
+
+def _number_bytes(number: int) -> int:
+    return len(msgpack.packb(number))
 
 
 def _header(length: int) -> int:

@@ -1,10 +1,10 @@
 """What a run would cost in time, bytes and memory, before it starts (`--dry-run`).
 
-Payload is exact where nothing disturbs the run: the size of every entry is known, and so is how
-often it is sent. Control traffic is what the simulator counts, within 5% in 96 of 100 random
-settings and at most 19% off (`sim.volume.timers`), and a guess for real processes, whose ticks
-follow the clock, and where links are disturbed or slow. Time is scaled up from a few local steps, a
-piece of a rebuild, a few rows of evaluation and a few answers, measured here and now.
+Payload is exact where nothing disturbs the run: the size of every entry, and of weights, is known,
+and so is how often they are sent. Control traffic is what the simulator counts, within 5% in 96 of
+100 random settings and at most 19% off (`sim.volume.timers`), and a guess for real processes, whose
+ticks follow the clock, and where links are disturbed or slow. Time is scaled up from a few local
+steps, a piece of a rebuild, a few rows of evaluation and a few answers, measured here and now.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from peer.training import build_trainer
 from peer.tuned_model import TunedModel
 from peer.weights import Weights
 from peer.work import steps_per_round
+from sim.room import held_bytes
 from sim.volume.prediction import predict_run
 from sim.words import bytes_in_words, seconds_in_words
 
@@ -52,7 +53,7 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
     """
     prepared = prepare(experiment, engine)
     experiment = prepared.experiment
-    sent = predict_run(experiment, prepared.graph, prepared.protocol)
+    sent = predict_run(prepared)
     seconds = _seconds(prepared, engine)
     processes = 1 if engine == "sim" else experiment.peers + 1
     return {
@@ -70,8 +71,9 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
             "per_peer_round_mean": 2 * sent.wire_bytes / experiment.peers / experiment.rounds,
         },
         "seconds": seconds,
-        # Loading the model has just taken what a process of the run takes.
-        "memory_bytes": peak_memory() * processes,
+        # Loading the model has just taken what a process of the run takes, but for weights that
+        # travel.
+        "memory_bytes": peak_memory() * processes + held_bytes(prepared),
     }
 
 

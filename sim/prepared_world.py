@@ -12,6 +12,7 @@ from peer.trainer import Trainer
 from peer.training import build_trainer
 from peer.work import seconds_per_step, steps_per_round
 from sim.link_model import LinkModel, link_model
+from sim.room import check_room
 from sim.slots import Slots
 from sim.speeds import slowness
 from sim.world import FrameObserver, IncidentObserver, Observer, World
@@ -40,7 +41,11 @@ def world_of(
         observe: see `World`, as are the two that follow.
         observe_incident: told of incidents of the scenario.
         observe_frame: told of frames.
+
+    Raises:
+        UserError: made-up weights would take too much memory.
     """
+    check_room(prepared)
     wanted, graph = prepared.experiment, prepared.graph
 
     def sign_for(peer: int) -> Sign:

@@ -32,6 +32,7 @@ from peer.weights_volume import weights_volume
 from sim.gathering import Gathering
 from sim.link_model import LinkModel, link_model
 from sim.prepared_world import world_of
+from sim.room import check_room
 from sim.survivors import missing_peers, survivors
 from sim.trace import Trace
 
@@ -52,6 +53,8 @@ def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, 
     """
     prepared = prepare(experiment, ENGINE, corpus)
     links = link_model(prepared.experiment, prepared.graph)
+    # Before anything is written.
+    check_room(prepared)
     for note in prepared.graph.notes:
         LOG.info("%s", note)
     if experiment.shares_passes:

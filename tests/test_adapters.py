@@ -21,6 +21,7 @@ from transformers import (
     OlmoForCausalLM,
 )
 
+from peer import adapter_size as formulas
 from peer.adapters import KINDS, AdaptedModel, Adapter, export_adapter
 from peer.data.encode import Encoded, batch
 from peer.errors import UserError
@@ -29,12 +30,11 @@ from peer.first_order import FirstOrder
 from peer.forward_steps import MeZO
 from peer.local_data import Rows
 from peer.model import FlatModel, load_model
+from peer.model_size import Shape
 from peer.perturbation import perturbation
 from peer.pretrained import Pretrained
 from peer.weights_digest import weights_digest
 from peer.zeroth_order import Step
-from sim.volume import adapters as formulas
-from sim.volume.sizes import Shape
 
 CPU = torch.device("cpu")
 TOKENS = 5

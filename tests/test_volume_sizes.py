@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer import builtin
+from peer.adapter_size import lora, prompt_encoder, soft_prompt
 from peer.errors import UserError
-from sim.volume.adapters import lora, prompt_encoder, soft_prompt
-from sim.volume.sizes import ALIASES, SHAPES, Shape, model_size
+from peer.model_size import ALIASES, SHAPES, Shape, model_size
 
 
 @pytest.mark.parametrize(

@@ -74,15 +74,14 @@ def _paper(parsed: argparse.Namespace) -> int:
 
 
 def _measure(parsed: argparse.Namespace) -> int:
-    from peer.dissemination import MODES
     from peer.live_line import LiveLine
     from sim.tables import rows_csv
-    from sim.volume.comparison import compare
+    from sim.volume.comparison import compare, ways
     from sim.volume.table import comparison_in_words
 
     wanted = experiment(parsed)
-    rows, title = [], "measuring what each mode of gossip sends"
-    with LiveLine(title, "modes", len(MODES), plainly=title) as progress:
+    rows, title, modes = [], "measuring what each mode of gossip sends", len(ways(wanted))
+    with LiveLine(title, "modes", modes, plainly=title) as progress:
         for some in compare(wanted):
             rows += some
             progress.advance()

@@ -18,6 +18,7 @@ from peer.records import TOPOLOGY, RunFolder
 from peer.setup import prepare
 from peer.summary import lower_bound_payload, per_peer_round, redundancy
 from peer.traffic import Traffic
+from peer.weights_volume import weights_volume
 from sim.prepared_world import world_of
 from sim.spread_watch import SpreadWatch
 from sim.study.setting import PROTOCOL, Setting
@@ -55,7 +56,8 @@ COLUMNS: Final[dict[str, type]] = {
     "wall_seconds": float,
 }
 """spread_seconds: from publishing to the last peer, over all histories; protocol only, as is
-round_seconds_mean, from one round's start to the next one's. eval_loss, and `resumed`, whether the
+round_seconds_mean, from one round's start to the next one's; both are of methods that publish
+histories. eval_loss, and `resumed`, whether the
 run was interrupted in between, so that its bytes have two meetings of the peers in them: sim only.
 Links' bytes are of both directions together."""
 
@@ -91,7 +93,7 @@ def _protocol(setting: Setting, folder: Path) -> Row:
     experiment, histories = prepared.experiment, watch.histories
     there = survivors(world)
     seconds = [watch.seconds(entry) for entry in histories]
-    last = max((watch.last(entry) for entry in histories), default=0.0)
+    last = max((watch.last(entry) for entry in histories), default=None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         topology.save(prepared.graph, folder / TOPOLOGY)
@@ -99,12 +101,15 @@ def _protocol(setting: Setting, folder: Path) -> Row:
     except (TopologyError, OSError) as error:
         # The setting is possible all the same.
         raise RunFailed(str(error)) from None
-    lower_bound = lower_bound_payload(watch.entries, experiment.peers)
+    if experiment.averages:
+        lower_bound = weights_volume(prepared.protocol).bytes
+    else:
+        lower_bound = lower_bound_payload(watch.entries, experiment.peers)
     return {
         **_volume(prepared.graph, world.traffic, lower_bound, experiment.rounds),
         "spread_seconds_mean": fmean(seconds) if seconds else None,
         "spread_seconds_max": max(seconds, default=None),
-        "round_seconds_mean": last / experiment.rounds,
+        "round_seconds_mean": None if last is None else last / experiment.rounds,
         "virtual_seconds": world.ended_at,
         "timeouts": sum(seat.timeouts for seat in world.seats),
         "missing_peers": len(missing_peers(there)),

@@ -2,8 +2,9 @@
 
 sends: how often an entry is sent; frames: how long the frames are
 
-sizes, tree_sum -> setting -> costs, adapters -> scalars, weights -> systems -> table
-                                                           printed -> papers -->
+tree_sum -> setting -> costs -> scalars, weights -> systems -> table
+                                          printed -> papers -->
 frames -> timeline -> timers, calm -> prediction -> comparison <- measured
+                 copies, rehearsal -> averages -->
 walk_kernels -> walks, loads -> spread -> scale, calm -> overview <- systems
 """

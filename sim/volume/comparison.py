@@ -1,8 +1,9 @@
-"""Prediction and measurement side by side, for every way of spreading entries.
+"""Prediction and measurement side by side, for every way of spreading entries, or weights.
 
 A row is a plain dictionary, the same for tables, JSON and CSV:
 
-    gossip                 flood, tree or antientropy
+    gossip                 flood, tree or antientropy; where weights are averaged, averaging or
+                           server, as `aggregation` says
     what                   an attribute of `Bytes`
     predicted, measured    the two numbers
     error                  (predicted - measured) / measured
@@ -37,25 +38,33 @@ def compare(experiment: Experiment) -> Iterator[list[dict[str, Any]]]:
     Raises:
         UserError, TopologyError: as the run itself would.
     """
-    for mode in MODES:
-        wanted = replace(experiment, gossip=mode)
-        yield _rows(wanted, predict(wanted), measure(wanted))
+    for way, wanted in ways(experiment).items():
+        yield _rows(way, wanted, predict(wanted), measure(wanted))
 
 
-def _rows(experiment: Experiment, predicted: Bytes, measured: Bytes) -> list[dict[str, Any]]:
+def ways(experiment: Experiment) -> dict[str, Experiment]:
+    """Return the experiment in each way of spreading that its method has, by name."""
+    if experiment.averages:
+        server = experiment.aggregation == "server"
+        return {"server" if server else "averaging": experiment}
+    return {mode: replace(experiment, gossip=mode) for mode in MODES}
+
+
+def _rows(
+    way: str, experiment: Experiment, predicted: Bytes, measured: Bytes
+) -> list[dict[str, Any]]:
     payload = "exact" if predicted.exact else "rough"
     control = "times" if predicted.follows_times else "rough"
     models = dict.fromkeys(_PAYLOAD, payload) | dict.fromkeys(_CONTROL, control)
     models["handshake_bytes"] = "rough" if experiment.scenario else "exact"
-    if predicted.seconds_to_last is not None:
-        models |= dict.fromkeys(_TIMES, control)
+    models |= {what: control for what in _TIMES if getattr(predicted, what) is not None}
     rows = []
     for what, model in models.items():
         here, there = getattr(predicted, what), getattr(measured, what)
         error = (here - there) / there if there else None
         rows.append(
             {
-                "gossip": experiment.gossip,
+                "gossip": way,
                 "what": what,
                 "predicted": here,
                 "measured": there,

@@ -109,23 +109,27 @@ def entries(
     return Gossip(how, sends * message_bytes, sends, latest)
 
 
-def averaging(setting: Setting, numbers: int | None) -> Gossip:
+def averaging(setting: Setting, numbers: int | None, number_bytes: int | None = None) -> Gossip:
     """Return the cost of averaging weights with all neighbours once a round.
 
     D-PSGD (Lian et al., 2017, algorithm 1): every peer, active or not, sends its weights over each
     of its links, 2 E sends, and adds up what came with its own. One such step does not make all
-    models equal; how far it gets is the graph's spectral gap.
+    models equal; how far it gets is the graph's spectral gap. A run of this project sends these
+    very copies (`peer.mixing`), and a few bytes of head with each mebibyte. With `aggregation =
+    server` it sends less than a round with a server does here: the centre is one of the clients.
 
     Args:
         setting: with the graph.
         numbers: that are averaged; None: not known.
+        number_bytes: of each; None: as a weight of the model.
     """
     sends = 2 * setting.edges
     how = "D-PSGD: averaged by links"
     if numbers is None:
         return Gossip(how, None, sends, None)
     degree = sends / setting.peers
-    return Gossip(how, sends * numbers * setting.weight_bytes, sends, (degree + 1) * numbers)
+    each = setting.weight_bytes if number_bytes is None else number_bytes
+    return Gossip(how, sends * numbers * each, sends, (degree + 1) * numbers)
 
 
 def inference(setting: Setting, models: int = 1) -> Memory:
@@ -149,8 +153,8 @@ def adapter_backpropagation(setting: Setting, numbers: int | None, state: int) -
     """
     if numbers is None:
         return Memory("M_peft", None)
-    held = setting.model.parameters + (2 + state) * numbers
-    return Memory("M_peft", held * setting.weight_bytes)
+    held = setting.model.parameters * setting.weight_bytes + (2 + state) * numbers * SCALAR
+    return Memory("M_peft", held)
 
 
 @dataclass(frozen=True)

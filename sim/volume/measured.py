@@ -46,7 +46,7 @@ def measure(experiment: Experiment) -> Bytes:
         control_bytes=total.control_bytes,
         control_framing_bytes=control_framing,
         handshake_bytes=total.handshake_bytes,
-        seconds_to_last=fmean(seconds),
-        most_seconds_to_last=max(seconds),
+        seconds_to_last=fmean(seconds) if seconds else None,
+        most_seconds_to_last=max(seconds, default=None),
         ended_at=world.ended_at,
     )

@@ -8,8 +8,12 @@ from typing import Any
 
 from peer.config import Experiment
 from peer.latency import Constant, parse_latency
+from peer.seeding import BLOCKS, UNIFORM, WEIGHTED
+from sim.volume.averages import averages_volume, judge_unseen, predict_averages
 from sim.volume.calm import Pace, Verdict, judge, left_out, longest_latency, most_pace
 from sim.volume.frames import history_bytes, published
+from sim.volume.prediction import without_model
+from sim.volume.rehearsal import REHEARSED, steps
 from sim.volume.scale import agreement, graph_of, histories_spread
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.setting import Setting, setting_of
@@ -29,11 +33,13 @@ class Overview:
         setting: the numbers that the formulas go by.
         rows: of the systems; see `sim.volume.systems`.
         spread: of the histories of a run; None in a mode whose ways do not follow from the graph.
-        run_payload_bytes: of all copies of all entries of the run, ACKs and ENDs included.
+        run_payload_bytes: of all copies of all entries of the run, ACKs and ENDs included, or of
+            the weights that it averages.
         left_out: options, by name, that change what is sent and stand in none of the formulas.
         alike: whether all links take the same time; if not, entries go other ways than `spread` has
             it, though as often.
         verdict: whether the run's payload is exact, and if not, why.
+        averaged: whether it sends weights, and no entries.
     """
 
     setting: Setting
@@ -43,6 +49,7 @@ class Overview:
     left_out: tuple[str, ...]
     alike: bool
     verdict: Verdict
+    averaged: bool = False
 
 
 def overview(
@@ -67,17 +74,23 @@ def overview(
     protocol = agreement(experiment)
     entries = published(protocol)
     mean = float(entries.frame_bytes[entries.histories].mean())
-    own, pro = (
+    own, pro, projected = (
         mean + history_bytes(replace(protocol, seeding=seeding)) - history_bytes(protocol)
-        for seeding in ("uniform", "weighted")
+        for seeding in (UNIFORM, WEIGHTED, BLOCKS)
     )
-    setting = setting_of(experiment, links, entry_bytes=own, pro_entry_bytes=pro)
+    setting = setting_of(
+        experiment, links, entry_bytes=own, pro_entry_bytes=pro, ferret_entry_bytes=projected
+    )
     rows = systems_rows(setting, systems)
+    alike = isinstance(parse_latency(experiment.latency), Constant)
+    if experiment.averages:
+        payload = averages_volume(experiment, protocol.roster, setting.edges).bytes
+        names, verdict = left_out(experiment), _verdict(experiment, setting.edges)
+        return Overview(setting, rows, None, payload, names, alike, verdict, averaged=True)
     copies = sends_per_entry(experiment.gossip, setting.peers, setting.edges)
     spread = None
     if experiment.gossip in BY_THE_GRAPH:
         spread = histories_spread(experiment, links, entries, sample=sample, walked=walked)
-    alike = isinstance(parse_latency(experiment.latency), Constant)
     return Overview(
         setting,
         rows,
@@ -87,6 +100,13 @@ def overview(
         alike,
         judge(experiment, _pace(experiment, links, spread, alike=alike)),
     )
+
+
+def _verdict(experiment: Experiment, links: int) -> Verdict:
+    """Return what may be promised of the payload of a run that averages."""
+    if left_out(experiment) or steps(experiment, links) > REHEARSED:
+        return judge_unseen(experiment)
+    return predict_averages(without_model(experiment)).verdict
 
 
 def _pace(
@@ -117,8 +137,11 @@ def overview_json(found: Overview) -> dict[str, Any]:
 def overview_in_words(found: Overview) -> str:
     """Return an overview as text, without a newline at the end."""
     verdict = found.verdict
+    sent = "With ACKs and ENDs the run's entries take"
+    if found.averaged:
+        sent = "The weights that peers of the run send take"
     whole = (
-        f"With ACKs and ENDs the run's entries take {'' if verdict.exact else 'about '}"
+        f"{sent} {'' if verdict.exact else 'about '}"
         f"{bytes_in_words(found.run_payload_bytes)} ({found.run_payload_bytes:,} bytes)"
         f"{'' if verdict.exact else f', not to the byte: {verdict.why}'}."
     )

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from peer.adapter_size import lora, prompt_encoder, soft_prompt
 from peer.errors import UserError
-from sim.volume.adapters import lora, prompt_encoder, soft_prompt
+from peer.model_size import SHAPES, ModelSize, model_size
 from sim.volume.costs import SCALAR, Server
 from sim.volume.printed import figure, like
 from sim.volume.setting import Setting
-from sim.volume.sizes import SHAPES, ModelSize, model_size
 from sim.volume.systems import find_system
 
 

@@ -1,6 +1,7 @@
 """The bytes of a run of our protocol, from formulas alone.
 
-Payload: each entry is sent as often as `sim.volume.sends` says. Control: greetings, digests and
+Methods that average weights: see `sim.volume.averages`. Of the others, payload: each entry is sent
+as often as `sim.volume.sends` says. Control: greetings, digests and
 news (`sim.volume.timers`) at the times of a timeline (`sim.volume.timeline`). Handshakes: two
 connections a link.
 
@@ -29,6 +30,7 @@ from peer.traffic import LinkCount
 from peer.work import seconds_per_step
 from peer.zmtp import framing_bytes, handshake_bytes
 from sim.speeds import slowness
+from sim.volume.averages import Averages, predict_averages
 from sim.volume.calm import WITHOUT_TIMES, followed_pace, judge, left_out, most_pace
 from sim.volume.frames import Published, published
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
@@ -56,7 +58,8 @@ class Bytes:
         control_framing_bytes: what ZMTP adds to these.
         handshake_bytes: of all connections.
         exact: whether payload and its framing are those of a run, to the byte.
-        follows_times: whether control is counted or follows from when entries come: within 5% in 96
+        follows_times: whether control is counted or follows from when entries come. Where weights
+            are averaged, it is that of a run; else within 5% in 96
             of 100 random settings, and at most 19% off. Else it may be off by any factor, as what
             is only known of slow or disturbed links, or that neighbours greet, tell digests and say
             farewell.
@@ -109,17 +112,42 @@ def predict(experiment: Experiment) -> Bytes:
     Raises:
         UserError, TopologyError: as the run itself would, or it has too many entries to count.
     """
-    prepared = without_model(experiment)
-    return predict_run(prepared.experiment, prepared.graph, prepared.protocol)
+    return predict_run(without_model(experiment))
 
 
-def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Protocol) -> Bytes:
+def predict_run(prepared: Prepared) -> Bytes:
     """Return what a run sends whose parts are made already; see `predict`."""
+    experiment, graph = prepared.experiment, prepared.graph
+    curve = experiment.curve == "on"
+    shakes = sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
+    handshakes = 2 * len(graph.edges) * shakes
+    if experiment.averages:
+        return _of_averages(predict_averages(prepared), handshakes)
+    return _of_entries(experiment, graph, prepared.protocol, handshakes)
+
+
+def _of_averages(found: Averages, handshakes: int) -> Bytes:
+    return Bytes(
+        found.payload.frames,
+        found.payload.bytes,
+        found.payload.framing,
+        found.control.control_messages,
+        found.control.control_bytes,
+        found.control.framing_bytes,
+        handshakes,
+        exact=found.verdict.exact,
+        follows_times=found.verdict.follows_times,
+        ended_at=found.ended_at,
+    )
+
+
+def _of_entries(
+    experiment: Experiment, graph: topology.Topology, protocol: Protocol, handshakes: int
+) -> Bytes:
     curve = experiment.curve == "on"
     entries = published(protocol)
     peers, links = len(graph.nodes), len(graph.edges)
     sends = sends_per_entry(protocol.gossip, peers, links)
-    shakes = sum(handshake_bytes(dialled=dialled, curve=curve) for dialled in (True, False))
     payload = (
         len(entries.origins) * sends,
         int(entries.frame_bytes.sum()) * sends,
@@ -136,7 +164,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
         if by_the_graph and not disturbed:
             pace = most_pace(experiment, max(latencies.values()), links_of(graph))
         exact = judge(experiment, pace, graph).exact
-        return Bytes(*payload, *numbers, 2 * links * shakes, exact=exact, follows_times=False)
+        return Bytes(*payload, *numbers, handshakes, exact=exact, follows_times=False)
     neighbours = graph.adjacency
     train = seconds_per_step(experiment) * experiment.local_steps
     train_seconds = [train * factor for factor in slowness(experiment)]
@@ -149,7 +177,7 @@ def predict_run(experiment: Experiment, graph: topology.Topology, protocol: Prot
         model.total.control_messages,
         model.total.control_bytes,
         model.total.framing_bytes,
-        2 * links * shakes,
+        handshakes,
         exact=verdict.exact,
         follows_times=verdict.follows_times,
         seconds_to_last=float(last.mean()),

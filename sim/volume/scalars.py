@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from sim.volume.adapters import lora
+from peer.adapter_size import lora
 from sim.volume.costs import (
     DOWNLOAD,
     NO_SHAPE,
@@ -87,12 +87,13 @@ def ferret(setting: Setting) -> Costs:
     C.2: projected gradients "are first aggregated through averaging, then reconstructed", so one
     vector of coordinates comes down for each round. A round's reconstruction is sum K_l d_l, which
     is K d / L with L equal blocks (Proposition 1 and the text after it). Who comes back after N / m
-    rounds gets and reconstructs all of them. Local steps are of first order.
+    rounds gets and reconstructs all of them. Local steps are of first order. Without a server this
+    project's entries spread: coordinates of `gradient_bytes`, and how many of them each block has.
     """
     k, d = setting.coordinates, setting.model.parameters
     sent = _HALF * k
     reconstruction = k * d / setting.blocks
-    spread = entries(setting, sent + ENTRY_HEAD, reconstruction)
+    spread = entries(setting, setting.ferret_history_bytes, reconstruction)
     return Costs(
         Server(sent, sent * setting.gap, reconstruction * setting.gap),
         spread,

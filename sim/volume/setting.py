@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from peer.adapter_size import RANK, VIRTUAL_TOKENS
+from peer.block_count import block_count
 from peer.config import WEIGHT_BYTES, Experiment
+from peer.methods import METHODS
+from peer.model_size import ModelSize, model_size
+from peer.seeding import BLOCKS
 from peer.seeds import active_count
-from sim.volume.sizes import ModelSize, model_size
 from sim.volume.tree_sum import breadth_first
 from topology import Topology
 from topology.arrays import Links, links_of
@@ -35,11 +39,14 @@ class Setting:
         gradient_bytes: of a scalar gradient in our entries.
         entry_bytes: of a frame with one history of FedKSeed, the mean, where it is known exactly.
         pro_entry_bytes: the same for FedKSeed-Pro.
+        ferret_entry_bytes: the same for Ferret.
         subtrees: of a spanning tree of the graph, for each peer but the root how many peers hang on
             its link to its parent, itself included; empty: not known.
         coordinates: sum of Ferret's K_l. Its paper does not say it; 3,900 is what gives the 7.8e3
-            and 9.4e4 of its Table 3.
-        blocks: Ferret's L (Figure 6: 194 in its Table 2).
+            and 9.4e4 of its Table 3. In a run of Ferret it is that of the run.
+        rank: of LoRA's factors.
+        virtual_tokens: of a trained prompt.
+        blocks: Ferret's L (Figure 6: 194 in its Table 2), or that of a run of Ferret.
     """
 
     model: ModelSize
@@ -54,9 +61,12 @@ class Setting:
     gradient_bytes: int = 4
     entry_bytes: float | None = None
     pro_entry_bytes: float | None = None
+    ferret_entry_bytes: float | None = None
     subtrees: tuple[int, ...] = ()
     coordinates: int = 3_900
     blocks: int = 194
+    rank: int = RANK
+    virtual_tokens: int = VIRTUAL_TOKENS
 
     @property
     def gap(self) -> float:
@@ -78,6 +88,17 @@ class Setting:
         index = 2 if self.candidate_seeds <= 2**16 else 4
         return ENTRY_HEAD + (self.gradient_bytes + index) * self.local_steps
 
+    @property
+    def ferret_history_bytes(self) -> float:
+        """Of a frame with one history of ours of Ferret's coordinates.
+
+        How many of them each block has travels, 2 bytes each or 4.
+        """
+        if self.ferret_entry_bytes is not None:
+            return self.ferret_entry_bytes
+        count = 2 if self.candidate_seeds < 2**16 else 4
+        return ENTRY_HEAD + self.gradient_bytes * self.coordinates + count * self.blocks
+
 
 def setting_of(
     experiment: Experiment,
@@ -85,6 +106,7 @@ def setting_of(
     *,
     entry_bytes: float | None = None,
     pro_entry_bytes: float | None = None,
+    ferret_entry_bytes: float | None = None,
 ) -> Setting:
     """Return the setting that an experiment is.
 
@@ -93,11 +115,13 @@ def setting_of(
         graph: its topology, which says how many peers there are; None: too large to be made.
         entry_bytes: see `Setting`.
         pro_entry_bytes: see `Setting`.
+        ferret_entry_bytes: see `Setting`; counts if the experiment is one of Ferret.
 
     Raises:
         UserError: the model's size is not known.
         TopologyError: the graph varies over time.
     """
+    ferret = METHODS[experiment.method].seeding == BLOCKS
     links = links_of(graph) if isinstance(graph, Topology) else graph
     subtrees: tuple[int, ...] = ()
     if links is None:
@@ -119,5 +143,10 @@ def setting_of(
         gradient_bytes=experiment.gradient_bytes,
         entry_bytes=entry_bytes,
         pro_entry_bytes=pro_entry_bytes,
+        ferret_entry_bytes=ferret_entry_bytes if ferret else None,
         subtrees=subtrees,
+        coordinates=experiment.coordinates if ferret else Setting.coordinates,
+        blocks=block_count(experiment) if ferret else Setting.blocks,
+        rank=experiment.rank,
+        virtual_tokens=experiment.virtual_tokens,
     )

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from sim.volume.adapters import lora, prompt_encoder, soft_prompt
+from peer.adapter_size import RANK, VIRTUAL_TOKENS, lora, prompt_encoder, soft_prompt
+from peer.model_size import Shape
 from sim.volume.costs import (
     DOWNLOAD,
     NO_SHAPE,
+    SCALAR,
     Costs,
     Server,
     System,
@@ -20,7 +22,6 @@ from sim.volume.costs import (
     inference,
 )
 from sim.volume.setting import Setting
-from sim.volume.sizes import Shape
 
 
 def fedavg(setting: Setting) -> Costs:
@@ -72,15 +73,25 @@ def fedprompt(setting: Setting) -> Costs:
     return _adapter(setting, soft_prompt, state=0)
 
 
-def _adapter(setting: Setting, numbers: Callable[[Shape], int], state: int) -> Costs:
+def _adapter(setting: Setting, numbers: Callable[[Shape, int], int], state: int) -> Costs:
+    """Return the cost of P numbers of an adapter, which are of 4 bytes whatever the model's are."""
     shape = setting.model.shape
     if shape is None:
         memory = adapter_backpropagation(setting, None, state)
         return Costs(Server(None, None, DOWNLOAD), averaging(setting, None), memory, NO_SHAPE)
-    trained = numbers(shape)
-    sent = trained * setting.weight_bytes
+    width = setting.rank if numbers is lora else setting.virtual_tokens
+    trained = numbers(shape, width)
+    sent = trained * SCALAR
     memory = adapter_backpropagation(setting, trained, state)
-    return Costs(Server(sent, sent, DOWNLOAD), averaging(setting, trained), memory)
+    spread = averaging(setting, trained, SCALAR)
+    return Costs(Server(sent, sent, DOWNLOAD), spread, memory, _other_width(numbers, width))
+
+
+def _other_width(numbers: Callable[[Shape, int], int], width: int) -> str:
+    """Return what is to be noted of an adapter that is not as wide as the papers'."""
+    if numbers is lora:
+        return "" if width == RANK else f"here of rank {width}"
+    return "" if width == VIRTUAL_TOKENS else f"here with {width} virtual tokens"
 
 
 def blockddl(setting: Setting) -> Costs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.volume.sizes import Shape
+from peer.model_size import Shape
 
 RANK: Final = 8
 """Of LoRA's two factors (FedKSeed, section 5.1.4)."""

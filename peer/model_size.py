@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -53,20 +53,41 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """d: embedding, output layer, the layers, and a norm before the output.
+        """d."""
+        return sum(self.tensors)
 
-        A layer has projections of queries, keys, values and output, the MLP's gate, up and down,
-        and two norms.
+    @property
+    def tensors(self) -> list[int]:
+        """The sizes of all tensors, sorted by their names in Hugging Face's LLaMA.
+
+        Output layer and embedding, the layers, and a norm before the output. A layer has a norm,
+        the MLP's down, gate and up, another norm, and projections of keys, output, queries and
+        values; a bias comes before its weight.
         """
-        attention = 2 * self.hidden * (self.queries + self.keys)
-        if self.attention_bias:
-            attention += self.queries + 2 * self.keys + self.hidden
-        mlp = 3 * self.hidden * self.intermediate
-        if self.mlp_bias:
-            mlp += 2 * self.intermediate + self.hidden
-        layer = attention + mlp + 2 * self.hidden
-        ends = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return ends + self.layers * layer + self.hidden
+        wide, narrow = self.intermediate, self.hidden
+        mlp = [(narrow, wide), (wide, narrow), (wide, narrow)]
+        attention = [
+            (self.keys, narrow),
+            (narrow, self.queries),
+            (self.queries, narrow),
+            (self.keys, narrow),
+        ]
+        layer = [
+            narrow,
+            *_linear(mlp, bias=self.mlp_bias),
+            narrow,
+            *_linear(attention, bias=self.attention_bias),
+        ]
+        ends = [self.vocabulary * narrow] * (1 if self.tied else 2)
+        return [*ends, *layer * self.layers, narrow]
+
+
+def _linear(layers: Sequence[tuple[int, int]], *, bias: bool) -> Iterator[int]:
+    """Yield the sizes of the tensors of linear layers of so many outputs and inputs."""
+    for outputs, inputs in layers:
+        if bias:
+            yield outputs
+        yield outputs * inputs
 
 
 @dataclass(frozen=True)
