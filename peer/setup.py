@@ -133,6 +133,12 @@ def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
     from peer.model import load_tokenizer, positions
 
     most = positions(experiment.model) - experiment.virtual_positions
+    if most < 2:
+        refuse(
+            "virtual_tokens",
+            experiment.virtual_tokens,
+            f"the model has {most + experiment.virtual_tokens} positions, and rows need 2 of them",
+        )
     if experiment.max_length > most:
         raise UserError(
             f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
@@ -270,14 +276,15 @@ def build_averaging(
     """
     if not experiment.averages or global_model is None:
         return None
+    from peer.averaged_model import AveragedModel
+
+    assert isinstance(global_model, AveragedModel)
     if isinstance(graph, topology.Varying):
         raise UserError(
             f"topology = {graph.name!r} varies over time, on which {experiment.method} does not run"
         )
-    from peer.averaged_model import taken
-
     mixing = MIXINGS[experiment.aggregation](graph.adjacency, roster, experiment.rounds)
-    return Averaging(taken(global_model.model.weights), mixing)
+    return Averaging(global_model.initial, mixing)
 
 
 def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
@@ -428,7 +435,8 @@ def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -
     global_model = None
     if not experiment.is_synthetic:
         corpus = corpus or deal(experiment, *(rows or encode_rows(experiment)))
-        global_model = build_global_model(experiment, remember=True, threads=None)
+        # In the simulator all peers train from the cut that is evaluated; a launcher trains nobody.
+        global_model = build_global_model(experiment, remember=engine == "sim", threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.side_by_side > 1:
             from peer.side_by_side import check_room
