@@ -57,7 +57,7 @@ class Questions:
         tokenizer: makes texts of tokens.
         count: how many to ask, spread over the tasks; all, if there are not so many.
         new_tokens: the most tokens of an answer.
-        positions: of the model.
+        positions: see `peer.generation.generate`.
 
     Attributes:
         rows: which are asked, ascending.

@@ -175,10 +175,12 @@ class Chronicle:
         global_model, corpus = self._prepared.global_model, self._prepared.corpus
         if global_model is None or corpus is None:
             return None, None
+        from peer.evaluation import row_losses
+
         began = time.perf_counter()
         global_model.go_to(cut)
         rebuilt = time.perf_counter()
-        losses = global_model.losses(cut, corpus.encoded, corpus.split.held_out)
+        losses = row_losses(global_model.model, corpus.encoded, corpus.split.held_out)
         self._rebuild += rebuilt - began
         self._evaluation += time.perf_counter() - rebuilt
         return losses, rebuilt - began

@@ -5,7 +5,6 @@ Shapes: n prompts, B of them in a batch, L tokens of the longest of these.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -58,7 +57,7 @@ def generate(
         model: as it is now.
         prompts: n arrays of token ids, none empty.
         new_tokens: the most tokens of an answer, at least 1.
-        positions: of the model.
+        positions: of the model, without those that an adapter's virtual tokens take.
         ends: see `ends_of`; the first fills up short prompts, too, and is masked there.
         told: called with how many answers there are so far, and n.
 
@@ -68,12 +67,9 @@ def generate(
     device = model.weights.device
     answers: list[list[int]] = [[] for _ in prompts]
     done = 0
-    virtual = _virtual_tokens(model.module)
     with _greedy(model.module, ends) as config:
-        # With a cache peft 0.21 leaves virtual tokens out, as transformers 5 announces none of it.
-        config.use_cache = not virtual
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-        for places, room in _batches(lengths, new_tokens, positions - virtual, alike=virtual > 0):
+        for places, room in _batches(lengths, new_tokens, positions):
             input_ids, mask = _left_padded([prompts[place] for place in places], ends[0])
             config.max_new_tokens = room
             module: Any = model.module
@@ -86,7 +82,7 @@ def generate(
 
 
 def _batches(
-    lengths: NDArray[np.int64], new_tokens: int, positions: int, *, alike: bool = False
+    lengths: NDArray[np.int64], new_tokens: int, positions: int
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
     """Yield which prompts go together and how many tokens their answers may have.
 
@@ -96,7 +92,6 @@ def _batches(
         lengths: of the prompts.
         new_tokens: the most tokens of an answer.
         positions: of prompt and answer together.
-        alike: whether only prompts of equal length may go together.
     """
     order = np.argsort(-lengths, kind="stable")
     ordered = lengths[order]
@@ -105,20 +100,11 @@ def _batches(
         longest = int(ordered[start])
         room = min(new_tokens, positions - longest)
         stop = start + max(1, GENERATION_TOKENS // (longest + room))
-        if room < new_tokens or alike:
+        if room < new_tokens:
             # Beside a longer one, shorter ones would have their answers cut, or it leave positions.
             stop = min(stop, int(np.searchsorted(-ordered, -longest, side="right")))
         yield order[start:stop], room
         start = min(stop, len(order))
-
-
-def _virtual_tokens(module: torch.nn.Module) -> int:
-    """Return how many tokens an adapter of `peft` puts before every prompt.
-
-    It puts them before the padding and counts that as positions, so it must not get any.
-    """
-    config: Any = getattr(module, "active_peft_config", None)
-    return int(config.num_virtual_tokens) if config and config.is_prompt_learning else 0
 
 
 def _left_padded(
@@ -151,10 +137,7 @@ def _greedy(module: torch.nn.Module, ends: Sequence[int]) -> Iterator[Any]:
     try:
         for part in owners:
             part.generation_config = config  # type: ignore[assignment]
-        with warnings.catch_warnings():
-            # Of adapters with virtual tokens, for which nothing is padded.
-            warnings.filterwarnings("ignore", message="Position ids are not supported")
-            yield config
+        yield config
     finally:
         for part, kept in zip(owners, before, strict=True):
             part.generation_config = kept

@@ -23,6 +23,7 @@ from peer.progress import RunProgress
 from peer.protocol import Protocol
 from peer.setup import Prepared, prepare
 from peer.supervisor import Supervisor
+from peer.training import build_trainer
 
 ENGINE: Final = "launch"
 
@@ -39,6 +40,8 @@ def launch(experiment: Experiment) -> dict[str, Any]:
         LOG.info("%s", note)
     graph, roster = prepared.graph, prepared.protocol.roster
     histories = sum(len(roster.active(round_)) for round_ in range(experiment.rounds))
+    # Whatever its processes would refuse is told before any is there.
+    build_trainer(prepared.experiment, prepared.corpus, prepared.global_model)
     places = _places(prepared)
     with RunProgress(histories, experiment.rounds) as progress:
         try:

@@ -90,5 +90,5 @@ def questions_of(experiment: Experiment, corpus: Corpus) -> Questions:
         load_tokenizer(experiment.model),
         count=experiment.rouge_rows,
         new_tokens=experiment.new_tokens,
-        positions=positions(experiment.model),
+        positions=positions(experiment.model) - experiment.virtual_positions,
     )

@@ -23,6 +23,7 @@ from peer import builtin
 from peer.config import BUILTIN
 from peer.data.encode import IGNORED
 from peer.errors import UserError
+from peer.hub import ready_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -227,7 +228,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer. Raises UserError as `load_model` does."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source)
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source, what="tokenizer of ")
     return tokenizer
 
 
@@ -239,7 +240,7 @@ def positions(source: str) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 2**20)
 
 
-def _load(auto: Any, source: str, **options: Any) -> Any:
+def _load(auto: Any, source: str, *, what: str = "", **options: Any) -> Any:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -249,6 +250,8 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
     is_folder = path.is_dir()
     if not is_folder and (path.exists() or source.count("/") != 1 or source[0] in "./~"):
         raise UserError(f"model = {source!r}: there is no such folder; {ALLOWED}")
+    if not is_folder:
+        ready_hub()
     try:
         # A model that brings its own code would have transformers ask on the terminal.
         return auto.from_pretrained(
@@ -256,8 +259,13 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
         )
     # Hugging Face raises whatever its parts raise; for the user they are all one mistake.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"model = {source!r} cannot be loaded: {reason}; {ALLOWED}") from error
+        text = str(error).strip() or type(error).__name__
+        first = text.splitlines()[0].rstrip()
+        # A line that announces others says nothing without them.
+        reason = (" ".join(text.split()) if first.endswith(":") else first).rstrip(".")
+        raise UserError(
+            f"{what}model = {source!r} cannot be loaded: {reason}; {ALLOWED}"
+        ) from error
 
 
 def _folder(source: str) -> Path:

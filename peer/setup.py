@@ -132,6 +132,12 @@ def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
     from peer.model import load_tokenizer, positions
 
     most = positions(experiment.model) - experiment.virtual_positions
+    if most < 2:
+        refuse(
+            "virtual_tokens",
+            experiment.virtual_tokens,
+            f"the model has {most + experiment.virtual_tokens} positions, and rows need 2 of them",
+        )
     if experiment.max_length > most:
         raise UserError(
             f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
@@ -283,9 +289,10 @@ def _initial_weights(experiment: Experiment, global_model: TunedModel | None) ->
     if global_model is None:
         size = trained_size(experiment)
         return Weights.repeated(size.dtype, 0.0, size.count)
-    from peer.averaged_model import taken
+    from peer.averaged_model import AveragedModel
 
-    return taken(global_model.model.weights)
+    assert isinstance(global_model, AveragedModel)
+    return global_model.initial
 
 
 def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
@@ -436,7 +443,8 @@ def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -
     global_model = None
     if not experiment.is_synthetic:
         corpus = corpus or deal(experiment, *(rows or encode_rows(experiment)))
-        global_model = build_global_model(experiment, remember=True, threads=None)
+        # In the simulator all peers train from the cut that is evaluated; a launcher trains nobody.
+        global_model = build_global_model(experiment, remember=engine == "sim", threads=None)
         folder.check_model(experiment.model, global_model.layout)
         if engine == "sim" and experiment.shares_passes:
             from peer.side_by_side import check_room

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peer.block_count import block_count
 from peer.config import Experiment
+from peer.errors import UserError
 from peer.methods import METHODS, Steps
 from peer.seeding import BLOCKS
 from peer.setup import Corpus
@@ -19,6 +20,7 @@ from peer.tuned_model import TunedModel
 if TYPE_CHECKING:
     from peer.local_data import LocalData
     from peer.local_steps import LocalSteps
+    from peer.model import FlatModel
     from peer.zeroth_order import Step
 
 
@@ -37,7 +39,8 @@ def build_trainer(
         side_by_side: the option of that name, where it holds.
 
     Raises:
-        UserError: there is no such optimiser, or it does not go with the weights; or of made-up
+        UserError: there is no such optimiser, it does not go with the weights, there are fewer
+            candidate seeds than coordinates, or tokens that the model does not know; or of made-up
             weights it is not known how many there are.
     """
     method = METHODS[experiment.method]
@@ -49,12 +52,24 @@ def build_trainer(
         return SyntheticTrainer(experiment.seed, even)
     from peer.local_data import LocalData
 
+    _check_vocabulary(corpus, tuned.model)
     data = LocalData(corpus.encoded, dict(enumerate(corpus.split.shards)), experiment.seed)
     if method.averages:
         return _averaging(experiment, data, tuned)
     if method.seeding == BLOCKS:
         return _projecting(experiment, data, tuned)
     return _summing(experiment, data, tuned, min(side_by_side, experiment.peers))
+
+
+def _check_vocabulary(corpus: Corpus, model: FlatModel) -> None:
+    """Refuse rows with tokens that the model has no embedding of."""
+    embeddings: Any = model.module.get_input_embeddings()
+    known, last = embeddings.num_embeddings, int(corpus.encoded.tokens.max())
+    if last >= known:
+        raise UserError(
+            f"the tokenizer is not the model's: it makes a token {last} of the data, and the model "
+            f"knows tokens 0 to {known - 1}"
+        )
 
 
 def _averaging(experiment: Experiment, data: LocalData, tuned: TunedModel) -> Trainer:

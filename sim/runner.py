@@ -25,7 +25,7 @@ from peer.scenario import Incident
 from peer.setup import Corpus, Prepared, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome, lower_bound_payload
-from peer.trainer import Announced
+from peer.trainer import Announced, Trainer
 from peer.training import build_trainer
 from peer.weights import Weights
 from peer.weights_volume import weights_volume
@@ -59,20 +59,27 @@ def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, 
         LOG.info("%s", note)
     if experiment.shares_passes:
         LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
+    parts = (prepared.corpus, prepared.global_model)
+    trainer = build_trainer(prepared.experiment, *parts, experiment.side_by_side)
     prepared.create_folder(ENGINE)
     with ExitStack() as stack:
         store = stack.enter_context(EntryStore(prepared.folder.state(ENGINE) / "log.sqlite"))
         trace = None
         if experiment.trace:
             trace = stack.enter_context(Trace(prepared.folder.path / "trace.csv"))
-        return _Run(prepared, store, links, trace).run()
+        return _Run(prepared, trainer, store, links, trace).run()
 
 
 class _Run:
     """The world, and what is kept of the events in it."""
 
     def __init__(
-        self, prepared: Prepared, store: EntryStore, links: LinkModel, trace: Trace | None
+        self,
+        prepared: Prepared,
+        trainer: Trainer,
+        store: EntryStore,
+        links: LinkModel,
+        trace: Trace | None,
     ) -> None:
         experiment, protocol = prepared.experiment, prepared.protocol
         self._prepared = prepared
@@ -88,8 +95,7 @@ class _Run:
         done = sum(entry.kind is Kind.HISTORY for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
         self._chronicle = Chronicle(prepared, self._progress.answered)
-        parts = (prepared.corpus, prepared.global_model)
-        self._trainer = build_trainer(experiment, *parts, experiment.side_by_side)
+        self._trainer = trainer
         self._world = world_of(
             prepared,
             trainer=ReportingTrainer(self._trainer, self._report),

@@ -10,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from peer import generation
+from peer.adapters import KINDS, AdaptedModel, Adapter
 from peer.data.encode import Encoded, encode
 from peer.data.rows import load_rows
 from peer.generation import _batches, ends_of, generate
@@ -113,8 +115,6 @@ def test_a_tokenizer_without_padding_will_do(tiny_model: Path, encoded: Encoded)
 
 
 def test_positions_that_are_learned_are_not_left(encoded: Encoded) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
     config = GPT2Config(vocab_size=200, n_positions=64, n_embd=16, n_layer=1, n_head=2)
     config.bos_token_id, config.eos_token_id = None, 1
     with torch.random.fork_rng():
@@ -129,33 +129,33 @@ def test_positions_that_are_learned_are_not_left(encoded: Encoded) -> None:
     assert [len(answer) for answer in said] == [10, 10, 9, 1, 0, 0]
 
 
-@pytest.mark.parametrize("kind", ["LoraConfig", "PromptTuningConfig", "PromptEncoderConfig"])
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_adapted_models_say_what_a_plain_loop_says(
-    kind: str, tiny_model: Path, encoded: Encoded
+    architecture: str, kind: str, tiny_model: Path, encoded: Encoded
 ) -> None:
-    peft = pytest.importorskip("peft")
-    model = load_model(str(tiny_model), "float32", CPU)
-    own = {
-        "LoraConfig": {"init_lora_weights": False},
-        "PromptTuningConfig": {"num_virtual_tokens": 5},
-        "PromptEncoderConfig": {"num_virtual_tokens": 5, "encoder_hidden_size": 8},
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = getattr(peft, kind)(task_type="CAUSAL_LM", **own[kind])
-        model.module = peft.get_peft_model(model.module, config).eval()
+    base = load_model(str(tiny_model), "float32", CPU)
+    if architecture == "gpt2":
+        vocabulary = base.module.get_input_embeddings().num_embeddings
+        config = GPT2Config(vocab_size=vocabulary, n_positions=128, n_embd=16, n_layer=2, n_head=2)
+        config.bos_token_id, config.eos_token_id = None, 1
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            base = FlatModel(GPT2LMHeadModel(config), CPU)
+    adapter = Adapter(kind, virtual_tokens=5)
+    model = AdaptedModel(base, adapter, 0)
+    # So that LoRA's adapter counts as well.
+    model.weights.add_(torch.sin(torch.arange(len(model.weights))) / 4)
+    most = 128 - adapter.positions
     prompts = prompts_of(encoded, [0, 1, 2, 3, 5, 40])
-    prompts.append(np.resize(prompts[0], 117))
+    prompts.append(np.resize(prompts[0], most - 3))
     assert len({len(prompt) for prompt in prompts}) > 2
-    virtual = own[kind].get("num_virtual_tokens", 0)
-    expected = [one_at_a_time(model, prompt, 8, 128 - virtual, [1]) for prompt in prompts]
-    assert len(expected[-1]) <= 11 - virtual
-    before = [vars(part).get("generation_config") for part in model.module.modules()]
-    assert generate(model, prompts, new_tokens=8, positions=128, ends=(1,)) == expected
-    after = [vars(part).get("generation_config") for part in model.module.modules()]
-    # peft sets it anew where there was none and nothing reads it.
-    assert all(old in (None, new) for old, new in zip(before, after, strict=True))
+    expected = [one_at_a_time(model, prompt, 8, most, [1]) for prompt in prompts]
+    assert len(expected[-1]) <= 3
+    owners = [part for part in model.module.modules() if "generation_config" in vars(part)]
+    before = [part.generation_config for part in owners]
+    assert generate(model, prompts, new_tokens=8, positions=most, ends=(1,)) == expected
+    assert all(part.generation_config is old for part, old in zip(owners, before, strict=True))
 
 
 @given(
@@ -163,21 +163,19 @@ def test_adapted_models_say_what_a_plain_loop_says(
     new_tokens=st.integers(1, 30),
     positions=st.integers(2, 40),
     limit=st.integers(1, 200),
-    alike=st.booleans(),
 )
 @settings(deadline=None)
 def test_every_prompt_with_room_is_in_one_batch_of_limited_size(
-    lengths: list[int], new_tokens: int, positions: int, limit: int, alike: bool
+    lengths: list[int], new_tokens: int, positions: int, limit: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "GENERATION_TOKENS", limit)
         array = np.array(lengths, dtype=np.int64)
-        made = list(_batches(array, new_tokens, positions, alike=alike))
+        made = list(_batches(array, new_tokens, positions))
     met = [int(place) for places, _ in made for place in places]
     assert sorted(met) == [place for place, length in enumerate(lengths) if length < positions]
     for places, room in made:
         longest = max(lengths[place] for place in places)
-        assert not alike or {lengths[place] for place in places} == {longest}
         assert len(places) == 1 or len(places) * (longest + room) <= limit
         for place in places:
             assert room == min(new_tokens, positions - lengths[place])

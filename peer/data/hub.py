@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from peer.errors import UserError
+from peer.hub import ready_hub
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -21,6 +22,7 @@ def hub_records(source: str) -> Iterator[tuple[str, object]]:
     Raises:
         UserError: the library could not give it, or it has several splits and none named train.
     """
+    ready_hub()
     import datasets
 
     try:
