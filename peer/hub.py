@@ -17,8 +17,7 @@ SECONDS: Final = 5.0
 @cache
 def ready_hub() -> None:
     """Have the hub's libraries take what they have on disk alone, where the hub does not answer."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if constants.HF_HUB_OFFLINE:
