@@ -45,6 +45,7 @@ class Chronicle:
         samples = prepared.folder.read_samples()
         self._samples = [sample for sample in samples if sample["round"] in self._records]
         self._rebuild = 0.0
+        self._rebuild_seconds: dict[int, float | None] = {}
         self._evaluation = 0.0
         self._local_steps = 0.0
 
@@ -86,12 +87,12 @@ class Chronicle:
             "rouge_l": measured.rouge_l,
             "tasks": measured.tasks,
             "perturbations": None,
-            "rebuild_seconds": None,
         }
         if isinstance(state, Accumulator):
             # What is 0 moves nothing, and is left out of a rebuild.
             record["perturbations"] = int(np.count_nonzero(state.sums))
-            record["rebuild_seconds"] = seconds
+            # Apart from the record, in which no two runs of one experiment differ.
+            self._rebuild_seconds[rounds_done] = seconds
         if apart is not None:
             record["consensus_distance"] = apart.distance
             record["consensus_relative"] = apart.relative
@@ -131,7 +132,7 @@ class Chronicle:
         else:
             outcome.rebuild = {
                 "perturbations": [record.get("perturbations") for record in records[1:]],
-                "seconds": [record.get("rebuild_seconds") for record in records[1:]],
+                "seconds": [self._rebuild_seconds.get(record["round"]) for record in records[1:]],
             }
         folder = prepared.folder
         whole = summarise(engine, experiment, prepared.graph, prepared.corpus, model, outcome)

@@ -96,7 +96,6 @@ LATER_ROUND: Final[dict[str, Any]] = {
     "consensus_distance": (*_NUMBER, None),
     "consensus_relative": (*_NUMBER, None),
     "perturbations": (int, None),
-    "rebuild_seconds": (*_NUMBER, None),
 }
 """The same of a line of rounds.jsonl."""
 

@@ -25,13 +25,8 @@ def run(out: Path, options: Options, **changes: Any) -> dict[str, Any]:
     return simulate(experiment_from(options | {"out": str(out)} | changes))
 
 
-def lines(folder: Path, *, times: bool = False) -> list[dict[str, Any]]:
-    """Return the lines of rounds.jsonl, with times, which no two runs share, only if asked for."""
-    records = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in record.items() if times or key != "rebuild_seconds"}
-        for record in records
-    ]
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
 
 
 def links(folder: Path) -> list[dict[str, int]]:

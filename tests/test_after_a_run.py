@@ -158,11 +158,11 @@ def test_a_report_of_a_whole_run_warns_of_nothing_and_has_the_method_s_curves(
     assert kinds == [f"picture {kind}" for kind in ("loss", *wanted, "bytes", "links")]
     head, *rows = page.tables["Round by round"]
     assert head[-1] == ("mean of the weights" if averages else "accumulator")
-    records = lines(ended[method], times=True)
+    records = lines(ended[method])
     assert ("perturbations" in head) == (not averages)
     for row, record in zip(rows, records, strict=True):
         if averages:
-            assert record["perturbations"] is record["rebuild_seconds"] is None
+            assert record["perturbations"] is None
             at = head.index("peers from their mean")
             assert row[at] == f"{record['consensus_distance']:.3g}"
         else:
@@ -176,7 +176,9 @@ def test_a_rebuild_without_a_pool_has_a_perturbation_for_each_step(ended: dict[s
     assert made == [0, 12, 24]
     few = [record["perturbations"] for record in lines(ended["fedkseed"])]
     assert few[0] == 0 < few[1] <= few[2] <= 24
-    assert all(record["rebuild_seconds"] > 0 for record in lines(ended["fedkseed"], times=True))
+    summary = json.loads((ended["fedkseed"] / "summary.json").read_text())
+    assert summary["rebuild"]["perturbations"] == few[1:]
+    assert all(seconds > 0 for seconds in summary["rebuild"]["seconds"])
 
 
 def test_with_a_server_all_end_alike_and_there_is_no_distance_to_draw(

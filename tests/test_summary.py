@@ -96,7 +96,6 @@ def test_a_round_is_recorded_from_the_reports_of_its_peers(tmp_path: Path) -> No
             "rouge_l": None,
             "tasks": None,
             "perturbations": 0,
-            "rebuild_seconds": None,
         }
     ]
     # Rounds are kept in order, whichever is recorded first.

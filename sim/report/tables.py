@@ -144,7 +144,6 @@ def _more_columns(run: Run) -> list[tuple[str, Callable[[Any], str]]]:
     columns: list[tuple[str, str, Callable[[Any], str]]] = [
         ("consensus_distance", "#peers from their mean", "{:.3g}".format),
         ("perturbations", "#perturbations", "{:,}".format),
-        ("rebuild_seconds", "#seconds of a rebuild", "{:.3f}".format),
     ]
 
     def cell(key: str, in_words: Callable[[Any], str]) -> Callable[[Any], str]:
