@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peer.config import Experiment
-from peer.setup import Corpus
+from peer.corpus import Corpus
 from peer.tasks import Tasks
 
 if TYPE_CHECKING:

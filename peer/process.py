@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peer.accumulator import Accumulator
+from peer.agreement import build_protocol, with_keys
 from peer.config import Experiment
+from peer.corpus import Corpus, deal, encode_rows
 from peer.data.encode import Encoded
 from peer.driver import drive
 from peer.errors import UserError
@@ -22,15 +24,7 @@ from peer.keys import Security
 from peer.participant import Participant
 from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
-from peer.setup import (
-    Corpus,
-    build_global_model,
-    build_protocol,
-    deal,
-    encode_rows,
-    resolve_topology,
-    with_keys,
-)
+from peer.setup import build_global_model, resolve_topology
 from peer.signatures import signer
 from peer.store import EntryStore
 from peer.summary import peak_memory

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import topology
 from peer.accumulator import Accumulator
+from peer.agreement import build_protocol
 from peer.archive import Archive, read_archive
 from peer.base import Base
 from peer.blocks import block_offsets
@@ -26,7 +27,6 @@ from peer.methods import METHODS
 from peer.protocol import Protocol
 from peer.records import CONFIG, LAYOUT, TOPOLOGY, RunFolder
 from peer.seeding import BLOCKS
-from peer.setup import build_protocol
 from peer.store import EntryStore
 from peer.wire import encode
 

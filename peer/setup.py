@@ -1,46 +1,36 @@
 """From an experiment to the things that a run is made of, the same for simulator and process.
 
-experiment -> topology, corpus -> roster -> protocol;  experiment, model -> global model -> trainer
+experiment -> topology, corpus -> agreement;  experiment, model -> tuned model -> trainer
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 import topology
-from peer.block_count import block_count
+from peer.agreement import build_protocol, with_keys, without_graph
 from peer.blocks import block_offsets
-from peer.config import SIMULATOR_ONLY, Experiment
-from peer.data import encode as encoding
-from peer.data.apart import set_apart
-from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
-from peer.data.held_out import ROWS
-from peer.data.rows import load_rows
+from peer.config import Experiment
+from peer.corpus import Corpus, deal, encode_rows, with_a_peer_for_each_task
+from peer.data.division import BY_TASK
 from peer.entry import Entry
 from peer.errors import UserError
-from peer.latency import Edge
 from peer.link_latencies import link_latencies
 from peer.methods import METHODS
-from peer.mixing import MIXINGS, Averaging
 from peer.options import refuse
-from peer.protocol import Protocol, field_digest
+from peer.protocol import Protocol
 from peer.records import RunFolder
 from peer.recovery import recall
-from peer.roster import Roster
-from peer.scenario import check_scenario, evicted, membership
-from peer.seeding import BLOCKS, ENDLESS, UNIFORM
+from peer.scenario import check_scenario
+from peer.seeding import BLOCKS, ENDLESS
 from peer.seeds import candidate_seeds
 from peer.signatures import public_key
 from peer.store import EntryStore
-from peer.trained_size import trained_size
-from peer.trees import Trees
-from peer.weights import Weights
 
 if TYPE_CHECKING:
     from peer.model import FlatModel
@@ -48,44 +38,6 @@ if TYPE_CHECKING:
 
 MOST_PEERS: Final = 2**18
 """In a run; what a larger one would cost can be said all the same."""
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The rows of an experiment as token ids, and who has which.
-
-    Attributes:
-        encoded: all usable rows.
-        split: those held out, and each peer's shard.
-        unusable: rows dropped because they have no response, or none within max_length, or, where
-            long rows are dropped, are longer.
-    """
-
-    encoded: encoding.Encoded
-    split: Split
-    unusable: int
-
-    def set_apart(self, share: float, seed: int) -> Corpus:
-        """Return the same rows with some of each peer's own held out in place of those that are.
-
-        Args:
-            share: see `peer.data.apart.set_apart`.
-            seed: the experiment's.
-
-        Raises:
-            UserError: no peer has two rows.
-        """
-        rows, shards = set_apart(self.split.shards, share, seed)
-        return replace(self, split=replace(self.split, held_out=rows, shards=shards))
-
-    def digest(self) -> str:
-        """Return 32 hexadecimal digits over the token ids and who has which rows."""
-        hasher = hashlib.blake2b(digest_size=16)
-        rows = (self.encoded.tokens, self.encoded.offsets, self.encoded.prompt_lengths)
-        arrays: list[NDArray[Any]] = [*rows, self.split.held_out, *self.split.shards]
-        for numbers in arrays:
-            hasher.update(len(numbers).to_bytes(8, "little") + numbers.tobytes())
-        return hasher.hexdigest()
 
 
 def resolve_topology(experiment: Experiment) -> tuple[Experiment, topology.Topology]:
@@ -125,50 +77,6 @@ def refuse_varying(graph: topology.Topology, engine: str) -> None:
         raise UserError(f"{graph.name} varies over time, which only `kseed sim` can do")
 
 
-def encode_rows(experiment: Experiment) -> tuple[encoding.Encoded, int]:
-    """Load and tokenise the data; return the rows and how many had no response."""
-    # A missing data file is told before a model is looked for, and the other way round costs more.
-    loaded = load_rows(experiment.data)
-    from peer.model import load_tokenizer, positions
-
-    most = positions(experiment.model) - experiment.virtual_positions
-    if most < 2:
-        refuse(
-            "virtual_tokens",
-            experiment.virtual_tokens,
-            f"the model has {most + experiment.virtual_tokens} positions, and rows need 2 of them",
-        )
-    if experiment.max_length > most:
-        raise UserError(
-            f"max_length = {experiment.max_length} is not allowed: the model has {most} positions"
-        )
-    length = experiment.max_length or encoding.default_max_length(most)
-    tokenizer = load_tokenizer(experiment.model)
-    drop_long = experiment.long_rows == "drop"
-    encoded = encoding.encode(loaded.rows, tokenizer, length, drop_long=drop_long)
-    return replace(encoded, test_tasks=loaded.test_tasks), loaded.empty_responses
-
-
-def with_a_peer_for_each_task(experiment: Experiment, encoded: encoding.Encoded) -> Experiment:
-    """Return the experiment with the number of peers that `partition = by-task` makes.
-
-    Raises:
-        UserError: there are fewer than two training tasks.
-    """
-    return replace(experiment, peers=count_training_tasks(encoded, _division(experiment)))
-
-
-def deal(experiment: Experiment, encoded: encoding.Encoded, empty: int) -> Corpus:
-    """Hold rows out and deal others to the peers."""
-    if experiment.held_out == ROWS and not experiment.eval_rows:
-        refuse("eval_rows", 0, "at least 1, unless tasks are held out (held_out)")
-    return Corpus(encoded, divide(encoded, _division(experiment)), empty + encoded.cut_away)
-
-
-def _division(experiment: Experiment) -> Division:
-    return Division(**{item.name: getattr(experiment, item.name) for item in fields(Division)})
-
-
 def load_corpus(experiment: Experiment) -> Corpus:
     """Return the rows of an experiment, and who has which.
 
@@ -183,164 +91,9 @@ def load_corpus(experiment: Experiment) -> Corpus:
     return deal(experiment, *rows)
 
 
-def build_roster(experiment: Experiment, rows: tuple[int, ...]) -> Roster:
-    """Return who takes part, with how many rows, and in which rounds."""
-    first, last = membership(experiment.scenario, len(rows))
-    return Roster(
-        rows,
-        experiment.participation,
-        experiment.seed,
-        first if any(first) else (),
-        last if any(round_ is not None for round_ in last) else (),
-        evicted(experiment.scenario),
-    )
-
-
-def build_trees(
-    graph: topology.Topology, roster: Roster, latencies: Mapping[Edge, float] | None
-) -> Trees | None:
-    """Return the first trees of all origins, None for a graph that varies over time."""
-    if isinstance(graph, topology.Varying):
-        return None
-    if latencies is None or len(set(latencies.values())) == 1:
-        return Trees(graph.adjacency, roster)
-    return Trees(graph.adjacency, roster, lambda a, b: latencies[a, b])
-
-
-def with_keys(protocol: Protocol, public_keys: tuple[bytes, ...]) -> Protocol:
-    """Return the agreement of a run whose entries are signed.
-
-    Args:
-        protocol: without signatures.
-        public_keys: Ed25519, 32 bytes each, by peer.
-    """
-    fields = {**protocol.fields, "public_keys": field_digest(public_keys)}
-    # A run may be continued with more rounds, and its signatures must hold then, too.
-    bound = sorted((name, digest) for name, digest in fields.items() if name != "rounds")
-    context = field_digest(bound)
-    return replace(protocol, fields=fields, public_keys=public_keys, context=context)
-
-
 def simulated_secret(experiment: Experiment, peer: int) -> bytes:
     """Return the Ed25519 secret key, 32 bytes, of a simulated peer: no secret at all."""
     return hashlib.blake2b(f"{experiment.seed} {peer}".encode(), digest_size=32).digest()
-
-
-def build_protocol(
-    experiment: Experiment,
-    graph: topology.Topology,
-    corpus: Corpus | None,
-    global_model: TunedModel | None,
-    latencies: Mapping[Edge, float] | None = None,
-) -> Protocol:
-    """Return the agreement that every peer of the run comes to by itself.
-
-    Args:
-        experiment: the run's.
-        graph: its topology.
-        corpus: None without a model.
-        global_model: None without a model.
-        latencies: seconds that a frame is expected to take, by directed link, where that is known.
-    """
-    rows = (1,) * experiment.peers if corpus is None else tuple(map(len, corpus.split.shards))
-    protocol = without_graph(experiment, rows)
-    agreed: dict[str, Any] = {
-        name: value for name, value in experiment.identity().items() if name not in LOCAL_NAMES
-    }
-    if corpus is not None:
-        agreed["shards"] = corpus.digest()
-    agreed |= {"rounds": experiment.rounds, "roster": rows, "units": protocol.units}
-    agreed["edges"] = graph.edges
-    if global_model is not None:
-        agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.layout["w0"]}
-        protocol = replace(protocol, blocks=global_model.blocks)
-    return replace(
-        protocol,
-        fields={name: field_digest(value) for name, value in agreed.items()},
-        trees=build_trees(graph, protocol.roster, latencies),
-        averaging=build_averaging(experiment, graph, protocol.roster, global_model),
-    )
-
-
-def build_averaging(
-    experiment: Experiment,
-    graph: topology.Topology,
-    roster: Roster,
-    global_model: TunedModel | None,
-) -> Averaging | None:
-    """Return what peers that average weights agree on; None where the method has sums.
-
-    Raises:
-        UserError: the graph is none that they can average on, or without a model it is not known
-            how many weights there are.
-    """
-    if not experiment.averages:
-        return None
-    if isinstance(graph, topology.Varying):
-        raise UserError(
-            f"topology = {graph.name!r} varies over time, on which {experiment.method} does not run"
-        )
-    mixing = MIXINGS[experiment.aggregation](graph.adjacency, roster, experiment.rounds)
-    return Averaging(_initial_weights(experiment, global_model), mixing)
-
-
-def _initial_weights(experiment: Experiment, global_model: TunedModel | None) -> Weights:
-    """Return what all peers start from: a model's weights, or without one as many zeros."""
-    if global_model is None:
-        size = trained_size(experiment)
-        return Weights.repeated(size.dtype, 0.0, size.count)
-    from peer.averaged_model import AveragedModel
-
-    assert isinstance(global_model, AveragedModel)
-    return global_model.initial
-
-
-def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
-    """Return as much of the agreement as follows from options and numbers of rows.
-
-    Args:
-        experiment: the run's.
-        rows: of each peer.
-
-    Raises:
-        UserError: the run is too long for its accumulator.
-    """
-    return Protocol(
-        roster=build_roster(experiment, rows),
-        rounds=experiment.rounds,
-        local_steps=experiment.local_steps,
-        candidate_seeds=experiment.candidate_seeds,
-        gradient_bytes=experiment.gradient_bytes,
-        gradient_bound=experiment.gradient_bound,
-        seeding=METHODS[experiment.method].seeding or UNIFORM,
-        learning_rate=experiment.step,
-        blocks=block_count(experiment),
-        coordinates=experiment.coordinates,
-        units=experiment.units(),
-        round_timeout=experiment.round_timeout,
-        settle_timeout=experiment.settle_timeout,
-        schedule=experiment.schedule,
-        gossip=experiment.gossip,
-        tick=experiment.tick,
-        folding=experiment.fold,
-        disconnects=experiment.disconnect,
-    )
-
-
-LOCAL_NAMES = (
-    "model",
-    "data",
-    "topology",
-    "max_length",
-    "long_rows",
-    "held_out",
-    "eval_rows",
-    "rouge_rows",
-    "new_tokens",
-    *SIMULATOR_ONLY,
-)
-"""Options that each host may spell in its own way; what they lead to is compared instead. Those of
-the simulator alone are not compared."""
 
 
 def build_global_model(

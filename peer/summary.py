@@ -10,8 +10,8 @@ from typing import Any
 
 import topology
 from peer.config import WEIGHT_BYTES, Experiment
+from peer.corpus import Corpus
 from peer.entry import Entry
-from peer.setup import Corpus
 from peer.traffic import Traffic
 from peer.wire import Entries, encode
 

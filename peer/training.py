@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from peer.block_count import block_count
 from peer.config import Experiment
+from peer.corpus import Corpus
 from peer.errors import UserError
 from peer.methods import METHODS, Steps
 from peer.seeding import BLOCKS
-from peer.setup import Corpus
 from peer.trained_size import trained_size
 from peer.trainer import SyntheticTrainer, SyntheticWeights, Trainer
 from peer.tuned_model import TunedModel

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from peer.accumulator import Accumulator
 from peer.config import Experiment
+from peer.corpus import Corpus
 from peer.measures import is_due, questions_of
 from peer.methods import METHODS
-from peer.setup import Corpus, Prepared, prepare
+from peer.setup import Prepared, prepare
 from peer.summary import peak_memory
 from peer.trainer import Announced, Trainer
 from peer.training import build_trainer

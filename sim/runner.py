@@ -13,6 +13,7 @@ from peer.accumulator import Accumulator
 from peer.chronicle import Chronicle
 from peer.config import Experiment
 from peer.consensus import Consensus
+from peer.corpus import Corpus
 from peer.entry import Kind
 from peer.event_log import log_event
 from peer.events import EntryAdded, Event, Finished, Rejected, RoundStarted
@@ -22,7 +23,7 @@ from peer.progress import RunProgress
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.rounds import SyncRounds
 from peer.scenario import Incident
-from peer.setup import Corpus, Prepared, known_entries, prepare
+from peer.setup import Prepared, known_entries, prepare
 from peer.store import EntryStore
 from peer.summary import Outcome, lower_bound_payload
 from peer.trainer import Announced, Trainer

@@ -15,6 +15,7 @@ from runs import lines, run, without_costs
 
 from peer.answers import Answers, Questions
 from peer.config import experiment_from
+from peer.corpus import deal, encode_rows
 from peer.data.encode import Encoded
 from peer.errors import UserError
 from peer.evaluation import evaluate
@@ -23,7 +24,7 @@ from peer.launcher import launch
 from peer.model import load_model, load_tokenizer
 from peer.rollback import rollback
 from peer.rouge import rouge_l
-from peer.setup import deal, encode_rows, prepare
+from peer.setup import prepare
 from sim.closing import closing_words
 from sim.estimate import estimate, in_words
 

@@ -15,6 +15,7 @@ import pytest
 from runs import SYNTHETIC, Options, lines, links, run, without_costs
 from training import whole
 
+import peer.corpus
 import peer.setup
 import sim
 from peer.config import experiment_from
@@ -106,7 +107,7 @@ def test_losses_are_those_of_the_models_of_each_round(finished: dict[str, Any]) 
     assert loss["final"] == loss["per_round"][-1]
     assert len(set(loss["per_round"])) == 3
     experiment = folder.experiment()
-    corpus = peer.setup.deal(experiment, *peer.setup.encode_rows(experiment))
+    corpus = peer.corpus.deal(experiment, *peer.corpus.encode_rows(experiment))
     global_model = peer.setup.build_global_model(experiment, remember=False, threads=1)
     rows = corpus.split.held_out
     assert loss["initial"] == evaluate(global_model.model, corpus.encoded, rows)

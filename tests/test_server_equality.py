@@ -14,10 +14,11 @@ from training import whole
 from peer import seeds
 from peer.accumulator import Accumulator
 from peer.config import Experiment, experiment_from
+from peer.corpus import deal, encode_rows
 from peer.gradients import decode, encode
 from peer.importance import sampling_weights
 from peer.perturbation import reference
-from peer.setup import build_global_model, deal, encode_rows
+from peer.setup import build_global_model
 from peer.training import build_trainer
 from peer.units import choose_units, power_below
 from peer.weights_digest import weights_digest

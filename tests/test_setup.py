@@ -15,23 +15,15 @@ import pytest
 import torch
 
 import topology
+from peer.agreement import LOCAL_NAMES, build_protocol
 from peer.config import Experiment, experiment_from
+from peer.corpus import Corpus, deal, encode_rows
 from peer.errors import UserError
 from peer.global_model import GlobalModel
 from peer.protocol import Protocol
 from peer.scenario import parse_scenario
 from peer.seeds import candidate_seeds
-from peer.setup import (
-    LOCAL_NAMES,
-    Corpus,
-    build_global_model,
-    build_protocol,
-    deal,
-    encode_rows,
-    prepare,
-    resolve_topology,
-    seeds_of,
-)
+from peer.setup import build_global_model, prepare, resolve_topology, seeds_of
 from peer.trainer import SyntheticTrainer
 from peer.training import build_trainer
 from peer.zeroth_order import ZerothOrderTrainer
@@ -270,6 +262,7 @@ def test_fields_do_not_hang_on_the_process() -> None:
     # Python's own hashes of texts differ from process to process.
     code = (
         "from peer.config import experiment_from; from peer.setup import *;"
+        "from peer.agreement import build_protocol;"
         f"experiment, graph = resolve_topology(experiment_from({SYNTHETIC!r}));"
         "fields = build_protocol(experiment, graph, None, None).fields;"
         "print({name: value.hex() for name, value in fields.items()})"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from peer.agreement import build_trees
 from peer.config import Experiment
 from peer.events import Event, RoundStarted
-from peer.setup import build_trees, prepare
+from peer.setup import prepare
 from sim.prepared_world import world_of
 from sim.world import FrameObserver, Observer, World
 

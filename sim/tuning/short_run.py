@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from peer.config import Experiment
-from peer.setup import Corpus, load_corpus
+from peer.corpus import Corpus
+from peer.setup import load_corpus
 from sim.runner import simulate
 from sim.tuning.search import Losses, Values, with_values
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import topology
+from peer.agreement import without_graph
 from peer.config import Experiment
 from peer.errors import UserError
 from peer.protocol import Protocol
-from peer.setup import without_graph
 from sim.volume.frames import Published, check_countable
 from sim.volume.spread import MEASURED_LIMIT, SpreadVolume, extrapolate, spread_volume
 from topology.arrays import MOST_LINKS, Links, build_links, links_of
