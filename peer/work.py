@@ -48,5 +48,16 @@ def steps_per_round(experiment: Experiment, rows: Sequence[int]) -> list[int]:
     ]
 
 
+def seconds_per_round(experiment: Experiment, rows: Sequence[int]) -> list[float]:
+    """Return the virtual time of each peer's local steps of a round, at the usual speed.
+
+    Args:
+        experiment: the run.
+        rows: of each peer.
+    """
+    each = seconds_per_step(experiment)
+    return [each * steps for steps in steps_per_round(experiment, rows)]
+
+
 def _parts(number: int, size: int) -> int:
     return -(-number // size)

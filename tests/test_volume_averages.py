@@ -126,6 +126,18 @@ def test_no_promise_is_broken_in_many_settings(values: dict[str, Any], server: b
     holds(values, server)
 
 
+def test_a_run_that_nobody_has_gone_through_is_judged_by_how_long_its_steps_take() -> None:
+    wanted = experiment(method="fedmezo", participation=0.5, local_steps=50, rounds=5)
+    assert judge_unseen(wanted).exact
+    # A step of FedZO takes 1 + 25 passes where MeZO's takes 2, so a round outlasts the time-out.
+    assert not judge_unseen(replace(wanted, method="fedzo")).exact
+    # How many steps an epoch has hangs on the rows.
+    epochs = replace(wanted, method="fedavg", local_epochs=1)
+    assert not judge_unseen(epochs).exact
+    assert judge_unseen(epochs, (20,) * 6).exact
+    assert not judge_unseen(epochs, (20,) * 5 + (200,)).exact
+
+
 @pytest.mark.parametrize("aggregation", ["gossip", "server"])
 @pytest.mark.parametrize("participation", [1.0, 0.3])
 def test_counts_are_what_each_peer_is_told_to_send(aggregation: str, participation: float) -> None:

@@ -7,22 +7,23 @@ it takes at most; its control is a guess.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
-from peer import wire
 from peer.config import Experiment
 from peer.links import HEARTBEAT_TICKS
-from peer.log import DIGEST_BYTES
 from peer.roster import Roster
 from peer.setup import Prepared
 from peer.traffic import LinkCount
 from peer.trained_size import trained_size
 from peer.weights import weights_bytes
 from peer.weights_volume import WeightsVolume, volume_of
-from peer.zmtp import framing_bytes
+from peer.work import seconds_per_round
 from sim.speeds import slowness
 from sim.volume.calm import Verdict, left_out, longest_latency
 from sim.volume.copies import exchanges
+from sim.volume.quiet import quiet_control
 from sim.volume.rehearsal import REHEARSED, Rehearsal, rehearse, steps
 
 
@@ -70,16 +71,21 @@ def predict_averages(prepared: Prepared) -> Averages:
     sent = exchanges(experiment, protocol.roster, links)
     payload = volume_of(sent, protocol.weights_bytes, curve=experiment.curve == "on")
     disturbed = left_out(experiment, prepared.graph)
-    if disturbed or steps(experiment, links) > REHEARSED:
-        verdict = judge_unseen(experiment)
+    if disturbed or steps(experiment, protocol.roster.rows, links) > REHEARSED:
+        verdict = judge_unseen(experiment, protocol.roster.rows)
         return Averages(payload, _quiet_control(prepared), verdict, ended_at=None)
     seen = rehearse(prepared)
     return Averages(payload, seen.control, _judge(payload, seen), seen.ended_at)
 
 
-def judge_unseen(experiment: Experiment) -> Verdict:
-    """Return what may be promised of a run that has not been rehearsed."""
-    why = _obstacle(experiment)
+def judge_unseen(experiment: Experiment, rows: Sequence[int] | None = None) -> Verdict:
+    """Return what may be promised of a run that has not been rehearsed.
+
+    Args:
+        experiment: the run.
+        rows: of each peer; None: not known.
+    """
+    why = _obstacle(experiment, rows)
     return Verdict(exact=not why, follows_times=False, why=why)
 
 
@@ -92,7 +98,7 @@ def _judge(payload: WeightsVolume, seen: Rehearsal) -> Verdict:
     return Verdict(exact=not why, follows_times=True, why=why)
 
 
-def _obstacle(experiment: Experiment) -> str:
+def _obstacle(experiment: Experiment, rows: Sequence[int] | None) -> str:
     """Return what may keep payload from being exact, in a few words; empty if nothing does."""
     if names := left_out(experiment):
         return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} left out"
@@ -102,14 +108,21 @@ def _obstacle(experiment: Experiment) -> str:
     if 2 * latency >= experiment.tick:
         return "slow links, on which weights may be asked for before they come"
     # No wait is longer than all that can be waited for.
-    if _longest(experiment, latency) >= min(experiment.round_timeout, experiment.settle_timeout):
+    if _longest(experiment, latency, rows) >= min(
+        experiment.round_timeout, experiment.settle_timeout
+    ):
         return "how long rounds last is not known"
     return ""
 
 
-def _longest(experiment: Experiment, latency: float) -> float:
+def _longest(experiment: Experiment, latency: float, rows: Sequence[int] | None) -> float:
     """Return for how long a peer waits at most, in seconds."""
-    train = [experiment.step_seconds * experiment.local_steps * f for f in slowness(experiment)]
+    if rows is None:
+        if experiment.local_epochs:
+            return inf
+        rows = (1,) * experiment.peers
+    usual = seconds_per_round(experiment, rows)
+    train = [s * factor for s, factor in zip(usual, slowness(experiment), strict=True)]
     # Whoever trains as long as everybody else waits for what is on its way alone.
     in_step = experiment.participation == 1.0 and min(train) == max(train)
     return 2 * latency + experiment.rounds * ((0.0 if in_step else max(train)) + 2 * latency)
@@ -118,15 +131,7 @@ def _longest(experiment: Experiment, latency: float) -> float:
 def _quiet_control(prepared: Prepared) -> LinkCount:
     """Return the control of a run in which links' ends greet, tell that they live, and part."""
     experiment, protocol = prepared.experiment, prepared.protocol
-    seconds = experiment.rounds * experiment.step_seconds * experiment.local_steps
+    seconds = experiment.rounds * max(seconds_per_round(experiment, protocol.roster.rows))
     beat = min(HEARTBEAT_TICKS * experiment.tick, experiment.round_timeout / 4)
-    hello = wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), False)
-    digest = wire.Digest(bytes(DIGEST_BYTES), False)
-    count, curve = LinkCount(), experiment.curve == "on"
-    for message, times in ((hello, 2), (digest, 2 + round(seconds / beat)), (wire.Bye(), 1)):
-        frame = wire.encode(message)
-        sends = 2 * len(prepared.graph.edges) * times
-        count.control_messages += sends
-        count.control_bytes += len(frame) * sends
-        count.framing_bytes += framing_bytes(len(frame), curve=curve) * sends
-    return count
+    links, digests = len(prepared.graph.edges), 2 + round(seconds / beat)
+    return quiet_control(protocol, links, digests, curve=experiment.curve == "on")

@@ -85,7 +85,8 @@ def overview(
     alike = isinstance(parse_latency(experiment.latency), Constant)
     if experiment.averages:
         payload = averages_volume(experiment, protocol.roster, setting.edges).bytes
-        names, verdict = left_out(experiment), _verdict(experiment, setting.edges)
+        names = left_out(experiment)
+        verdict = _verdict(experiment, protocol.roster.rows, setting.edges)
         return Overview(setting, rows, None, payload, names, alike, verdict, averaged=True)
     copies = sends_per_entry(experiment.gossip, setting.peers, setting.edges)
     spread = None
@@ -102,9 +103,13 @@ def overview(
     )
 
 
-def _verdict(experiment: Experiment, links: int) -> Verdict:
-    """Return what may be promised of the payload of a run that averages."""
-    if left_out(experiment) or steps(experiment, links) > REHEARSED:
+def _verdict(experiment: Experiment, rows: Sequence[int], links: int) -> Verdict:
+    """Return what may be promised of the payload of a run that averages.
+
+    How long rounds last by whose rows is not known here: those at hand are made up.
+    """
+    unknown = left_out(experiment) or experiment.local_epochs
+    if unknown or steps(experiment, rows, links) > REHEARSED:
         return judge_unseen(experiment)
     return predict_averages(without_model(experiment)).verdict
 

@@ -1,9 +1,8 @@
 """The bytes of a run of our protocol, from formulas alone.
 
 Methods that average weights: see `sim.volume.averages`. Of the others, payload: each entry is sent
-as often as `sim.volume.sends` says. Control: greetings, digests and
-news (`sim.volume.timers`) at the times of a timeline (`sim.volume.timeline`). Handshakes: two
-connections a link.
+as often as `sim.volume.sends` says. Control: greetings, digests and news (`sim.volume.timers`) at
+the times of a timeline (`sim.volume.timeline`). Handshakes: two connections a link.
 
 Payload is exact where nothing is lost, nobody is given up, and links are quicker than half the tick
 by which neighbours learn what they lack: otherwise some entries may be asked for while they are on
@@ -19,20 +18,19 @@ from typing import Final
 import numpy as np
 
 import topology
-from peer import wire
 from peer.config import Experiment
 from peer.link_latencies import link_latencies
 from peer.links import HEARTBEAT_TICKS
-from peer.log import DIGEST_BYTES
 from peer.protocol import Protocol
 from peer.setup import Prepared, prepare
 from peer.traffic import LinkCount
 from peer.work import seconds_per_step
-from peer.zmtp import framing_bytes, handshake_bytes
+from peer.zmtp import handshake_bytes
 from sim.speeds import slowness
 from sim.volume.averages import Averages, predict_averages
 from sim.volume.calm import WITHOUT_TIMES, followed_pace, judge, left_out, most_pace
 from sim.volume.frames import Published, published
+from sim.volume.quiet import quiet_control
 from sim.volume.sends import BY_THE_GRAPH, sends_per_entry
 from sim.volume.timeline import timeline
 from sim.volume.timers import TimerModel
@@ -59,10 +57,9 @@ class Bytes:
         handshake_bytes: of all connections.
         exact: whether payload and its framing are those of a run, to the byte.
         follows_times: whether control is counted or follows from when entries come. Where weights
-            are averaged, it is that of a run; else within 5% in 96
-            of 100 random settings, and at most 19% off. Else it may be off by any factor, as what
-            is only known of slow or disturbed links, or that neighbours greet, tell digests and say
-            farewell.
+            are averaged, it is that of a run; else within 5% in 96 of 100 random settings, and at
+            most 19% off. Where it is false, control may be off by any factor: of slow or disturbed
+            links it is only known that neighbours greet, tell digests and say farewell.
         seconds_to_last: from publishing an entry to its last peer, in virtual time, mean over all;
             None: not known, as the two that follow.
         most_seconds_to_last: the longest of them.
@@ -209,13 +206,5 @@ def _quiet_control(
     """
     train = protocol.local_steps * seconds_per_step(experiment)
     told = 1 + protocol.rounds * min(1.0, (train + latency) / protocol.tick)
-    hello = wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), False)
-    digest = wire.Digest(bytes(DIGEST_BYTES), False)
-    count = LinkCount()
-    for message, times in ((hello, 2), (digest, round(told)), (wire.Bye(), 1)):
-        frame = wire.encode(message)
-        sends = 2 * len(graph.edges) * times
-        count.control_messages += sends
-        count.control_bytes += len(frame) * sends
-        count.framing_bytes += framing_bytes(len(frame), curve=experiment.curve == "on") * sends
-    return count
+    links, curve = len(graph.edges), experiment.curve == "on"
+    return quiet_control(protocol, links, round(told), curve=curve)

@@ -8,6 +8,7 @@ weights go more than once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from peer.setup import Prepared
 from peer.traffic import LinkCount
 from peer.trainer import SyntheticWeights
 from peer.weights import Weights, part_sizes
+from peer.work import seconds_per_round
 from peer.zmtp import framing_bytes
 from sim.prepared_world import world_of
 
@@ -91,12 +93,17 @@ def _parts(protocol: Protocol) -> int:
     return min(len(part_sizes(initial.dtype, len(initial))), PARTS_ASKED)
 
 
-def steps(experiment: Experiment, links: int) -> float:
+def steps(experiment: Experiment, rows: Sequence[int], links: int) -> float:
     """Return how much work a rehearsal is, 40 microseconds each, more or less.
 
     Every copy is sent and taken, in an exchange each peer steps once, neighbours tell that they
     live, and peers look at every tick.
+
+    Args:
+        experiment: the run.
+        rows: of each peer.
+        links: E of its graph.
     """
     peers = experiment.peers
-    ticks = experiment.rounds * experiment.step_seconds * experiment.local_steps / experiment.tick
+    ticks = experiment.rounds * max(seconds_per_round(experiment, rows)) / experiment.tick
     return experiment.rounds * (2 * links + peers) + ticks * (peers + links / 4)
