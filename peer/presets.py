@@ -31,8 +31,10 @@ class Preset:
         return {**self.common, **more}
 
 
+_GAUSSIAN: Final = {"perturbation": "gaussian"}
+
 # FedKSeed 5.1.4, after Malladi et al. (MeZO).
-_ZEROTH_ORDER: Final = {"learning_rate": 3e-7, "epsilon": 5e-4, "local_steps": 200}
+_ZEROTH_ORDER: Final = {**_GAUSSIAN, "learning_rate": 3e-7, "epsilon": 5e-4, "local_steps": 200}
 
 # FedKSeed 5.1.4, after Kuang et al. (FederatedScope-LLM). Only FedIT takes Adam.
 _BACKPROPAGATION: Final = {"optimizer": "sgd", "learning_rate": 3e-4, "local_epochs": 1}
@@ -56,10 +58,10 @@ _METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 _FERRET: Final = {
+    **_GAUSSIAN,
     "optimizer": "sgd",
     "learning_rate": 1e-4,
     "local_steps": 10,
-    "local_epochs": 0,
     "accumulate": 4,
     # About what Ferret's table 3 counts: 7.8e3 numbers a round, both ways.
     "coordinates": 4096,
@@ -78,7 +80,6 @@ _COMMON: Final[Mapping[str, Any]] = {
     "degree": 4,
     "participation": 0.05,
     "batch_size": 1,
-    "perturbation": "gaussian",
     # "16-bit floating numbers"; the published program takes these.
     "dtype": "float16",
     # 1024 tokens, or as many as a smaller model has positions.
@@ -121,8 +122,15 @@ def _natural_instructions() -> Preset:
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
-    # As FedKSeed's paper where our default does otherwise.
-    "paper": Preset({"perturbation": "gaussian"}),
+    # As the papers where our default does otherwise, for all methods that perturb weights.
+    "paper": Preset(
+        {},
+        {
+            method: _GAUSSIAN
+            for method, options in {**_METHODS, "ferret": _FERRET}.items()
+            if _GAUSSIAN.items() <= options.items()
+        },
+    ),
     "dolly-0.5": _dolly(0.5),
     "dolly-5.0": _dolly(5.0),
     "ni": _natural_instructions(),
