@@ -31,7 +31,7 @@ from peft import (
     TaskType,
 )
 
-from peer.errors import UserError
+from peer.errors import UserError, in_one_line
 from peer.model import FlatModel, Slot
 from peer.perturbation.reference import GAUSSIAN, units
 from peer.seeds import Domain, random_words
@@ -158,11 +158,11 @@ def _adapted(base: FlatModel, adapter: Adapter) -> Any:
             return kind(base.module, adapter.config())
         # peft raises whatever its parts raise; for the user they are all one mistake.
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             name = base.module.config.model_type
             raise UserError(
                 f"peft cannot build a {adapter.kind} adapter into a model of type {name!r}: "
-                f"{reason}; allowed are types that it knows, such as llama, mistral and gpt2"
+                f"{in_one_line(error)}; allowed are types that it knows, such as llama, mistral "
+                "and gpt2"
             ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from peer.averaged_model import put, taken
 from peer.local_data import LocalData, Rows
 from peer.local_steps import LocalSteps
 from peer.model import FlatModel
+from peer.tensors import all_finite
 from peer.trainer import LocalWeights
 from peer.weights import Weights
 
@@ -71,7 +71,6 @@ class AveragingTrainer:
         put(cut, model.weights)
         batches = self._schedule.batches(self._data, peer, round_)
         update = self._steps.run(model, batches, peer, round_)
-        # Both ends are NaN if any weight is.
-        if all(math.isfinite(end) for end in model.weights.aminmax()):
+        if all_finite(model.weights):
             return LocalWeights(taken(model.weights), update.loss, update.skipped)
         return LocalWeights(cut, update.loss, len(update.losses))

@@ -23,7 +23,7 @@ from peer.options import check, kind, option, refuse, shown
 from peer.presets import PRESETS
 from peer.rounds import SCHEDULES
 from peer.scenario import Incident, parse_scenario
-from peer.seeding import BLOCKS, UNIFORM, most_hits
+from peer.seeding import BLOCKS, UNIFORM, WEIGHTED, most_hits
 from peer.seeds import SEED_LIMIT
 from peer.units import Units, choose_units
 from peer.wire import FRAME_LIMIT
@@ -395,7 +395,7 @@ class Experiment:
     @property
     def is_pro(self) -> bool:
         """Whether seeds are drawn by importance."""
-        return METHODS[self.method].seeding == "weighted"
+        return METHODS[self.method].seeding == WEIGHTED
 
     @property
     def averages(self) -> bool:

@@ -54,3 +54,8 @@ class Equivocation(NeighbourError):
         super().__init__(f"a second content for entry {other.sequence} of peer {other.origin}")
         self.held = held
         self.other = other
+
+
+def in_one_line(error: Exception) -> str:
+    """Return the first line of what a library says was wrong, or what kind of error it raised."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

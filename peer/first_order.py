@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from peer.errors import UserError
+from peer.errors import UserError, in_one_line
 from peer.local_data import Rows
 from peer.local_steps import LocalUpdate
 from peer.model import FlatModel
+from peer.tensors import all_finite
 
 _TRIED_STEPS: Final = 8
 """RAdam divides by nothing in its first five."""
@@ -65,7 +66,7 @@ class FirstOrder:
             for some in _groups(batches, self._accumulate):
                 gradient.zero_()
                 loss = _backward(model, some)
-                usable = math.isfinite(loss) and _all_finite(gradient)
+                usable = math.isfinite(loss) and all_finite(gradient)
                 if usable:
                     optimizer.step()
                 losses.append(loss if usable else math.nan)
@@ -104,11 +105,10 @@ def _try_out(kind: Any, learning_rate: float, dtype: torch.dtype) -> None:
             optimizer.step()
     # Each optimiser says in its own way what it wants.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{refusal}: it cannot move a vector by its gradient alone: {reason}"
+            f"{refusal}: it cannot move a vector by its gradient alone: {in_one_line(error)}"
         ) from error
-    if not _all_finite(weights.detach()):
+    if not all_finite(weights.detach()):
         raise UserError(
             f"{refusal} with {str(dtype).removeprefix('torch.')} weights: numbers that it divides "
             "by become 0; allowed are sgd, or float32 or bfloat16"
@@ -132,8 +132,3 @@ def _backward(model: FlatModel, batches: Sequence[Rows]) -> float:
             break
         loss.backward()  # type: ignore[no-untyped-call]
     return total
-
-
-def _all_finite(numbers: torch.Tensor) -> bool:
-    # Both ends are NaN if any number is.
-    return all(math.isfinite(end) for end in numbers.aminmax())

@@ -11,7 +11,6 @@ w0 stays with the host even if the model is on a GPU, so that a GPU holds the we
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import os
 import weakref
@@ -25,6 +24,7 @@ import torch
 
 from peer.errors import UserError
 from peer.model import FlatModel, Layout
+from peer.tensors import all_finite
 from peer.weights_digest import weights_digest
 
 _CHUNK: Final = 2**16
@@ -154,7 +154,7 @@ class _WeightFile:
 
 
 def _refuse_not_finite(weights: torch.Tensor, layout: Layout) -> None:
-    if all(math.isfinite(end) for end in weights.aminmax()):
+    if all_finite(weights):
         return
     for slot in layout.slots:
         part = weights[slot.offset : slot.offset + slot.size]

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from peer.perturbation import Perturbation
+from peer.perturbation.base import firsts_of
 
 _PART: Final = 2**20
 """Weights whose update is made at once, unless a block has more."""
@@ -91,7 +92,7 @@ def project(
         learning_rate: eta of the local steps.
     """
     products = np.empty(len(indices))
-    firsts = np.concatenate([[0], np.cumsum(counts)])
+    firsts = firsts_of(counts)
     bases = seeds[indices % len(seeds)]
     for blocks, delta in update.parts():
         some = slice(int(firsts[blocks.start]), int(firsts[blocks.stop]))

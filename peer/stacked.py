@@ -20,7 +20,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from peer.data.encode import IGNORED
-from peer.errors import UserError
+from peer.errors import UserError, in_one_line
 from peer.evaluation import PADDING
 from peer.local_data import Rows
 from peer.model import FlatModel
@@ -74,8 +74,7 @@ def check_stackable(model: FlatModel) -> None:
         one, other = stacked_losses(model, model.weights.expand(2, -1), rows)
     # A model's code may fail under torch.func in any way; for the user they are all one mistake.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{refusal}: {reason}") from error
+        raise UserError(f"{refusal}: {in_one_line(error)}") from error
     if abs(one - other) > _ALIKE[model.weights.dtype] * abs(one):
         raise UserError(f"{refusal}: it is not causal, so padding would change its losses")
 

@@ -89,7 +89,6 @@ def unused_options(
         idle |= {"test_share", "eval_rows", "max_length", "long_rows", "dtype", "rouge_rows"}
         idle |= {"device", "epsilon", "batch_size", "perturbation", "side_by_side"}
         idle |= {"optimizer", "accumulate"}
-        method = METHODS[experiment.method]
         # How many numbers travel hangs on the model's shape.
         if method.averages or method.seeding == BLOCKS:
             idle.discard("model")

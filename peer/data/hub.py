@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from peer.errors import UserError
+from peer.errors import UserError, in_one_line
 from peer.hub import ready_hub
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -29,9 +29,9 @@ def hub_records(source: str) -> Iterator[tuple[str, object]]:
         splits = datasets.load_dataset(source)
     # The library fails with many kinds of errors: no network, no such id, no configuration named.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{source!r} is no file or folder here, and no data set by that id came: {reason}"
+            f"{source!r} is no file or folder here, and no data set by that id came: "
+            f"{in_one_line(error)}"
         ) from error
     names = list(splits)
     name = "train" if "train" in splits else names[0]

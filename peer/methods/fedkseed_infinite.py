@@ -7,6 +7,7 @@ can be folded away, and a rebuild gets longer with every round.
 from typing import Final
 
 from peer.methods.method import Method, Part, Steps
+from peer.seeding import ENDLESS
 
 FEDKSEED_INFINITE: Final = Method(
     name="fedkseed-infinite",
@@ -15,6 +16,6 @@ FEDKSEED_INFINITE: Final = Method(
     source="Zelikman et al., 2023; Qin et al., 2024, section 3.1",
     trains=Part.ALL,
     steps=Steps.KSEED,
-    seeding="endless",
+    seeding=ENDLESS,
     system="infinite-seeds",
 )

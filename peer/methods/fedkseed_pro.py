@@ -6,6 +6,7 @@ Where paper and published program differ, the paper is followed: see `peer.impor
 from typing import Final
 
 from peer.methods.method import Method, Part, Steps
+from peer.seeding import WEIGHTED
 
 FEDKSEED_PRO: Final = Method(
     name="fedkseed-pro",
@@ -14,6 +15,6 @@ FEDKSEED_PRO: Final = Method(
     source="Qin et al., 2024, section 3.4",
     trains=Part.ALL,
     steps=Steps.KSEED,
-    seeding="weighted",
+    seeding=WEIGHTED,
     system="fedkseed-pro",
 )

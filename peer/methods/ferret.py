@@ -10,6 +10,7 @@ does not add up; here a coordinate is clipped at its origin.
 from typing import Final
 
 from peer.methods.method import Method, Part, Steps
+from peer.seeding import BLOCKS
 
 FERRET: Final = Method(
     name="ferret",
@@ -18,7 +19,7 @@ FERRET: Final = Method(
     source="Shu et al., 2024, equations 4 to 8",
     trains=Part.ALL,
     steps=Steps.FIRST_ORDER,
-    seeding="blocks",
+    seeding=BLOCKS,
     system="ferret",
     defaults={"learning_rate": 0.007, "local_steps": 10},
 )

@@ -6,7 +6,6 @@ refused has changed nothing.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -25,6 +24,7 @@ from peer.perturbation.checks import (
     in_float32,
 )
 from peer.perturbation.reference import GAUSSIAN, Distribution
+from peer.tensors import all_finite
 
 WEIGHT_DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -327,8 +327,7 @@ class Perturbation(ABC):
 
     def _first_not_finite(self, weights: torch.Tensor) -> int | None:
         """Return the index of the first weight that is not finite."""
-        # Both ends are NaN if any weight is.
-        if not len(weights) or all(math.isfinite(end) for end in weights.aminmax()):
+        if not len(weights) or all_finite(weights):
             return None
         for at in range(0, len(weights), _LOOK):
             finite = weights[at : at + _LOOK].isfinite()
