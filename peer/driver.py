@@ -33,7 +33,7 @@ _Training: TypeAlias = "asyncio.Future[LocalRound | LocalWeights]"
 
 
 async def drive(
-    gossip: Participant,
+    participant: Participant,
     transport: Transport,
     trainer: Trainer,
     store: EntryStore,
@@ -47,7 +47,7 @@ async def drive(
     The transport is closed at the end, whatever the end is; the store stays open.
 
     Args:
-        gossip: not started; its log holds what the store holds.
+        participant: not started; its log holds what the store holds.
         transport: connected to the neighbours.
         trainer: makes this peer's histories, one at a time, in a thread of its own.
         store: takes all that is new, before a message leaves that could speak of it.
@@ -65,10 +65,10 @@ async def drive(
     trainings: dict[_Training, RoundStarted] = {}
 
     def follow(output: Output) -> None:
-        remember(store, gossip.me, output.events)
+        remember(store, participant.me, output.events)
         for neighbour, frame in output.messages:
             if not cut_off_from(neighbour) and transport.send(neighbour, frame):
-                traffic.count(gossip.me, neighbour, frame)
+                traffic.count(participant.me, neighbour, frame)
         for event in output.events:
             report(event)
             match event:
@@ -79,29 +79,29 @@ async def drive(
 
     def train(start: RoundStarted) -> None:
         assert start.indices is not None
-        task = partial(trainer.train, gossip.me, start.round, start.cut, start.indices)
+        task = partial(trainer.train, participant.me, start.round, start.cut, start.indices)
         training = loop.run_in_executor(worker, task)
         training.add_done_callback(inbox.wake)
         trainings[training] = start
 
     def publish(training: _Training) -> Output:
-        return gossip.trained(trainings.pop(training), training.result(), clock())
+        return participant.trained(trainings.pop(training), training.result(), clock())
 
     try:
-        follow(gossip.start(clock()))
-        while (due := gossip.timer) is not None:
+        follow(participant.start(clock()))
+        while (due := participant.timer) is not None:
             await inbox.wait(due - clock())
             turn = Output([], [])
             for training in [training for training in trainings if training.done()]:
                 _append(turn, publish(training))
             for neighbour, frame in inbox.take():
-                if gossip.finished is None and not cut_off_from(neighbour):
-                    _append(turn, gossip.receive(frame, neighbour, clock()))
-            if (due := gossip.timer) is not None and clock() >= due:
-                _append(turn, gossip.advance(clock()))
+                if participant.finished is None and not cut_off_from(neighbour):
+                    _append(turn, participant.receive(frame, neighbour, clock()))
+            if (due := participant.timer) is not None and clock() >= due:
+                _append(turn, participant.advance(clock()))
             follow(turn)
-        assert gossip.finished is not None
-        return gossip.finished
+        assert participant.finished is not None
+        return participant.finished
     finally:
         inbox.close()
         for training in trainings:

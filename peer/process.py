@@ -152,24 +152,24 @@ def run_peer(
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
                 memory = recall(store, protocol)
-                gossip = memory.revive(settings.id, neighbours, protocol, sign)
+                participant = memory.revive(settings.id, neighbours, protocol, sign)
                 doors = (transport, trainer, store, traffic)
-                await drive(gossip, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
+                await drive(participant, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
             await transport.close()
-        return gossip, transport
+        return participant, transport
 
-    gossip, transport = asyncio.run(take_part())
-    assert gossip.finished is not None
+    participant, transport = asyncio.run(take_part())
+    assert participant.finished is not None
     return PeerResult(
-        state=gossip.state,
-        model_digest=global_model.digest(gossip.state) if global_model is not None else None,
-        missing=gossip.finished.missing,
-        differing=gossip.finished.differing,
-        timeouts=gossip.timeouts,
-        rejected=sum(gossip.rejections.values()),
-        accused={**transport.banned, **gossip.accused},
-        received=gossip.received,
+        state=participant.state,
+        model_digest=global_model.digest(participant.state) if global_model is not None else None,
+        missing=participant.finished.missing,
+        differing=participant.finished.differing,
+        timeouts=participant.timeouts,
+        rejected=sum(participant.rejections.values()),
+        accused={**transport.banned, **participant.accused},
+        received=participant.received,
         garbage=transport.garbage,
         dropped=sum(transport.dropped.values()),
         peak_memory_bytes=peak_memory(),

@@ -116,21 +116,21 @@ class _Run:
             world.run()
             there = survivors(world)
             final = self._conclude(there)
-        states = [gossip.state for gossip in there]
+        states = [participant.state for participant in there]
         published, lower_bound = self._published()
         outcome = Outcome(
             accumulator_digests=[state.digest() for state in states],
             model_digests=chronicle.model_digests(states),
             published=published,
             lower_bound=lower_bound,
-            received=[gossip.received for gossip in there],
+            received=[participant.received for participant in there],
             timeouts=sum(seat.timeouts for seat in world.seats),
             missing=missing_peers(there),
             traffic=world.traffic,
             seconds={"virtual": world.ended_at},
             network=asdict(world.network.counts()),
             rejected=self._rejected,
-            accused={gossip.me: gossip.accused for gossip in world.peers},
+            accused={participant.me: participant.accused for participant in world.peers},
             befallen=world.befallen,
             absent=world.absent,
         )
@@ -145,7 +145,9 @@ class _Run:
             return state
         for done, apart in self._gathering.rest():
             self._close(done, apart.mean, apart)
-        apart = self._gathering.of({gossip.me: _weights(gossip.state) for gossip in there})
+        apart = self._gathering.of(
+            {participant.me: _weights(participant.state) for participant in there}
+        )
         self._close(rounds, apart.mean, apart)
         return apart.mean
 

@@ -33,7 +33,7 @@ class Seat:
 
     Attributes:
         presence: whether its process is there.
-        gossip: its present life, or the last one; None before the first.
+        participant: its present life, or the last one; None before the first.
         stored: what is on its disk; None where nobody will look.
         trainings: under way or waiting, in the order of their ends.
         held_since: when it was frozen.
@@ -43,7 +43,7 @@ class Seat:
     """
 
     presence: Presence = Presence.UP
-    gossip: Participant | None = None
+    participant: Participant | None = None
     stored: Stored | None = None
     trainings: list[Training] = field(default_factory=list)
     held_since: float = 0.0
@@ -55,9 +55,9 @@ class Seat:
     def running(self) -> bool:
         """Whether its process is there and has not come to its end."""
         there = self.presence in (Presence.UP, Presence.HELD)
-        return there and (self.gossip is None or self.gossip.finished is None)
+        return there and (self.participant is None or self.participant.finished is None)
 
     @property
     def timeouts(self) -> int:
         """Rounds that were closed without somebody's entry, over all lives."""
-        return self.earlier_timeouts + (self.gossip.timeouts if self.gossip else 0)
+        return self.earlier_timeouts + (self.participant.timeouts if self.participant else 0)

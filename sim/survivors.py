@@ -15,7 +15,7 @@ def survivors(world: World) -> list[Participant]:
     Raises:
         RunFailed: the scenario has left none.
     """
-    there = [gossip for gossip in world.peers if gossip.me not in world.absent]
+    there = [participant for participant in world.peers if participant.me not in world.absent]
     if not there:
         raise RunFailed("the scenario has left no peer that could end the run")
     return there

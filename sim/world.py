@@ -129,7 +129,7 @@ class World:
     @property
     def peers(self) -> list[Participant]:
         """The last life of every peer that has had one, by their numbers."""
-        return [seat.gossip for seat in self.seats if seat.gossip is not None]
+        return [seat.participant for seat in self.seats if seat.participant is not None]
 
     @property
     def absent(self) -> tuple[int, ...]:
@@ -162,16 +162,16 @@ class World:
         if not self._running:
             return
         for other in self._neighbours[peer]:
-            if self.seats[other].running and self.seats[other].gossip is not None:
+            if self.seats[other].running and self.seats[other].participant is not None:
                 self._connect(peer, other)
         sign = self._signer(peer) if self._signer is not None else None
-        gossip = stored.recall().revive(peer, self._neighbours[peer], self._protocol, sign)
-        self.seats[peer].gossip = self._awake[peer] = gossip
+        participant = stored.recall().revive(peer, self._neighbours[peer], self._protocol, sign)
+        self.seats[peer].participant = self._awake[peer] = participant
         now = self.schedule.now
         for other in self._neighbours[peer]:
             if self.network.is_down(peer, other):
-                gossip.link_down(other, now)
-        self._follow(peer, gossip, gossip.start(now))
+                participant.link_down(other, now)
+        self._follow(peer, participant, participant.start(now))
 
     def _connect(self, a: int, b: int) -> None:
         """Count the two connections of a link, one dialled by each end."""
@@ -190,19 +190,21 @@ class World:
         for edges, comes in ((down, False), (up, True)):
             for a, b in edges:
                 for me, other in ((a, b), (b, a)):
-                    gossip = self._awake[me]
-                    if gossip is not None:
-                        turn = gossip.link_up if comes else gossip.link_down
-                        self._follow(me, gossip, turn(other, now))
-        anybody = now == 0.0 or any(gossip is not None for gossip in self._awake)
+                    participant = self._awake[me]
+                    if participant is not None:
+                        turn = participant.link_up if comes else participant.link_down
+                        self._follow(me, participant, turn(other, now))
+        anybody = now == 0.0 or any(participant is not None for participant in self._awake)
         if anybody or self._script.next_time is not None:
             self.schedule.at(slots.next_time, self._turn, slots)
 
     def _deliver(self, sender: int, receiver: int, frame: bytes) -> None:
-        gossip = self._awake[receiver]
-        if gossip is not None:
+        participant = self._awake[receiver]
+        if participant is not None:
             self.protocol_events += 1
-            self._follow(receiver, gossip, gossip.receive(frame, sender, self.schedule.now))
+            self._follow(
+                receiver, participant, participant.receive(frame, sender, self.schedule.now)
+            )
         elif self.seats[receiver].presence is Presence.HELD:
             self.seats[receiver].waiting.append((sender, frame))
 
@@ -217,7 +219,7 @@ class World:
         if self._observe_frame is not None:
             self._observe_frame("lost", sender, receiver, frame)
 
-    def _follow(self, peer: int, gossip: Participant, output: Output) -> None:
+    def _follow(self, peer: int, participant: Participant, output: Output) -> None:
         """Do what an output asks for, and set the peer's alarm."""
         events, heeds = output.events, False
         if events:
@@ -232,7 +234,7 @@ class World:
         for neighbour, frame in output.messages:
             self.network.send(peer, neighbour, frame)
         higher = heeds and self._heed(peer, events)
-        due = gossip.timer
+        due = participant.timer
         if due is not None and due < self._alarms[peer]:
             self._alarms[peer] = due
             self.schedule.at(due, self._ring, peer, due)
@@ -253,13 +255,13 @@ class World:
         return self._highest_round > before
 
     def _ring(self, peer: int, due: float) -> None:
-        gossip = self._awake[peer]
+        participant = self._awake[peer]
         # An alarm that an earlier one has replaced, or whose peer has gone, does nothing.
-        if gossip is None or self._alarms[peer] != due:
+        if participant is None or self._alarms[peer] != due:
             return
         self._alarms[peer] = inf
         self.protocol_events += 1
-        self._follow(peer, gossip, gossip.advance(self.schedule.now))
+        self._follow(peer, participant, participant.advance(self.schedule.now))
 
     def _train(self, peer: int, start: RoundStarted) -> None:
         trainings = self.seats[peer].trainings
@@ -272,14 +274,14 @@ class World:
         self.schedule.at(training.end, self._publish, peer, training)
 
     def _publish(self, peer: int, training: Training) -> None:
-        gossip, trainings = self._awake[peer], self.seats[peer].trainings
-        if gossip is None or training not in trainings:
+        participant, trainings = self._awake[peer], self.seats[peer].trainings
+        if participant is None or training not in trainings:
             return
         trainings.remove(training)
         start = training.start
         assert start.indices is not None
         made = self._trainer.train(peer, start.round, start.cut, start.indices)
-        self._follow(peer, gossip, gossip.trained(start, made, self.schedule.now))
+        self._follow(peer, participant, participant.trained(start, made, self.schedule.now))
 
     def _await_incident(self) -> None:
         time = self._script.next_time
@@ -357,7 +359,7 @@ class World:
         seat = self.seats[peer]
         seat.presence = Presence.UP
         seat.earlier_timeouts = seat.timeouts
-        seat.gossip = None
+        seat.participant = None
         self._begin_life(peer, seat.stored or Stored())
 
     def _join(self, peer: int) -> None:
@@ -377,10 +379,10 @@ class World:
     def _release(self, peer: int) -> None:
         seat = self.seats[peer]
         seat.presence = Presence.UP
-        gossip = seat.gossip
-        if gossip is None:
+        participant = seat.participant
+        if participant is None:
             return
-        self._awake[peer] = gossip
+        self._awake[peer] = participant
         trainings, waiting = seat.trainings, seat.waiting
         seat.trainings, seat.waiting = [], []
         frozen = self.schedule.now - seat.held_since
@@ -390,5 +392,5 @@ class World:
         deliver = self._deliver if self._observe_frame is None else self._deliver_observed
         for sender, frame in waiting:
             deliver(sender, peer, frame)
-        if self._awake[peer] is gossip:
-            self._follow(peer, gossip, Output([], []))
+        if self._awake[peer] is participant:
+            self._follow(peer, participant, Output([], []))
