@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 _RESOLUTION: Final = 2.0**30
 """Shares are rounded to this part of the largest, so that all that follows is exact."""
 
-_TERMS: Final = 20
-
 
 def allot(
     norms: NDArray[np.float64], variances: NDArray[np.float64], total: int, most: int
@@ -68,19 +66,3 @@ def _fill(shares: NDArray[np.int64], total: int, most: int) -> NDArray[np.int64]
 def sign_variances(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return rho_l = 1 / d_l of signs divided by sqrt(d_l), for the sizes d_l of blocks."""
     return 1.0 / sizes
-
-
-def truncated_normal_variance(size: int) -> float:
-    """Return the paper's rho: of N(0, 1) truncated to [-1/sqrt(d), 1/sqrt(d)] (below equation 6).
-
-    1 - 2 psi(t) t / (2 Phi(t) - 1) with t = 1/sqrt(d), psi and Phi being the standard normal
-    density and distribution function. Written so, all digits cancel as d grows; here both integrals
-    that it is a quotient of are taken by their power series in t. It tends to 1 / (3 d).
-    """
-    squares = densities = 0.0
-    term = 1.0
-    for n in range(_TERMS):
-        squares += term / (2 * n + 3)
-        densities += term / (2 * n + 1)
-        term *= -1.0 / (2.0 * size * (n + 1))
-    return squares / densities / size

@@ -49,7 +49,7 @@ async def drive(
     Args:
         participant: not started; its log holds what the store holds.
         transport: connected to the neighbours.
-        trainer: makes this peer's histories, one at a time, in a thread of its own.
+        trainer: takes this peer's local steps, a round at a time, in a thread of its own.
         store: takes all that is new, before a message leaves that could speak of it.
         traffic: counts what was handed to a socket.
         report: called with each event, in the event loop's thread.

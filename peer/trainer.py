@@ -1,9 +1,8 @@
-"""A trainer turns (peer, round, cut, seed indices) into the scalar gradients of that round.
+"""A trainer turns (peer, round, what to start from, seed indices) into what a peer then publishes.
 
-`ZerothOrderTrainer` in `peer.zeroth_order` is the real one, and `SideBySideTrainer` in
-`peer.side_by_side` takes the local steps of several peers at once. `SyntheticTrainer` and, where
-weights are averaged, `SyntheticWeights` need no model, no data and no torch: what they make has the
-right size and is a function of (root seed, peer, round), for the study of protocols and volumes.
+`peer.training` makes the trainer of an experiment. Those here need no model, no data and no torch:
+`SyntheticTrainer` and, where weights are averaged, `SyntheticWeights` make what has the right size
+and is a function of (root seed, peer, round), for the study of protocols and volumes.
 """
 
 from __future__ import annotations

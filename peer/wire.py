@@ -49,10 +49,10 @@ number, and each side holds one of them:
     A <--PROOF--- B
 
 Methods that average have no logs; they meet and end in the same way, with empty digests. Each
-exchange of the run has a number, and weights travel in parts:
+exchange of the run has a number, and weights travel in parts, the first of them unasked:
 
     A --PART(k, 0)--> B, A --PART(k, 1)--> B, ...
-    A <--MISSING(k, parts)-- B          at a tick, what has not come
+    A <--MISSING(k, parts)-- B          as parts come, the next ones; at a tick, what has not come
 
 The end: `complete` in DIGEST says that every log is held up to its END. BYE: I am leaving.
 
@@ -201,7 +201,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Parts of your weights of an exchange that have not come, in ascending order."""
+    """Parts of your weights of an exchange that I lack, in ascending order: send them."""
 
     exchange: int
     parts: tuple[int, ...]

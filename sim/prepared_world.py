@@ -34,7 +34,7 @@ def world_of(
 
     Args:
         prepared: the experiment's graph and protocol; neither its folder nor its model is used.
-        trainer: makes the histories; None: made-up scalar gradients.
+        trainer: takes the local steps; None: one that makes numbers up.
         links: the experiment's, if they are made already.
         traffic: to go on counting with; None: a new one.
         known: entries of an earlier life.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from peer.inbound import AHEAD
 from peer.options import refuse
 from peer.outbound import KEPT_ROUNDS
 from peer.setup import Prepared
@@ -16,15 +17,15 @@ MOST_MADE_UP: Final = 2**33
 def held_bytes(prepared: Prepared) -> int:
     """Return what all peers hold of weights at most, in bytes; 0 where none travel.
 
-    Each has its own, those of the last rounds that neighbours may ask for again, and those that
-    have come from each neighbour.
+    Each has its own, those of the last rounds that neighbours may ask for again, and from each
+    neighbour those that it mixes next and those of a neighbour that is ahead.
     """
     graph, protocol = prepared.graph, prepared.protocol
     averaging = protocol.averaging
     if averaging is None:
         return 0
     own = 1 + KEPT_ROUNDS * averaging.mixing.exchanges
-    copies = own * len(graph.nodes) + 2 * len(graph.edges)
+    copies = own * len(graph.nodes) + AHEAD * 2 * len(graph.edges)
     return copies * protocol.weights_bytes
 
 

@@ -37,7 +37,7 @@ class World:
     Args:
         neighbours: for each peer, whom it has links to.
         protocol: the agreement of the run.
-        trainer: makes every peer's histories.
+        trainer: takes every peer's local steps.
         step_seconds: the virtual time that one local step takes.
         steps: how many each peer takes in a round; empty: as many as the protocol says.
         known: entries of an earlier life, held by every peer at the start.

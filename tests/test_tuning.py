@@ -27,7 +27,7 @@ from sim.cli import main
 from sim.runner import simulate
 from sim.tuning import short_run, tune
 from sim.tuning.records import in_words, read_chosen, write
-from sim.tuning.search import Found, Ladder, Losses, Values, ladders, runs, search, uses_epsilon
+from sim.tuning.search import Found, Ladder, Losses, Values, ladders, runs, search
 from sim.tuning.short_run import rows_apart, shortened
 
 GIVEN = {"learning_rate": 1e-4, "epsilon": 1e-3}
@@ -124,7 +124,7 @@ def test_equal_losses_leave_the_given_values() -> None:
 
 
 def test_epsilon_is_searched_where_steps_are_of_zeroth_order() -> None:
-    with_epsilon = {name for name in METHODS if uses_epsilon(name)}
+    with_epsilon = {name for name in METHODS if len(ladders(name)) == 2}
     assert with_epsilon == {"fedkseed", "fedkseed-pro", "fedkseed-infinite", "fedzo", "fedmezo"}
     assert runs(FIRST) == (5, 7)
     assert runs(ZEROTH) == (7, 10)

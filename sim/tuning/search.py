@@ -89,14 +89,9 @@ def with_values(experiment: Experiment, values: Values) -> Experiment:
     return replace(experiment, **changed)
 
 
-def uses_epsilon(method: str) -> bool:
-    """Return whether a method takes zeroth-order steps, and so has a perturbation scale."""
-    return METHODS[method].zeroth_order
-
-
 def ladders(method: str) -> tuple[Ladder, ...]:
     """Return what is searched for a method, in order."""
-    return (_LEARNING_RATE, _EPSILON) if uses_epsilon(method) else (_LEARNING_RATE,)
+    return (_LEARNING_RATE, _EPSILON) if METHODS[method].zeroth_order else (_LEARNING_RATE,)
 
 
 def search(given: Values, over: Sequence[Ladder], measure: Callable[[Values], Losses]) -> Found:
