@@ -81,7 +81,10 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     ),
     "star": (["fedavg", "--aggregation", "server"], "needs topology = 'star'"),
     "async": (["fedavg", "--schedule", "async"], "must be sync"),
-    "coordinates": (["ferret", "--blocks", "2", "--coordinates", "33"], "allow at most 32"),
+    "coordinates": (
+        ["ferret", "--blocks", "2", "--coordinates", "33", "--candidate-seeds", "16"],
+        "allow at most 32",
+    ),
     "blocks": (["ferret", "--blocks", "1000000"], "make at most as many blocks"),
     "prompt": (["fedprompt", "--virtual-tokens", "127"], "the model has 128 positions"),
     "prompt and row": (
@@ -95,7 +98,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
 def refused(tiny_data: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def told(command: str, model: str | Path, *flags: str) -> str:
         capfd.readouterr()
-        own = ["--data", str(tiny_data), "--eval-rows", "4", "--candidate-seeds", "16"]
+        own = ["--data", str(tiny_data), "--eval-rows", "4"]
         assert (
             main([command, "--model", str(model), *own, "--peers", "3", "--rounds", "1", *flags])
             == 2
