@@ -165,7 +165,7 @@ def test_the_same_experiment_gives_the_same_run(
     assert without_costs(again) == without_costs(finished)
     first = Path(finished["folder"])
     assert lines(tmp_path / "again") == lines(first)
-    for name in ("links.csv", "topology.json"):
+    for name in ("links.csv", "topology.json", "rounds.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (first / name).read_bytes()
 
 

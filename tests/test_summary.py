@@ -83,7 +83,7 @@ def test_a_round_is_recorded_from_the_reports_of_its_peers(tmp_path: Path) -> No
     assert not chronicle.knows(1)
     assert math.isnan(chronicle.close(1, cut, reports, LinkCount(1, 200, 3, 40, 15)))
     assert chronicle.knows(1)
-    assert lines(tmp_path, times=True) == [
+    assert lines(tmp_path) == [
         {
             "round": 1,
             "eval_loss": None,
