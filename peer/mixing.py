@@ -8,6 +8,8 @@ takes those of others, and goes on with a weighted sum of theirs and its own.
   for the peers' numbers of rows n_i: W_ij = min(1 / (1 + d_i), (n_j / n_i) / (1 + d_j)) for
   neighbours of degrees d_i and d_j, and W_ii what is left to 1. So sum_i n_i x_i stays as it is,
   and repeated exchanges end in FedAvg's mean. With equal n_i it is the usual symmetric matrix.
+  Where only some are active, the others mix in what they had: a round moves the mean by the active
+  peers' share of all rows, and not, as a server does, by their updates' mean.
 - `server`: FedAvg (McMahan et al., 2017, algorithm 1) on a star, whose centre is the server and a
   client too. The active peers send to it; it takes their mean with the weights c_i, and sends it to
   those that are active in the next round, after the last to everybody.
