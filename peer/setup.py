@@ -254,6 +254,8 @@ def build_protocol(
     if global_model is not None:
         agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.layout["w0"]}
         protocol = replace(protocol, blocks=global_model.blocks)
+    # Too many sums for a run show here, before anything is written or a process started.
+    assert protocol.seeds.sums
     return replace(
         protocol,
         fields={name: field_digest(value) for name, value in agreed.items()},
@@ -385,10 +387,10 @@ def with_adapter(experiment: Experiment, model: FlatModel) -> FlatModel:
 
 def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
     """Return the seeds of an experiment: shape (K,), or as many as there are sums."""
-    count = experiment.candidate_seeds
-    if METHODS[experiment.method].seeding == ENDLESS:
-        count = without_graph(experiment, (1,) * experiment.peers).seeds.sums
-    return candidate_seeds(experiment.seed, count)
+    # Asked first: so many seeds that a run has no room for their sums take minutes to draw.
+    sums = without_graph(experiment, (1,) * experiment.peers).seeds.sums
+    endless = METHODS[experiment.method].seeding == ENDLESS
+    return candidate_seeds(experiment.seed, sums if endless else experiment.candidate_seeds)
 
 
 def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:
