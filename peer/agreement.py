@@ -107,6 +107,8 @@ def build_protocol(
     if global_model is not None:
         agreed |= {"layout": global_model.model.layout.digest(), "w0": global_model.layout["w0"]}
         protocol = replace(protocol, blocks=global_model.blocks)
+    # Too many sums for a run show here, before anything is written or a process started.
+    assert protocol.seeds.sums
     return replace(
         protocol,
         fields={name: field_digest(value) for name, value in agreed.items()},

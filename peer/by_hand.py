@@ -56,8 +56,9 @@ def run_by_hand(path: Path) -> bool:
     curve = _wants_curve(experiment, [bind, *addresses], keys)
     if experiment.sign and keys is None:
         raise UserError(f"sign = true needs keys: {_how_to_make_keys(experiment.peers)}")
-    # A peer that comes back goes on from its log, so there is nothing else to ask for.
-    experiment = replace(experiment, out=experiment.out or f"runs/peer-{me}", resume=True)
+    # A peer that comes back goes on from its log, where there is one.
+    out, resume = experiment.out or f"runs/peer-{me}", not experiment.averages
+    experiment = replace(experiment, out=out, resume=resume)
     folder = RunFolder.for_experiment(experiment, ENGINE)
     LOG.setLevel(experiment.log_level.upper())
     idle = unused_options(experiment, deliberate(values), ENGINE)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from peer.accumulator import Accumulator
 from peer.allocation import allot, sign_variances
 from peer.block_draw import draw_blocks
-from peer.errors import UserError
 from peer.global_model import GlobalModel
 from peer.local_data import LocalData
 from peer.local_steps import LocalSteps
@@ -54,9 +53,6 @@ class FerretTrainer:
         data: what the peers trained here have to learn from.
         steps: takes the local steps, of any first-order optimiser.
         projecting: what a local round depends on.
-
-    Raises:
-        UserError: more coordinates than candidate seeds of all blocks.
     """
 
     def __init__(
@@ -66,12 +62,6 @@ class FerretTrainer:
         steps: LocalSteps,
         projecting: Projecting,
     ) -> None:
-        blocks, candidates = len(global_model.offsets) - 1, len(global_model.seeds)
-        if projecting.coordinates > blocks * candidates:
-            raise UserError(
-                f"coordinates = {projecting.coordinates}: {candidates} candidate seeds for each of "
-                f"{blocks} blocks allow at most {blocks * candidates}"
-            )
         self._global_model = global_model
         self._data = data
         self._steps = steps

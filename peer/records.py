@@ -90,9 +90,9 @@ class RunFolder:
         if not (folder.path / CONFIG).exists():
             raise UserError(f"out = {experiment.out!r} is not empty and holds no run")
         if not experiment.resume:
+            how = "" if experiment.averages else ", or resume it with --resume"
             raise UserError(
-                f"out = {experiment.out!r} already holds a run; choose another folder, "
-                "or resume it with --resume"
+                f"out = {experiment.out!r} already holds a run; choose another folder{how}"
             )
         folder._check_resumable(experiment, engine)
         return folder

@@ -33,7 +33,7 @@ ENDLESS: Final = "endless"
 BLOCKS: Final = "blocks"
 
 MOST_SUMS: Final = 2**23
-"""A run without a pool of seeds has at most so many steps: 64 MiB of sums for each cut."""
+"""At most so many where they multiply, by steps or by blocks: 64 MiB of sums for each cut."""
 
 
 class Seeding(Interface):
@@ -204,6 +204,17 @@ class BlockSeeding:
         self._type = index_type(self._candidates + 1)
         self.numbers = protocol.coordinates
         self.sums = self._blocks * self._candidates
+        if self.sums > MOST_SUMS:
+            most = MOST_SUMS // self._blocks
+            raise UserError(
+                f"candidate_seeds = {self._candidates} is not allowed: each of the "
+                f"{self._blocks} blocks has as many sums, so at most {most} are allowed"
+            )
+        if self.numbers > self.sums:
+            raise UserError(
+                f"coordinates = {self.numbers}: {self._candidates} candidate seeds for each of "
+                f"{self._blocks} blocks allow at most {self.sums}"
+            )
         self.packed_bytes: int | None = self._blocks * self._type.itemsize
 
     def draw(self, origin: int, round_: int, cut: Accumulator) -> NDArray[np.int64]:

@@ -138,10 +138,10 @@ def with_adapter(experiment: Experiment, model: FlatModel) -> FlatModel:
 
 def seeds_of(experiment: Experiment) -> NDArray[np.uint64]:
     """Return the seeds of an experiment: shape (K,), or as many as there are sums."""
-    count = experiment.candidate_seeds
-    if METHODS[experiment.method].seeding == ENDLESS:
-        count = without_graph(experiment, (1,) * experiment.peers).seeds.sums
-    return candidate_seeds(experiment.seed, count)
+    # Asked first: so many seeds that a run has no room for their sums take minutes to draw.
+    sums = without_graph(experiment, (1,) * experiment.peers).seeds.sums
+    endless = METHODS[experiment.method].seeding == ENDLESS
+    return candidate_seeds(experiment.seed, sums if endless else experiment.candidate_seeds)
 
 
 def known_entries(store: EntryStore, protocol: Protocol) -> list[Entry]:

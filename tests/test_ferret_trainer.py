@@ -17,7 +17,6 @@ from peer.accumulator import Accumulator
 from peer.allocation import allot, sign_variances
 from peer.block_draw import draw_blocks
 from peer.data.encode import Encoded
-from peer.errors import UserError
 from peer.ferret_trainer import FerretTrainer, Projecting
 from peer.local_data import LocalData, Rows
 from peer.local_steps import LocalSteps, LocalUpdate
@@ -137,9 +136,3 @@ def test_an_update_that_is_nothing_is_sent_as_nothing(tiny_model: Path, encoded:
     assert made.counts is not None
     assert made.counts.sum() == 40
     assert made.gradients.tolist() == [0.0] * 40
-
-
-def test_no_more_coordinates_than_bases(tiny_model: Path, encoded: Encoded) -> None:
-    with_ = replace(PROJECTING, coordinates=BLOCKS * K + 1)
-    with pytest.raises(UserError, match=r"coordinates = 113: 16 .* 7 blocks allow at most 112"):
-        trainer_of(tiny_model, encoded, Moving(), with_)

@@ -351,3 +351,17 @@ def test_a_peer_cannot_run_twice(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert re.fullmatch(told, capsys.readouterr().err)
         gate.open()
         assert [end_of(process).status for process in processes] == [0, 0, 0]
+
+
+def test_peers_that_average_keep_no_log_and_do_not_come_back(tmp_path: Path) -> None:
+    options = {"method": "fedprompt", "virtual_tokens": 2, "round_timeout": 20.0}
+    paths = write_peers(tmp_path, **options)
+    with ExitStack() as stack:
+        ends = [end_of(process) for process in [start(stack, path) for path in paths]]
+    digests = simulated(tmp_path, **options)["digests"]["accumulator"]
+    assert [(end.status, end.out) for end in ends] == [
+        (0, f"weights     {digest}\n") for digest in digests
+    ]
+    again = run("peer", paths[0], folder=paths[0].parent)
+    assert again.status == 2
+    assert again.err.endswith("already holds a run; choose another folder\n")

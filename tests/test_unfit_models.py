@@ -74,7 +74,7 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 OPTIONS: dict[str, tuple[list[str], str]] = {
     "unknown optimiser": (["fedavg", "--optimizer", "sdg"], "did you mean sgd"),
-    "closure": (["ferret", "--optimizer", "lbfgs"], "cannot move a vector by its gradient alone"),
+    "closure": (["fedavg", "--optimizer", "lbfgs"], "cannot move a vector by its gradient alone"),
     "half precision": (
         ["fedavg", "--optimizer", "adam", "--dtype", "float16"],
         "not allowed with float16 weights",
@@ -85,6 +85,11 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         ["ferret", "--blocks", "2", "--coordinates", "33", "--candidate-seeds", "16"],
         "allow at most 32",
     ),
+    "sums": (
+        ["ferret", "--blocks", "2", "--candidate-seeds", "4194305"],
+        "each of the 2 blocks has as many sums, so at most 4194304 are allowed",
+    ),
+    "endless": (["fedkseed-infinite", "--local-steps", "65536", "--rounds", "43"], "8388608"),
     "blocks": (["ferret", "--blocks", "1000000"], "make at most as many blocks"),
     "prompt": (["fedprompt", "--virtual-tokens", "127"], "the model has 128 positions"),
     "prompt and row": (
@@ -98,7 +103,9 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
 def refused(tiny_data: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def told(command: str, model: str | Path, *flags: str) -> str:
         capfd.readouterr()
-        own = ["--data", str(tiny_data), "--eval-rows", "4"]
+        # What a method has no use for is warned of, in a line of its own.
+        own = ["--data", str(tiny_data), "--eval-rows", "4", "--log-level", "error"]
+        own += ["--candidate-seeds", "16"]
         assert (
             main([command, "--model", str(model), *own, "--peers", "3", "--rounds", "1", *flags])
             == 2
@@ -130,6 +137,15 @@ def test_options_that_do_not_go_together_are_told(
 ) -> None:
     flags, expected = OPTIONS[name]
     assert expected in refused(command, tiny_model, "--method", *flags)
+
+
+@pytest.mark.parametrize("command", ["sim", "launch"])
+@pytest.mark.parametrize("name", ["coordinates", "sums", "endless"])
+def test_they_are_told_without_a_model_to_train(
+    name: str, command: str, tiny_model: Path, refused: Callable[..., str]
+) -> None:
+    flags, expected = OPTIONS[name]
+    assert expected in refused(command, tiny_model, "--method", *flags, "--trainer", "synthetic")
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(
