@@ -228,7 +228,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer. Raises UserError as `load_model` does."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source, what="tokenizer of ")
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, source, what=": its tokenizer")
     return tokenizer
 
 
@@ -264,7 +264,7 @@ def _load(auto: Any, source: str, *, what: str = "", **options: Any) -> Any:
         # A line that announces others says nothing without them.
         reason = (" ".join(text.split()) if first.endswith(":") else first).rstrip(".")
         raise UserError(
-            f"{what}model = {source!r} cannot be loaded: {reason}; {ALLOWED}"
+            f"model = {source!r}{what} cannot be loaded: {reason}; {ALLOWED}"
         ) from error
 
 

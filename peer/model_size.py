@@ -155,6 +155,14 @@ ALIASES: Final[Mapping[str, str]] = {
 """Short names. A count that is none of them, as 2.7B, stands for itself."""
 
 
+def _is_model(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file()
+    # A name that no file system takes is that of no folder.
+    except OSError:
+        return False
+
+
 def model_size(text: str) -> ModelSize:
     """Return the size that a name, a folder or a count stands for.
 
@@ -172,7 +180,7 @@ def model_size(text: str) -> ModelSize:
     if name == BUILTIN:
         return _of_folder(BUILTIN, builtin.MODEL)
     folder = Path(os.path.expanduser(text))
-    if text and (folder / "config.json").is_file():
+    if text and _is_model(folder):
         return _of_folder(text, folder)
     counted = _COUNT.fullmatch(text)
     if counted is None:

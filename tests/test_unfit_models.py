@@ -67,7 +67,7 @@ def few_tokens(folder: Path) -> None:
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "encoder": (bert, "is not whole: "),
     "encoder and decoder": (t5, "Unrecognized configuration class"),
-    "no tokenizer": (no_tokenizer, "tokenizer of model = "),
+    "no tokenizer": (no_tokenizer, ": its tokenizer cannot be loaded"),
     "no end of sequence": (no_end, "the tokenizer has no end-of-sequence token"),
     "another tokenizer": (few_tokens, "the tokenizer is not the model's: it makes a token "),
 }

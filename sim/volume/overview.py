@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from peer.config import Experiment
+from peer.errors import UserError
 from peer.latency import Constant, parse_latency
+from peer.protocol import Protocol
 from peer.seeding import BLOCKS, UNIFORM, WEIGHTED
 from sim.volume.averages import averages_volume, judge_unseen, predict_averages
 from sim.volume.calm import Pace, Verdict, judge, left_out, longest_latency, most_pace
@@ -52,6 +54,21 @@ class Overview:
     averaged: bool = False
 
 
+def _entry_bytes(protocol: Protocol, seeding: str, mean: float) -> float | None:
+    """Return what the mean entry of another method of sums takes; None: it cannot be had so.
+
+    Args:
+        protocol: the agreement of the run.
+        seeding: that of the other method.
+        mean: bytes of the run's own entries.
+    """
+    try:
+        return mean + history_bytes(replace(protocol, seeding=seeding)) - history_bytes(protocol)
+    except UserError:
+        # Ferret cannot have more coordinates than sums, nor more sums than there is room for.
+        return None
+
+
 def overview(
     experiment: Experiment,
     systems: Sequence[str],
@@ -75,8 +92,7 @@ def overview(
     entries = published(protocol)
     mean = float(entries.frame_bytes[entries.histories].mean())
     own, pro, projected = (
-        mean + history_bytes(replace(protocol, seeding=seeding)) - history_bytes(protocol)
-        for seeding in (UNIFORM, WEIGHTED, BLOCKS)
+        _entry_bytes(protocol, seeding, mean) for seeding in (UNIFORM, WEIGHTED, BLOCKS)
     )
     setting = setting_of(
         experiment, links, entry_bytes=own, pro_entry_bytes=pro, ferret_entry_bytes=projected
