@@ -33,14 +33,24 @@ FULL = [name for name, method in METHODS.items() if method.trains.adapter is Non
 ADAPTERS = [name for name in METHODS if name not in FULL]
 
 
+class Ended(dict[str, Path]):
+    """Runs by method, each made when it is first looked at: not every worker needs all."""
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        super().__init__()
+        self._options, self._folder = options, folder
+
+    def __missing__(self, method: str) -> Path:
+        options = self._options | {"method": method, "rounds": 2, "coordinates": 64}
+        run(self._folder / method, options, virtual_tokens=3)
+        self[method] = self._folder / method
+        return self[method]
+
+
 @pytest.fixture(scope="module")
 def ended(tiny_options: Options, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folder of a run of every method, by name."""
-    folder = tmp_path_factory.mktemp("every")
-    for method in METHODS:
-        options = tiny_options | {"method": method, "rounds": 2, "coordinates": 64}
-        run(folder / method, options, virtual_tokens=3)
-    return {method: folder / method for method in METHODS}
+    return Ended(tiny_options, tmp_path_factory.mktemp("every"))
 
 
 @pytest.mark.parametrize("method", FULL)

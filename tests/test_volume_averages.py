@@ -113,14 +113,14 @@ def holds(values: dict[str, Any], server: bool) -> bool:
     return predicted.exact
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SETTINGS, st.booleans())
 def test_no_promise_is_broken(values: dict[str, Any], server: bool) -> None:
     holds(values, server)
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SETTINGS, st.booleans())
 def test_no_promise_is_broken_in_many_settings(values: dict[str, Any], server: bool) -> None:
     holds(values, server)
@@ -152,7 +152,7 @@ def test_counts_are_what_each_peer_is_told_to_send(aggregation: str, participati
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fedkseed-infinite", "ferret", "fedzo", "fedprompt"])
 def test_a_dry_run_promises_the_payload_of_the_run(method: str, tmp_path: Path) -> None:
     wanted = experiment(
         method=method, participation=0.5, rounds=2, local_steps=3, coordinates=40, blocks=5
