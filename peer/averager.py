@@ -30,6 +30,7 @@ from peer.mixing import Exchange
 from peer.outbound import KEPT_ROUNDS, PARTS_ASKED, Outbound
 from peer.outbox import Outbox
 from peer.pace import IDLE_PATIENCE
+from peer.participant import Phase
 from peer.protocol import Protocol
 from peer.trainer import LocalWeights
 from peer.weights import Weights, weighted_sum
@@ -110,6 +111,37 @@ class Averager:
         if self._settled_since is not None:
             due.append(self._settled_since + self.protocol.linger)
         return min(due)
+
+    @property
+    def phase(self) -> Phase:
+        """What it does now."""
+        if self.finished is not None:
+            return Phase.ENDED
+        if self._number < 0:
+            return Phase.GREETING
+        if self._over:
+            return Phase.ENDING
+        return Phase.TRAINING if self._training else Phase.WAITING
+
+    @property
+    def round(self) -> int:
+        """The round that it is in, from 0; the number of rounds after the last."""
+        return max(0, self._number) // self._mixing.exchanges
+
+    @property
+    def cut_round(self) -> int | None:
+        """After how many rounds every peer's weights are these: after all, where they equalise."""
+        return self.protocol.rounds if self._over and self._mixing.equalises else None
+
+    @property
+    def links(self) -> Mapping[int, Link]:
+        """What is known of each neighbour; not to be changed."""
+        return self._links
+
+    @property
+    def held(self) -> int:
+        """How many neighbours' whole weights are kept for an exchange."""
+        return len(self._inbound.whole)
 
     @property
     def waiting_for(self) -> tuple[int, ...]:

@@ -32,7 +32,8 @@ def run_by_hand(path: Path) -> bool:
 
     The file is an experiment's, with keys more: `id`, this peer's place; `bind`, where it listens;
     `addresses`, where each peer can be reached, in the order of their places; and `keys`, the
-    folder with public.toml and this peer's secret keys, needed for links beyond this machine.
+    folder with public.toml and this peer's secret keys, needed for links beyond this machine. With
+    `metrics`, a host and a port, its status is offered there.
 
     Raises:
         UserError, TopologyError: a mistake in the file.
@@ -42,6 +43,7 @@ def run_by_hand(path: Path) -> bool:
     bind = _take(values, "bind", str)
     addresses = _take(values, "addresses", list)
     keys = _take(values, "keys", str) if "keys" in values else None
+    metrics = _take(values, "metrics", str) if "metrics" in values else ""
     experiment = experiment_from(values)
     if experiment.partition == BY_TASK and not experiment.is_synthetic:
         # Whether that is one for each task shows when the data are there.
@@ -81,7 +83,12 @@ def run_by_hand(path: Path) -> bool:
 
     hooks = Hooks(told, happened, trained)
     settings = PeerSettings(
-        me, folder.state(ENGINE), bind, keys=Path(keys) if keys is not None else None, curve=curve
+        me,
+        folder.state(ENGINE),
+        bind,
+        keys=Path(keys) if keys is not None else None,
+        curve=curve,
+        metrics=metrics,
     )
 
     def prepare_folder() -> None:

@@ -329,6 +329,14 @@ class Experiment:
         choices=ISOLATIONS,
         defines_run=False,
     )
+    metrics_port: int = option(
+        0,
+        "`kseed launch` offers the status of peer i on port `metrics_port` + i of this machine, for "
+        "Prometheus and `kseed watch`; 0: nowhere",
+        least=0,
+        most=2**16 - 1,
+        defines_run=False,
+    )
     out: str = option(
         "", "run folder; empty: a new one below runs/", defines_run=False, begins="output"
     )

@@ -19,6 +19,7 @@ from peer.child import run_child
 from peer.control import Message
 from peer.interrupts import interrupts_put_off
 from peer.keys import ensure_keys
+from peer.metrics_ports import metrics_of
 from peer.places import Places
 from peer.process import PeerSettings
 from peer.setup import Prepared
@@ -124,6 +125,7 @@ class Fleet:
             kernel_threads=max(1, (os.cpu_count() or 1) // experiment.peers),
             keys=self._keys,
             curve=experiment.curve == "on",
+            metrics=metrics_of(experiment, member.peer),
         )
         mine, theirs = self._context.Pipe()
         process = self._context.Process(

@@ -40,6 +40,7 @@ from peer.log import EntryLog
 from peer.meeting import Meeting
 from peer.outbox import Outbox
 from peer.pace import Pace
+from peer.participant import Phase
 from peer.proofs import Proofs
 from peer.protocol import Protocol
 from peer.reconciliation import Reconciliation
@@ -131,6 +132,39 @@ class Gossip:
     def state(self) -> Accumulator:
         """The sums of the cut that it trains from; not to be changed."""
         return self.rounds.accumulator
+
+    @property
+    def phase(self) -> Phase:
+        """What it does now; local steps that go on beyond their round count too."""
+        if self.finished is not None:
+            return Phase.ENDED
+        if not self._pace.started:
+            return Phase.GREETING
+        if self._pace.trains:
+            return Phase.TRAINING
+        return Phase.ENDING if self._replica.over else Phase.WAITING
+
+    @property
+    def round(self) -> int:
+        """The round that it is in, from 0; the number of rounds after the last."""
+        return self.rounds.current
+
+    @property
+    def cut_round(self) -> int | None:
+        """After how many rounds every peer's sums are these; async: after all, or it is not so."""
+        if self.protocol.schedule == "sync":
+            return self.rounds.current
+        return self.protocol.rounds if self._replica.over and self.complete else None
+
+    @property
+    def links(self) -> Mapping[int, Link]:
+        """What is known of each neighbour; not to be changed."""
+        return self._links
+
+    @property
+    def held(self) -> int:
+        """How many entries are in the log, folded ones too."""
+        return len(self.log)
 
     @property
     def received(self) -> int:

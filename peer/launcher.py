@@ -16,6 +16,7 @@ from peer.config import Experiment
 from peer.entry import Kind
 from peer.fleet import Fleet
 from peer.link_latencies import link_latencies
+from peer.metrics_ports import check_ports, ports_in_words
 from peer.namespaces import Namespaces
 from peer.places import Loopback, Places
 from peer.process import LOG
@@ -42,10 +43,13 @@ def launch(experiment: Experiment) -> dict[str, Any]:
     histories = sum(len(roster.active(round_)) for round_ in range(experiment.rounds))
     # Whatever its processes would refuse is told before any is there.
     build_trainer(prepared.experiment, prepared.corpus, prepared.global_model)
+    check_ports(prepared.experiment)
     places = _places(prepared)
     with RunProgress(histories, experiment.rounds) as progress:
         try:
             prepared.create_folder(ENGINE)
+            if prepared.experiment.metrics_port:
+                LOG.info("watch it with kseed watch %s", ports_in_words(prepared.experiment))
             chronicle = Chronicle(prepared, progress.answered)
             fleet = Fleet(prepared, prepared.folder.state(ENGINE), places)
             begun = _begun(fleet, prepared.protocol)

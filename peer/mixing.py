@@ -46,9 +46,11 @@ class Mixing(Interface):
 
     Attributes:
         exchanges: in a round.
+        equalises: whether all end with the same weights.
     """
 
     exchanges: int
+    equalises: bool
 
     def exchange(self, peer: int, round_: int, number: int) -> Exchange:
         """Return a peer's part in an exchange of a round, `number` from 0."""
@@ -76,6 +78,7 @@ class GossipMixing:
     """
 
     exchanges = 1
+    equalises = False
 
     def __init__(self, neighbours: Mapping[int, Sequence[int]], roster: Roster) -> None:
         self._neighbours = neighbours
@@ -108,6 +111,7 @@ class ServerMixing:
     """
 
     exchanges = 2
+    equalises = True
 
     def __init__(
         self, neighbours: Mapping[int, Sequence[int]], roster: Roster, rounds: int

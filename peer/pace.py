@@ -61,6 +61,11 @@ class Pace:
         self.timeouts = 0
         self.claimed = 0
 
+    @property
+    def trains(self) -> bool:
+        """Whether local steps are under way."""
+        return bool(self._started_from)
+
     def meet(self, now: float) -> None:
         """Begin the first round if all neighbours have answered, and this peer's log is whole."""
         if self.started or self._replica.log.length(self._replica.me) < self.claimed:

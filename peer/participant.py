@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 from typing import Protocol as Interface
 
 from peer.accumulator import Accumulator
 from peer.events import Finished, Output, RoundStarted
+from peer.links import Link
 from peer.protocol import Protocol
 from peer.weights import Weights
+
+
+class Phase(StrEnum):
+    """What a peer does at a moment."""
+
+    GREETING = "greeting"
+    TRAINING = "training"
+    WAITING = "waiting"
+    ENDING = "ending"
+    ENDED = "ended"
 
 
 class Participant(Interface):
@@ -36,6 +48,26 @@ class Participant(Interface):
     @property
     def state(self) -> Accumulator | Weights:
         """What its model follows from now; not to be changed."""
+
+    @property
+    def phase(self) -> Phase:
+        """What it does now; it may train while it also waits, and then it trains."""
+
+    @property
+    def round(self) -> int:
+        """The round that it is in, from 0; the number of rounds after the last."""
+
+    @property
+    def cut_round(self) -> int | None:
+        """After how many rounds every peer's state has to be what `state` is; None: it need not."""
+
+    @property
+    def links(self) -> Mapping[int, Link]:
+        """What it knows of each neighbour; not to be changed."""
+
+    @property
+    def held(self) -> int:
+        """How many entries are in its log, its own and folded ones too; whole weights kept."""
 
     @property
     def received(self) -> int:

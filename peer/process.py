@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from peer.accumulator import Accumulator
@@ -17,6 +19,7 @@ from peer.agreement import build_protocol, with_keys
 from peer.config import Experiment
 from peer.corpus import Corpus, deal, encode_rows
 from peer.data.encode import Encoded
+from peer.descriptors import need_descriptors
 from peer.driver import drive
 from peer.errors import UserError
 from peer.events import Event
@@ -26,12 +29,15 @@ from peer.recovery import recall
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import build_global_model, resolve_topology
 from peer.signatures import signer
+from peer.status import Teller
+from peer.status_source import DESCRIPTORS as OFFERED
+from peer.status_source import StatusSource
 from peer.store import EntryStore
 from peer.summary import peak_memory
 from peer.traffic import Traffic
 from peer.training import build_trainer
 from peer.weights import Weights
-from peer.zeromq import Transport
+from peer.zeromq import DESCRIPTORS, DESCRIPTORS_PER_NEIGHBOUR, Transport
 
 LOG = logging.getLogger("kseed")
 
@@ -49,6 +55,7 @@ class PeerSettings:
         kernel_threads: of the passes over the weights; None: all processors.
         keys: the folder with everybody's public keys and this peer's secret ones, if any.
         curve: whether links speak CURVE, with these keys.
+        metrics: `host:port` where its status is offered, port 0 taking a free one; empty: nowhere.
     """
 
     id: int
@@ -58,6 +65,7 @@ class PeerSettings:
     kernel_threads: int | None = None
     keys: Path | None = None
     curve: bool = False
+    metrics: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,34 @@ def run_peer(
     Raises:
         UserError, TopologyError: a mistake of the user's.
     """
+    with _offered(settings) as source:
+        return _take_part(experiment, settings, hooks, traffic, before, source)
+
+
+@contextmanager
+def _offered(settings: PeerSettings) -> Iterator[StatusSource]:
+    """Offer what the source will tell, if it is wanted; a little longer if somebody watches."""
+    source = StatusSource()
+    if not settings.metrics:
+        yield source
+        return
+    # A peer that offers nothing need not load a web server.
+    from peer.status_server import StatusServer
+
+    with StatusServer(settings.metrics, source) as server:
+        LOG.info("peer %d offers its status on http://%s", settings.id, server.address)
+        yield source
+        server.say_farewell()
+
+
+def _take_part(
+    experiment: Experiment,
+    settings: PeerSettings,
+    hooks: Hooks,
+    traffic: Traffic,
+    before: Callable[[], None],
+    source: StatusSource,
+) -> PeerResult:
     experiment, graph = resolve_topology(experiment)
     if not 0 <= settings.id < experiment.peers:
         raise UserError(
@@ -136,13 +172,22 @@ def run_peer(
     if security is None:
         # Anybody can speak in a neighbour's name, so nobody is shut out for what is said in it.
         protocol = replace(protocol, disconnects=False)
-    trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), hooks.on_trained)
+    teller = Teller(experiment.method, graph.name)
+
+    def trained(report: RoundReport) -> None:
+        teller.trained(report)
+        hooks.on_trained(report)
+
+    trainer = ReportingTrainer(build_trainer(experiment, corpus, global_model), trained)
     neighbours = graph.neighbours(settings.id)
 
     def shook_hands(neighbour: int, dialled: bool) -> None:
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
 
     async def take_part() -> tuple[Participant, Transport]:
+        if settings.metrics:
+            # What libzmq needs has to be there when strangers have taken what they can.
+            need_descriptors(OFFERED + DESCRIPTORS + DESCRIPTORS_PER_NEIGHBOUR * len(neighbours))
         transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
@@ -153,6 +198,8 @@ def run_peer(
             with EntryStore(settings.folder / "log.sqlite") as store:
                 memory = recall(store, protocol)
                 participant = memory.revive(settings.id, neighbours, protocol, sign)
+                look = partial(teller.look, participant, transport, traffic)
+                source.begin(asyncio.get_running_loop(), look)
                 doors = (transport, trainer, store, traffic)
                 await drive(participant, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
         finally:
@@ -161,6 +208,7 @@ def run_peer(
 
     participant, transport = asyncio.run(take_part())
     assert participant.finished is not None
+    source.end(teller.look(participant, transport, traffic))
     return PeerResult(
         state=participant.state,
         model_digest=global_model.digest(participant.state) if global_model is not None else None,

@@ -79,7 +79,7 @@ def unused_options(
     if engine == "peer":
         idle.add("tune")
     if engine != "launch":
-        idle.add("isolate")
+        idle |= {"isolate", "metrics_port"}
     elif experiment.isolate != "none":
         idle -= {"latency", "loss"}
     if not experiment.stragglers:
