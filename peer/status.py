@@ -181,13 +181,20 @@ class Teller:
             garbage=transport.garbage,
             dropped=sum(transport.dropped.values()),
             accused=tuple(Accusation(peer, accused[peer]) for peer in sorted(accused)),
-            waiting_for=() if participant.phase is Phase.ENDED else participant.waiting_for,
+            waiting_for=_awaited(participant),
             started_at=self._started_at,
             now=time.time(),
             peak_memory_bytes=peak_memory(),
             neighbours=_neighbours(participant, transport.banned.keys(), traffic),
         )
         return Look(status, state)
+
+
+def _awaited(participant: Participant) -> tuple[int, ...]:
+    """Return the others who hold a peer up."""
+    if participant.phase is Phase.ENDED:
+        return ()
+    return tuple(peer for peer in participant.waiting_for if peer != participant.me)
 
 
 def _neighbours(
@@ -201,9 +208,7 @@ def _neighbours(
     )
 
 
-def _neighbour(
-    peer: int, link: Link, sent: LinkCount, banned: bool, now: float
-) -> NeighbourStatus:
+def _neighbour(peer: int, link: Link, sent: LinkCount, banned: bool, now: float) -> NeighbourStatus:
     return NeighbourStatus(
         peer=peer,
         open=link.open and not banned and not link.deaf,

@@ -145,8 +145,12 @@ class _Server(ThreadingMixIn, TCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    server_version = NAME
-    sys_version = ""
+    error_content_type = "text/plain"
+    error_message_format = "%(code)d %(message)s\n"
+
+    def version_string(self) -> str:
+        """Return what the server calls itself, which is nobody's business beyond that."""
+        return NAME
 
     def setup(self) -> None:
         """Read the whole request, within limits; the parser gets no more than that."""
