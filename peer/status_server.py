@@ -159,6 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.request.settimeout(SECONDS)
 
     def do_GET(self) -> None:
+        """Answer with a page, or why there is none."""
         path = self.path.partition("?")[0]
         if path not in PAGES:
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -180,10 +181,11 @@ class _Handler(BaseHTTPRequestHandler):
             if status.phase == "ended":
                 self.server.end_told.set()
 
-    def _refuse(self) -> None:
-        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
-
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer with an error; what is not done at all is done nowhere here."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, None
+        super().send_error(code, message, explain)
 
     def log_message(self, format: str, *values: Any) -> None:
         """Say nothing: a stranger could fill the log."""

@@ -22,6 +22,7 @@ from sim.commands import (
     runs,
     study,
     volume,
+    watch,
 )
 from sim.commands.parsing import Parser
 from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
@@ -29,6 +30,7 @@ from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
 COMMANDS: Final = (
     runs,
     peers,
+    watch,
     report,
     volume,
     study,
