@@ -331,7 +331,7 @@ class Experiment:
     )
     metrics_port: int = option(
         0,
-        "`kseed launch` offers the status of peer i on port `metrics_port` + i of this machine, for "
+        "`kseed launch` offers the status of peer i on port `metrics_port` + i of this host, for "
         "Prometheus and `kseed watch`; 0: nowhere",
         least=0,
         most=2**16 - 1,

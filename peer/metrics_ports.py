@@ -1,4 +1,4 @@
-"""Where the peers of a launched run offer their status: ports of this machine, one after another."""
+"""Where the peers of a launched run offer their status: one port of this machine after another."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ MOST_WIDE: Final = 200
 TROUBLES: Final = 4
 """Lines of what is wrong."""
 
-FEWEST_LINKS: Final = 4
-FEWEST_PEERS: Final = 4
+FEWEST_LINKS: Final = 5
+FEWEST_PEERS: Final = 5
 
 SIGNS: Final = {
     Phase.GREETING: ("◌", "yellow"),
@@ -64,13 +64,12 @@ def draw(picture: Picture, width: int, height: int) -> RenderableType:
     left = max(height - len(head), FEWEST_PEERS + FEWEST_LINKS + 2)
     if width >= WIDE:
         aside = Table.grid(padding=(0, 3))
-        aside.add_row(
-            _peers(picture, width // 2 + 4, left - 1), _links(picture, width // 2 - 8, left - 1)
-        )
+        aside.add_row(_peers(picture, width // 2 + 4, left), _links(picture, width // 2 - 8, left))
         return Group(*head, aside)
-    links = min(len(picture.links), max(FEWEST_LINKS, left - len(picture.rows) - 3))
-    peers = left - links - 3
-    return Group(*head, _peers(picture, width, peers), Text(), _links(picture, width, links))
+    # Peers first: of links the hottest tell most.
+    links = min(len(picture.links) + 1, max(FEWEST_LINKS, left - len(picture.rows) - 2))
+    below = _links(picture, width, links)
+    return Group(*head, _peers(picture, width, left - links - 1), Text(), below)
 
 
 def state_of(row: Row) -> State:
@@ -157,7 +156,7 @@ def _peers(picture: Picture, width: int, height: int) -> RenderableType:
         ("digest", False),
         ("sent", True),
         ("entries", True),
-        ("unheard for", True),
+        ("quietest", True),
         ("waits for", False),
     ):
         justify = "right" if right else "left"
@@ -216,12 +215,12 @@ def _cells(row: Row) -> list[Text]:
         Text(status.digest[:DIGITS], "bold red" if row.differs else faint),
         Text(bytes_in_words(sent_by(status)), faint),
         Text(f"{status.received:,}", faint),
-        _unheard(status),
+        _quietest(status),
         Text(printable(row.why) or waiting_in_words(status) or "–", faint),
     ]
 
 
-def _unheard(status: PeerStatus) -> Text:
+def _quietest(status: PeerStatus) -> Text:
     oldest = oldest_silence(status)
     if oldest is None or status.phase == Phase.ENDED:
         return Text("–")
@@ -232,7 +231,7 @@ def _unheard(status: PeerStatus) -> Text:
 def _links(picture: Picture, width: int, height: int) -> RenderableType:
     if not picture.links or height < 1:
         return Text()
-    room = max(1, height)
+    room = max(1, height - 1)
     shown = picture.links if len(picture.links) <= room else picture.links[: max(1, room - 1)]
     most = max(max(link.upward or 0, link.downward or 0) for link in shown)
     names = max(len(f"{link.low} ⇄ {link.high}") for link in shown)
