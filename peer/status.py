@@ -90,7 +90,7 @@ class PeerStatus:
         garbage: messages that were not one frame from a neighbour.
         dropped: frames that found no room in the queue to a neighbour.
         accused: whom it has convicted or banned.
-        waiting_for: the peers that hold it up.
+        waiting_for: the other peers that hold it up; while it trains nobody does.
         started_at: when it began to take part in this life; seconds since 1970, UTC.
         now: its clock at this moment; the same.
         peak_memory_bytes: the greatest resident size of its process so far.
@@ -192,7 +192,7 @@ class Teller:
 
 def _awaited(participant: Participant) -> tuple[int, ...]:
     """Return the others who hold a peer up."""
-    if participant.phase is Phase.ENDED:
+    if participant.phase in (Phase.TRAINING, Phase.ENDED):
         return ()
     return tuple(peer for peer in participant.waiting_for if peer != participant.me)
 

@@ -118,7 +118,7 @@ class _Server(ThreadingMixIn, TCPServer):
         self._room = threading.BoundedSemaphore(CONNECTIONS)
         # What is told again within a moment is not written anew either.
         self.page = lru_cache(len(PAGES))(lambda path, status: PAGES[path][1](status))
-        super().__init__(target[:2], _Handler)
+        super().__init__((str(target[0]), int(target[1])), _Handler)
 
     def service_actions(self) -> None:
         time.sleep(PAUSE)

@@ -54,7 +54,7 @@ class Screen:
         """Show a picture that stays."""
         if self.draws:
             size = self._console.size
-            self._console.print(draw(picture, size.width, size.height - 1))
+            self._console.print(draw(picture, size.width, size.height - 2))
         else:
             self._say(picture)
 

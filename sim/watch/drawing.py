@@ -8,7 +8,7 @@ in trouble is shown first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -43,7 +43,9 @@ TROUBLES: Final = 4
 FEWEST_LINKS: Final = 5
 FEWEST_PEERS: Final = 5
 
-SIGNS: Final = {
+State: TypeAlias = Phase | Presence
+
+SIGNS: Final[dict[State, tuple[str, str]]] = {
     Phase.GREETING: ("◌", "yellow"),
     Phase.TRAINING: ("●", "green"),
     Phase.WAITING: ("○", "cyan"),
@@ -53,8 +55,6 @@ SIGNS: Final = {
     Presence.UNSEEN: ("·", "dim"),
 }
 """What a peer does, in a character and a colour that do not hang on each other."""
-
-State = Phase | Presence
 
 
 def draw(picture: Picture, width: int, height: int) -> RenderableType:
@@ -159,11 +159,10 @@ def _peers(picture: Picture, width: int, height: int) -> RenderableType:
         ("quietest", True),
         ("waits for", False),
     ):
-        justify = "right" if right else "left"
         last = title == "waits for"
         table.add_column(
             title,
-            justify=justify,
+            justify="right" if right else "left",
             no_wrap=True,
             overflow="ellipsis",
             ratio=1 if last else None,
@@ -205,7 +204,7 @@ def _cells(row: Row) -> list[Text]:
     doing = Text.assemble((sign, style), f" {state}")
     status = row.status
     if status is None:
-        return [Text("?"), doing, *[Text()] * 6, Text(printable(f"{row.address}: {row.why}"))]
+        return [Text("?"), doing, *[Text()] * 6, Text(printable(row.address))]
     faint = "dim" if row.presence is Presence.SILENT else ""
     return [
         Text(str(status.peer), "bold"),

@@ -6,9 +6,9 @@ No sockets and no clock: answers and the time go in, pictures come out.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -18,6 +18,10 @@ from sim.watch.answers import Heard, Silence
 
 CLOCKS: Final = 60.0
 """Seconds that a peer's clock may be away from this host's."""
+
+
+LOOKS: Final = 6
+"""Over which a rate is taken: peers speak in bursts, once a round."""
 
 
 class Presence(StrEnum):
@@ -158,19 +162,29 @@ class _Watched:
     heard: Heard | None = None
     heard_at: float = 0.0
     silence: Silence | None = None
-    rate: float | None = None
+    sent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=LOOKS))
 
     def take(self, answer: Heard | Silence, now: float) -> None:
         if self.first_asked is None:
             self.first_asked = now
         if isinstance(answer, Silence):
-            self.silence, self.rate = answer, None
+            self.silence = answer
+            self.sent.clear()
             return
-        if self.heard is not None and self.silence is None and now > self.heard_at:
-            grown = sent_by(answer.status) - sent_by(self.heard.status)
-            # A new life may know less than the one before had counted.
-            self.rate = max(0, grown) / (now - self.heard_at)
         self.heard, self.heard_at, self.silence = answer, now, None
+        sent = sent_by(answer.status)
+        if self.sent and sent < self.sent[-1][1]:
+            # A new life may know less than the one before had counted.
+            self.sent.clear()
+        self.sent.append((now, sent))
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second over the last looks; None: there were not two."""
+        if len(self.sent) < 2:
+            return None
+        (before, less), (now, more) = self.sent[0], self.sent[-1]
+        return (more - less) / (now - before) if now > before else None
 
     @property
     def presence(self) -> Presence:
