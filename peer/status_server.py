@@ -24,6 +24,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from peer.errors import UserError, in_one_line
 from peer.metrics import exposition
 from peer.metrics_address import MetricsAddress, metrics_address
+from peer.participant import Phase
 from peer.status import PeerStatus
 from peer.status_source import CONNECTIONS, NoStatus, StatusSource
 
@@ -33,10 +34,13 @@ SECONDS: Final = 3.0
 REQUEST_BYTES: Final = 2**13
 """Of a request with all its headers."""
 
-PAUSE: Final = 0.002
+PAUSE: Final = 0.001
 """Seconds from one connection to the next, so that a flood of them keeps no core busy."""
 
-BACKLOG: Final = 16
+LOOK: Final = 0.1
+"""Seconds from one look to the next whether to stop."""
+
+BACKLOG: Final = 128
 """Connections that wait in the kernel."""
 
 WATCHED: Final = 10.0
@@ -73,7 +77,7 @@ class StatusServer:
             raise UserError(f"cannot offer metrics on {address}: {why}") from None
         self.address = str(MetricsAddress(wanted.host, self._server.server_address[1]))
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="metrics", daemon=True
+            target=self._server.serve_forever, args=(LOOK,), name="metrics", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -164,22 +168,22 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in PAGES:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
+        kind, _ = PAGES[path]
+        if kind == JSON:
+            self.server.watched_at = time.monotonic()
         try:
             status = self.server.source.status()
         except NoStatus as error:
             self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
             return
-        kind, _ = PAGES[path]
         page = self.server.page(path, status)
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
         self.wfile.write(page)
-        if kind == JSON:
-            self.server.watched_at = time.monotonic()
-            if status.phase == "ended":
-                self.server.end_told.set()
+        if kind == JSON and status.phase == Phase.ENDED:
+            self.server.end_told.set()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer with an error; what is not done at all is done nowhere here."""

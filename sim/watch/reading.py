@@ -80,7 +80,7 @@ def read_status(data: bytes) -> PeerStatus:
     if wrong is not None:
         raise NotAStatus(f"no status: {wrong or 'it is no object'} is missing or misshapen")
     if values["schema"] != SCHEMA:
-        raise NotAStatus(f"a status of schema {values['schema']:.6g}, and {SCHEMA} is understood")
+        raise NotAStatus(f"no status of schema {SCHEMA}")
     try:
         _check(values, STATUS)
     except ValueError as error:

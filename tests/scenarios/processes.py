@@ -129,6 +129,16 @@ def free_addresses(count: int) -> list[str]:
         return [f"tcp://127.0.0.1:{server.getsockname()[1]}" for server in servers]
 
 
+def free_range(count: int) -> int:
+    """Return the first of so many ports of this machine, one after another, that are free."""
+    for first in range(20000, 30000, count):
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(create_server(("127.0.0.1", port)))
+            return first
+    raise OSError("no range of ports is free")
+
+
 def write_peer(
     folder: Path, id_: int, addresses: Sequence[str], options: Mapping[str, Any]
 ) -> Path:
