@@ -87,7 +87,7 @@ def neighbours_at(peer: int) -> st.SearchStrategy[NeighbourStatus]:
 def statuses(draw: st.DrawFn, peers: int = 6) -> PeerStatus:
     """Whatever a peer may tell."""
     number, text = st.integers(0, peers - 1), st.text(max_size=20)
-    near = sorted(draw(st.sets(number)))
+    near = sorted(draw(st.sets(number, max_size=3)))
     told = status(
         peer=draw(number),
         peers=peers,

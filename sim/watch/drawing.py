@@ -41,7 +41,10 @@ TROUBLES: Final = 4
 """Lines of what is wrong."""
 
 FEWEST_LINKS: Final = 5
+"""Lines of links below the peers, with their head; where there is no room, no links are drawn."""
+
 FEWEST_PEERS: Final = 5
+"""Lines of peers, with their head."""
 
 State: TypeAlias = Phase | Presence
 
@@ -61,7 +64,9 @@ def draw(picture: Picture, width: int, height: int) -> RenderableType:
     """Return the picture, of so many columns and lines at most."""
     width = min(width, MOST_WIDE)
     head = [*_head(picture, width), *_trouble_lines(picture), Text()]
-    left = max(height - len(head), FEWEST_PEERS + FEWEST_LINKS + 2)
+    left = height - len(head)
+    if left < FEWEST_PEERS + FEWEST_LINKS + 1:
+        return Group(*head, _peers(picture, width, max(left, 3)))
     if width >= WIDE:
         aside = Table.grid(padding=(0, 3))
         aside.add_row(_peers(picture, width // 2 + 4, left), _links(picture, width // 2 - 8, left))
