@@ -51,6 +51,7 @@ class PeerSettings:
         keys: the folder with this peer's secret keys, if any; and everybody's public ones, unless
             they are in the roster.
         curve: whether links speak CURVE, with these keys.
+        metrics: `host:port` where its status is offered, port 0 taking a free one; empty: nowhere.
         roster: the file that must be the same everywhere; None: addresses come from elsewhere.
         address: where others reach this peer, as the roster says; empty: there is none.
     """
@@ -62,6 +63,7 @@ class PeerSettings:
     kernel_threads: int | None = None
     keys: Path | None = None
     curve: bool = False
+    metrics: str = ""
     roster: RosterFile | None = None
     address: str = ""
 
@@ -138,6 +140,8 @@ def run_peer(
         raise UserError(
             f"id = {settings.id} is not allowed: there are peers 0 to {experiment.peers - 1}"
         )
+    # A key that is missing is told before a model is loaded.
+    keys = settings.security(experiment.peers) if settings.curve or experiment.sign else None
     corpus, global_model = None, None
     if not experiment.is_synthetic:
         corpus = _corpus(experiment, settings)
@@ -145,13 +149,11 @@ def run_peer(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
-    sign, security = None, None
-    if settings.curve or experiment.sign:
-        keys = settings.security(experiment.peers)
-        security = keys if settings.curve else None
-        if experiment.sign:
-            protocol = with_keys(protocol, keys.public.ed25519)
-            sign = signer(keys.secret.ed25519)
+    security = keys if settings.curve else None
+    sign = None
+    if keys is not None and experiment.sign:
+        protocol = with_keys(protocol, keys.public.ed25519)
+        sign = signer(keys.secret.ed25519)
     if settings.roster is not None:
         protocol = with_roster_file(protocol, settings.roster.digest)
     if security is None:
