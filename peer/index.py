@@ -73,6 +73,8 @@ def _ordinal(name: str, peers: int) -> int:
 
 def _of_host(names: Sequence[str], addresses: Sequence[str]) -> int:
     called = {_same(name) for name in names} | {_same(names[0]).partition(".")[0]}
+    # Where a resolver knows nothing better, every host is called this.
+    called.discard("localhost")
     found = [peer for peer, at in enumerate(addresses) if _same(host_of(at)) in called]
     if len(found) == 1:
         return found[0]

@@ -41,7 +41,8 @@ def run_on_host(
         keys: the folder with this peer's secret keys; None: the roster's.
         bind: where to listen; None: on all interfaces, at the port of this peer's address, or at
             the address alone if it is one of this machine.
-        out: this peer's run folder; None: one of its own in the experiment's `out`, or in runs/.
+        out: this peer's run folder; None: peer-I in the experiment's `out`, or in runs/NAME, where
+            the experiment's file is NAME.toml.
 
     Raises:
         UserError, TopologyError: a mistake in a file or an argument; nothing has been written.
@@ -61,9 +62,8 @@ def run_on_host(
     how = "`kseed roster` makes them"
     addresses = [where, *roster.addresses]
     curve = wants_curve(experiment, addresses, how, keys=roster.keys is not None)
-    experiment, state = in_folder(
-        experiment, out or str(Path(experiment.out or "runs", f"peer-{me}"))
-    )
+    whole = Path(experiment.out) if experiment.out else Path("runs", experiment_file.stem)
+    experiment, state = in_folder(experiment, out or str(whole / f"peer-{me}"))
     settings = PeerSettings(
         me,
         state,

@@ -77,17 +77,6 @@ def refuse_varying(graph: topology.Topology, engine: str) -> None:
         raise UserError(f"{graph.name} varies over time, which only `kseed sim` can do")
 
 
-def count_peers(experiment: Experiment) -> int:
-    """Return how many peers a run has; where tasks make them, the data are read to count these.
-
-    Raises:
-        UserError, TopologyError: data, model or graph cannot be read.
-    """
-    if experiment.partition == BY_TASK and not experiment.is_synthetic:
-        experiment = with_a_peer_for_each_task(experiment, encode_rows(experiment)[0])
-    return resolve_topology(experiment)[0].peers
-
-
 def load_corpus(experiment: Experiment) -> Corpus:
     """Return the rows of an experiment, and who has which.
 

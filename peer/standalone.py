@@ -16,6 +16,7 @@ from typing import Final
 import topology
 from peer.addresses import is_remote
 from peer.config import Experiment
+from peer.corpus import encode_rows, with_a_peer_for_each_task
 from peer.data.division import BY_TASK
 from peer.errors import UserError
 from peer.event_log import log_event
@@ -49,19 +50,24 @@ class Standalone:
     meant: Iterable[str]
 
 
-def resolve(experiment: Experiment, peers: int) -> tuple[Experiment, topology.Topology]:
+def resolve(experiment: Experiment, peers: int | None) -> tuple[Experiment, topology.Topology]:
     """Return an experiment with the number of its peers, and their graph.
 
     Args:
         experiment: as the file says.
-        peers: how many have addresses.
+        peers: how many have addresses; None: they have none yet, and where each task makes a peer
+            the data are read to count them.
 
     Raises:
-        UserError, TopologyError: there is no such graph, or it varies over time.
+        UserError, TopologyError: data cannot be read, or there is no such graph, or it varies over
+            time.
     """
     if experiment.partition == BY_TASK and not experiment.is_synthetic:
-        # Whether that is one for each task shows when the data are there.
-        experiment = replace(experiment, peers=peers)
+        if peers is None:
+            experiment = with_a_peer_for_each_task(experiment, encode_rows(experiment)[0])
+        else:
+            # Whether that is one for each task shows when the data are there.
+            experiment = replace(experiment, peers=peers)
     experiment, graph = resolve_topology(experiment)
     refuse_varying(graph, ENGINE)
     return experiment, graph

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from peer.errors import UserError
 from peer.index import SLURM, find_index
 
-ROSTER = ("tcp://a:5555", "tcp://b.example:5555", "tcp://10.0.0.7:5555", "ipc:///tmp/d")
+ROSTER = ("tcp://a:5555", "tcp://b.example:5555", "tcp://localhost:5555", "ipc:///tmp/d")
 LABELS = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z])?", fullmatch=True)
 DOMAINS = st.lists(LABELS, max_size=3).map(lambda labels: "".join(f".{label}" for label in labels))
 
@@ -78,6 +78,7 @@ def test_whatever_is_said_leads_to_a_place_or_to_one_line(
         ("ordinal", ["kseed.v3"], {}, "the name of this host, kseed.v3, ends with no number"),
         ("ordinal", ["kseed-4"], {}, "this host, kseed-4, is not allowed: there are peers 0 to 3"),
         ("host", ["c", "c.example"], {}, "no address of the roster is at c or c.example, this"),
+        ("host", ["c", "localhost"], {}, "no address of the roster is at c or localhost, this"),
         ("host", ["b", "b"], {}, "no address of the roster is at b, this host"),
         ("host", ["a", "b.example"], {}, "peers 0, 1 are all at a or b.example, this host; give"),
     ],

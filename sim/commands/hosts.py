@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from peer.config import Experiment, experiment_from
+from peer.config import experiment_from
 from peer.errors import UserError
 from peer.experiment_file import read_toml
+from peer.recipes import RECIPES, recipe
 from sim.commands.parsing import Commands, whole_number
 
 _PORT: Final = "5555"
@@ -36,6 +37,11 @@ def add(commands: Commands) -> None:
     )
     keys.add_argument("--no-keys", action="store_true", help="all peers are on this machine")
     roster.set_defaults(run=_roster)
+    recipes = commands.add_parser("recipe", help="print how a network is started on hosts")
+    recipes.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
+    recipes.add_argument("experiment", type=Path, help="as `kseed sim` takes it")
+    recipes.add_argument("--to", type=Path, metavar="FILE", help="write it there, to a new file")
+    recipes.set_defaults(run=_recipe)
 
 
 def _roster(parsed: argparse.Namespace) -> int:
@@ -43,16 +49,13 @@ def _roster(parsed: argparse.Namespace) -> int:
     from peer.keys import secret_name
     from peer.roster_file import ROSTER
     from peer.roster_making import make_roster, write_roster
-    from peer.setup import count_peers
-    from peer.standalone import resolve
 
     port = whole_number("port", parsed.port, 1, MOST)
     metrics_port = whole_number("metrics_port", parsed.metrics_port, 0, MOST)
-    experiment = _experiment(parsed.experiment)
     hosts = split_hosts(parsed.hosts)
     if is_pattern(hosts[0]):
-        hosts = filled(hosts[0], count_peers(experiment))
-    peers = resolve(experiment, len(hosts))[0].peers
+        hosts = filled(hosts[0], _peers(parsed.experiment))
+    peers = _peers(parsed.experiment, len(hosts))
     if peers != len(hosts):
         raise UserError(f"hosts = {parsed.hosts!r} are {len(hosts)}: the experiment has {peers}")
     roster = roster_of(hosts, port, metrics_port)
@@ -67,5 +70,21 @@ def _roster(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _experiment(path: Path) -> Experiment:
-    return experiment_from(read_toml(path))
+def _recipe(parsed: argparse.Namespace) -> int:
+    text = recipe(parsed.name, parsed.experiment, _peers(parsed.experiment))
+    if parsed.to is None:
+        print(text, end="")
+        return 0
+    try:
+        with parsed.to.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {parsed.to}: {error.strerror}") from None
+    return 0
+
+
+def _peers(path: Path, hosts: int | None = None) -> int:
+    """Return how many peers an experiment has; see `peer.standalone.resolve`."""
+    from peer.standalone import resolve
+
+    return resolve(experiment_from(read_toml(path)), hosts)[0].peers

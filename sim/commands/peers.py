@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
         "--bind", metavar="ADDRESS", help="where to listen; default: everywhere, at its own port"
     )
     on_host.add_argument(
-        "--out", metavar="DIR", help="this peer's run folder; default: peer-I in `out`, or in runs/"
+        "--out", metavar="DIR", help="its run folder; default: peer-I in `out`, or in runs/NAME"
     )
     peer.set_defaults(run=_peer)
     keys = commands.add_parser("keys", help="make the keys of peers that are run by hand")
