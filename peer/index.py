@@ -26,7 +26,8 @@ def find_index(
     rule: str,
     addresses: Sequence[str],
     environment: Mapping[str, str],
-    names: Callable[[], Sequence[str]],
+    host: str,
+    full_name: Callable[[], str],
 ) -> int:
     """Return a peer's place in the roster.
 
@@ -34,8 +35,9 @@ def find_index(
         rule: a number, or slurm, ordinal or host.
         addresses: of all peers, by place.
         environment: variables of this process.
-        names: returns what this host is called, its own name for itself first; asked where it
-            matters only, as a name server can take its time.
+        host: what this host calls itself.
+        full_name: returns its fully qualified name; asked where it matters only, as a name server
+            can take its time.
 
     Raises:
         UserError: the rule is none, or leads nowhere.
@@ -44,9 +46,9 @@ def find_index(
     if rule == "slurm":
         return _of_slurm(environment, peers)
     if rule == "ordinal":
-        return _ordinal(names()[0], peers)
+        return _ordinal(host, peers)
     if rule == "host":
-        return _of_host(names(), addresses)
+        return _of_host(host, full_name(), addresses)
     number = _number(rule)
     if number is None:
         refuse("index", rule, "must be a number, slurm, ordinal or host")
@@ -71,18 +73,18 @@ def _ordinal(name: str, peers: int) -> int:
     return _within(number, peers, f"index = 'ordinal': the name of this host, {name},")
 
 
-def _of_host(names: Sequence[str], addresses: Sequence[str]) -> int:
-    called = {_same(name) for name in names} | {_same(names[0]).partition(".")[0]}
+def _of_host(host: str, full_name: str, addresses: Sequence[str]) -> int:
+    called = {_same(host), _same(host).partition(".")[0], _same(full_name)}
     # Where a resolver knows nothing better, every host is called this.
     called.discard("localhost")
     found = [peer for peer, at in enumerate(addresses) if _same(host_of(at)) in called]
     if len(found) == 1:
         return found[0]
-    told = " or ".join(dict.fromkeys(names))
+    told = " or ".join(dict.fromkeys((host, full_name)))
     if not found:
         raise UserError(f"index = 'host': no address of the roster is at {told}, this host")
-    peers = ", ".join(map(str, found))
-    raise UserError(f"index = 'host': peers {peers} are all at {told}, this host; give a number")
+    who = ", ".join(map(str, found))
+    raise UserError(f"index = 'host': peers {who} are all at {told}, this host; give a number")
 
 
 def _same(name: str) -> str:

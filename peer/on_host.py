@@ -51,7 +51,7 @@ def run_on_host(
     experiment = experiment_from({**DEFAULTS, **values})
     path = roster_file or experiment_file.parent / ROSTER
     roster = _roster(path)
-    me = find_index(index, roster.addresses, os.environ, _names)
+    me = find_index(index, roster.addresses, os.environ, socket.gethostname(), socket.getfqdn)
     experiment, graph = resolve(experiment, len(roster.addresses))
     if len(roster.addresses) != experiment.peers:
         raise UserError(
@@ -83,7 +83,3 @@ def _roster(path: Path) -> RosterFile:
     if not path.exists():
         raise UserError(f"there is no roster {path}: `kseed roster` makes one")
     return read_roster(path)
-
-
-def _names() -> tuple[str, str]:
-    return socket.gethostname(), socket.getfqdn()

@@ -18,7 +18,7 @@ DOMAINS = st.lists(LABELS, max_size=3).map(lambda labels: "".join(f".{label}" fo
 def index(
     rule: str, names: Sequence[str] = ("a",), roster: Sequence[str] = ROSTER, **environment: str
 ) -> int:
-    return find_index(rule, roster, environment, lambda: names)
+    return find_index(rule, roster, environment, names[0], lambda: names[-1])
 
 
 def of_size(peers: int) -> list[str]:
@@ -106,8 +106,9 @@ def test_ordinals(name: str, peer: int) -> None:
 
 
 def test_a_name_server_is_not_asked_without_need() -> None:
-    def names() -> Sequence[str]:
+    def full_name() -> str:
         raise AssertionError
 
-    assert find_index("2", ROSTER, {}, names) == 2
-    assert find_index("slurm", ROSTER, {SLURM: "1"}, names) == 1
+    assert find_index("2", ROSTER, {}, "a", full_name) == 2
+    assert find_index("slurm", ROSTER, {SLURM: "1"}, "a", full_name) == 1
+    assert find_index("ordinal", ROSTER, {}, "a-1", full_name) == 1
