@@ -187,6 +187,7 @@ def without_graph(experiment: Experiment, rows: tuple[int, ...]) -> Protocol:
         units=experiment.units(),
         round_timeout=experiment.round_timeout,
         settle_timeout=experiment.settle_timeout,
+        start_timeout=experiment.start_timeout,
         schedule=experiment.schedule,
         gossip=experiment.gossip,
         tick=experiment.tick,

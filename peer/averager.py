@@ -155,7 +155,7 @@ class Averager:
     def start(self, now: float) -> Output:
         """Greet the neighbours; the first round begins when all of them have answered."""
         self._tick = now + self.protocol.tick
-        self._deadline = now + self.protocol.round_timeout
+        self._deadline = now + self.protocol.patience(0)
         for neighbour in self._links:
             self._meeting.greet(neighbour, now)
         self._meet(now)
@@ -317,8 +317,9 @@ class Averager:
         Who is heard of may be waiting itself, for somebody who is gone: so only silence counts, but
         nobody is waited for without end.
         """
-        patience = self.protocol.round_timeout
-        if not self.protocol.roster.is_active(self.me, self._number // self._mixing.exchanges):
+        round_ = self._number // self._mixing.exchanges
+        patience = self.protocol.patience(round_)
+        if not self.protocol.roster.is_active(self.me, round_):
             # Who is idle has no steps of its own to tell how long steps take.
             patience *= IDLE_PATIENCE
         heard = max(self._entered, self._links[neighbour].last_heard)

@@ -239,6 +239,15 @@ class Experiment:
     settle_timeout: float = option(
         60.0, "seconds of silence to wait at the end", above=0.0, most=1e9, defines_run=False
     )
+    start_timeout: float = option(
+        0.0,
+        "seconds to wait at least for neighbours before the first round, and for its entries, "
+        "where peers may come up minutes apart; 0: `round_timeout`, and 600 for `kseed peer "
+        "--experiment`",
+        least=0.0,
+        most=1e9,
+        defines_run=False,
+    )
     step_seconds: float = option(
         0.1,
         "virtual time of two forward passes in the simulator, in seconds: of FedKSeed's local "

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import monotonic as clock
 from typing import Final, TypeAlias
 
+from peer.clock import clock
 from peer.events import Banned, Event, Finished, Output, RoundStarted
 from peer.participant import Participant
 from peer.recovery import remember

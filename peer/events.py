@@ -72,6 +72,14 @@ class LinkRefused:
 
 
 @dataclass(frozen=True)
+class ClockAhead:
+    """A neighbour's clock is this many seconds ahead of this peer's, or more."""
+
+    neighbour: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Banned:
     """A neighbour has lied or has cost too much: it must be disconnected for good."""
 
@@ -113,6 +121,7 @@ Event: TypeAlias = (
     | RoundTimedOut
     | Rejected
     | LinkRefused
+    | ClockAhead
     | Banned
     | Convicted
     | SnapshotTaken

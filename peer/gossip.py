@@ -208,7 +208,8 @@ class Gossip:
     def start(self, now: float) -> Output:
         """Greet the neighbours; the first round begins when all of them have answered."""
         self._reconciliation.next_tick = now + self.protocol.tick
-        self._pace.deadline = now + self.protocol.round_timeout
+        # A peer that comes back is not one of many that are about to come up.
+        self._pace.deadline = now + self.protocol.patience(1 if self._back else 0)
         for neighbour in self._links:
             self._meeting.greet(neighbour, now)
         self._pace.meet(now)

@@ -8,10 +8,13 @@ from typing import Protocol as Interface
 
 from peer import wire
 from peer.errors import MalformedMessage
-from peer.events import LinkRefused
+from peer.events import ClockAhead, LinkRefused
 from peer.links import Link, differing
 from peer.outbox import Outbox
 from peer.protocol import Protocol
+
+CLOCK_TOLERANCE: Final = 600.0
+"""Seconds that two neighbours' clocks may differ by before it is told."""
 
 LONGEST_RETRY: Final = 64
 """Ticks between greetings to a neighbour that has not answered for long, at most."""
@@ -57,7 +60,7 @@ class Meeting:
         link = self._links[neighbour]
         link.greeted_at = now
         link.retry = min(2 * link.retry or self._protocol.tick, LONGEST_RETRY * self._protocol.tick)
-        self._hello(neighbour, answer=False)
+        self._hello(neighbour, now, answer=False)
 
     def greet_again(self, now: float) -> None:
         """Say HELLO once more where it, or the answer, may have been lost.
@@ -81,6 +84,9 @@ class Meeting:
         """
         if hello.sender != neighbour:
             raise MalformedMessage(f"peer {hello.sender} greets on the link of peer {neighbour}")
+        # A greeting may have waited for long, so what it says is at most too early.
+        if hello.clock > now + CLOCK_TOLERANCE:
+            self._outbox.emit(ClockAhead(neighbour, hello.clock - now))
         if hello.agreement != self._protocol.digest:
             link.open, link.refused = False, False
             self._outbox.send(neighbour, wire.Refusal(self._protocol.fields))
@@ -91,7 +97,7 @@ class Meeting:
         link.opened_at = now
         link.behind, link.versions = hello.digest != self._held.digest(), {}
         if not hello.answer:
-            self._hello(neighbour, answer=True)
+            self._hello(neighbour, now, answer=True)
         if link.behind:
             link.versions_at = now
             self._outbox.send(neighbour, self._held.versions())
@@ -105,7 +111,7 @@ class Meeting:
         names = differing(self._protocol.fields, refusal.fields)
         self._outbox.emit(LinkRefused(neighbour, names))
 
-    def _hello(self, neighbour: int, *, answer: bool) -> None:
+    def _hello(self, neighbour: int, now: float, *, answer: bool) -> None:
         digest = self._held.digest()
-        hello = wire.Hello(self._me, self._protocol.digest, digest, answer)
+        hello = wire.Hello(self._me, self._protocol.digest, digest, answer, now)
         self._outbox.send(neighbour, hello)

@@ -80,7 +80,7 @@ class Pace:
     def trained(self, round_: int, now: float) -> bytes:
         """Return the digest of the cut that a round's local steps, now done, have started from."""
         if round_ == self._replica.rounds.current:
-            self.deadline = now + self._protocol.round_timeout
+            self.deadline = now + self._protocol.patience(round_)
         return self._started_from.pop(round_)
 
     def enter(self, now: float) -> None:
@@ -94,7 +94,7 @@ class Pace:
         # Who trains sets the clock when its own entry is out, however long its steps take.
         patience = self._patience()
         self.deadline = None if train else now + patience
-        self._long_patience = not train and patience > protocol.round_timeout
+        self._long_patience = not train and self._waits_long()
         if not train and not rounds.awaited():
             return
         if train:
@@ -121,9 +121,9 @@ class Pace:
         if self._replica.over:
             # Whoever is still heard of is waited for; only silence counts against the time.
             self._settle_by(now)
-        elif self._long_patience and self._patience() == self._protocol.round_timeout:
+        elif self._long_patience and not self._waits_long():
             self._long_patience = False
-            self.deadline = now + self._protocol.round_timeout
+            self.deadline = now + self._patience()
 
     def give_up(self, now: float) -> None:
         """Go on without those who have not been heard in time."""
@@ -164,6 +164,9 @@ class Pace:
 
     def _patience(self) -> float:
         """Return how long to wait for the others' entries from when this peer has nothing to do."""
+        patience = self._protocol.patience(self._replica.rounds.current)
+        return patience * (IDLE_PATIENCE if self._waits_long() else 1)
+
+    def _waits_long(self) -> bool:
         # Who is idle has no steps of its own to tell how long steps take; the first entry does.
-        knows = self._replica.trains() or self._replica.rounds.under_way()
-        return self._protocol.round_timeout * (1 if knows else IDLE_PATIENCE)
+        return not (self._replica.trains() or self._replica.rounds.under_way())

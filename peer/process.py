@@ -174,6 +174,8 @@ def _take_part(
         raise UserError(
             f"id = {settings.id} is not allowed: there are peers 0 to {experiment.peers - 1}"
         )
+    # A key that is missing is told before a model is loaded.
+    keys = settings.security(experiment.peers) if settings.curve or experiment.sign else None
     corpus, global_model = None, None
     if not experiment.is_synthetic:
         corpus = _corpus(experiment, settings)
@@ -181,13 +183,11 @@ def _take_part(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
-    sign, security = None, None
-    if settings.curve or experiment.sign:
-        keys = settings.security(experiment.peers)
-        security = keys if settings.curve else None
-        if experiment.sign:
-            protocol = with_keys(protocol, keys.public.ed25519)
-            sign = signer(keys.secret.ed25519)
+    security = keys if settings.curve else None
+    sign = None
+    if keys is not None and experiment.sign:
+        protocol = with_keys(protocol, keys.public.ed25519)
+        sign = signer(keys.secret.ed25519)
     if settings.roster is not None:
         protocol = with_roster_file(protocol, settings.roster.digest)
     if security is None:

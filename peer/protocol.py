@@ -58,8 +58,10 @@ class Protocol:
         averaging: of a method that averages weights; None: its numbers add up.
         public_keys: Ed25519 keys by peer, 32 bytes each; empty: entries are not signed.
         context: what a signature is bound to beside the entry, so that it holds in this run only.
-        round_timeout: how long a peer waits for a round's entries after publishing its own.
+        round_timeout: how long a peer waits for a later round's entries after publishing its own.
         settle_timeout: how long nothing new may come at the end, while logs are still open.
+        start_timeout: how long it waits for its neighbours at the start, and in the first round for
+            entries, if that is longer: who has not been heard of may not have come up yet.
         gossip: how entries spread, one of `peer.dissemination.MODES`.
         trees: along which edges an origin's entries are pushed, for `tree`; see `peer.trees`.
         tick: how often it looks whether its neighbours have to be told something.
@@ -82,6 +84,7 @@ class Protocol:
     fields: Mapping[str, bytes] = field(default_factory=dict)
     round_timeout: float = 60.0
     settle_timeout: float = 60.0
+    start_timeout: float = 0.0
     schedule: str = "sync"
     gossip: str = "flood"
     trees: Trees | None = None
@@ -109,6 +112,11 @@ class Protocol:
     def seeds(self) -> Seeding:
         """Which sums a history's numbers belong to."""
         return SEEDINGS[self.seeding](self)
+
+    def patience(self, round_: int) -> float:
+        """Return how long a round's entries are waited for once one's own is out."""
+        longest = max(self.start_timeout, self.round_timeout)
+        return longest if round_ == 0 else self.round_timeout
 
     @property
     def step_size(self) -> float:

@@ -62,15 +62,11 @@ class RosterFile:
         return text
 
 
-def read_roster(path: Path, peers: int | None = None) -> RosterFile:
+def read_roster(path: Path) -> RosterFile:
     """Return what a roster file says.
 
-    Args:
-        path: of the file.
-        peers: how many the experiment has; None: as many as there are in the file.
-
     Raises:
-        UserError: it cannot be read, or is not the roster of so many peers.
+        UserError: it cannot be read, or something in it is not as it should be.
     """
     values = read_toml(path)
     tables = values.pop("peer", [])
@@ -78,9 +74,8 @@ def read_roster(path: Path, peers: int | None = None) -> RosterFile:
         raise UserError(f"{path}: {next(iter(values))} is no key of a roster, which has [[peer]]")
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise UserError(f"{path} does not hold a table [[peer]] for each peer")
-    if len(tables) < 2 or peers not in (None, len(tables)):
-        wanted = "at least 2 are wanted" if peers is None else f"the experiment has {peers}"
-        raise UserError(f"{path} holds tables [[peer]] of {len(tables)} peers: {wanted}")
+    if len(tables) < 2:
+        raise UserError(f"{path} holds {len(tables)} tables [[peer]]: at least 2 are wanted")
     for peer, table in enumerate(tables):
         _check_names(path, peer, table)
     addresses = tuple(_address(path, peer, table) for peer, table in enumerate(tables))

@@ -1,7 +1,7 @@
 """The messages between neighbours: msgpack arrays, one frame each.
 
     code name      fields                                          payload or control
-    1    HELLO     version, sender, agreement, digest, answer      control
+    1    HELLO     version, sender, agreement, digest, answer, clock   control
     2    ENTRIES   [entry, ...]                                    payload
     3    DIGEST    digest, complete                                control
     4    VERSIONS  versions, round                                 control
@@ -63,6 +63,7 @@ become a typed message or raise MalformedMessage; a frame past FRAME_LIMIT is no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,7 +77,7 @@ from peer.entry import NUMBER_LIMIT, Entry, decode_entry
 from peer.errors import MalformedMessage
 from peer.log import DIGEST_BYTES
 
-VERSION: Final = 2
+VERSION: Final = 3
 FRAME_LIMIT: Final = 2**21
 """The largest frame in bytes that a peer reads (2 MiB)."""
 
@@ -94,12 +95,16 @@ _CACHED_BYTES: Final = 2**12
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who I am, what must be equal, what I hold; `answer` ends the exchange."""
+    """Who I am, what must be equal, what I hold; `answer` ends the exchange.
+
+    `clock` is what time it is for me, in seconds since the epoch where links are real.
+    """
 
     sender: int
     agreement: bytes
     digest: bytes
     answer: bool
+    clock: float
     version: int = VERSION
 
 
@@ -229,8 +234,8 @@ Message: TypeAlias = (
 def encode(message: Message) -> bytes:
     """Return the one frame that carries a message."""
     match message:
-        case Hello(sender, agreement, digest, answer, version):
-            parts = [1, version, sender, agreement, digest, answer]
+        case Hello(sender, agreement, digest, answer, clock, version):
+            parts = [1, version, sender, agreement, digest, answer, float(clock)]
         case Entries(entries):
             parts = [2, [entry.content for entry in entries]]
         case Digest(digest, complete):
@@ -348,6 +353,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _time(value: Any) -> float:
+    if type(value) is not float or not math.isfinite(value):
+        raise MalformedMessage("a time was expected")
+    return value
+
+
 def _digest(value: Any) -> bytes:
     if type(value) is not bytes or len(value) != DIGEST_BYTES:
         raise MalformedMessage(f"a digest of {DIGEST_BYTES} bytes was expected")
@@ -450,10 +461,10 @@ def _exactly(value: Any, length: int) -> list[Any]:
 
 
 def _hello(fields: list[Any]) -> Hello:
-    version, sender, agreement, digest, answer = fields
+    version, sender, agreement, digest, answer, clock = fields
     if _number(version) != VERSION:
         raise MalformedMessage(f"protocol version {version}, this is version {VERSION}")
-    return Hello(_number(sender), _digest(agreement), _digest(digest), _flag(answer))
+    return Hello(_number(sender), _digest(agreement), _digest(digest), _flag(answer), _time(clock))
 
 
 def _refusal(value: Any) -> Refusal:
@@ -461,7 +472,7 @@ def _refusal(value: Any) -> Refusal:
 
 
 _READERS: Final[dict[int, tuple[str, int, Callable[[list[Any]], Message]]]] = {
-    1: ("HELLO", 5, _hello),
+    1: ("HELLO", 6, _hello),
     2: ("ENTRIES", 1, lambda f: Entries(tuple(_entry(e) for e in _list(f[0])))),
     3: ("DIGEST", 2, lambda f: Digest(_digest(f[0]), _flag(f[1]))),
     4: ("VERSIONS", 2, lambda f: Versions(_versions(f[0]), _number(f[1]))),

@@ -16,6 +16,7 @@ from sim.commands import (
     figures,
     folders,
     graphs,
+    hosts,
     init,
     peers,
     report,
@@ -30,6 +31,7 @@ from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
 COMMANDS: Final = (
     runs,
     peers,
+    hosts,
     watch,
     report,
     volume,

@@ -117,7 +117,7 @@ def hello(
     sender: int, protocol: Protocol, log: EntryLog | None = None, answer: bool = True
 ) -> Hello:
     """The greeting of a peer of this run, which holds `log`."""
-    return Hello(sender, protocol.digest, (log or EntryLog()).digest(), answer)
+    return Hello(sender, protocol.digest, (log or EntryLog()).digest(), answer, 0.0)
 
 
 def history(

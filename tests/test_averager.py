@@ -209,7 +209,7 @@ def beginning(protocol: Protocol, graph: nx.Graph, me: int = 0) -> Averager:
     averager = Averager(me, sorted(graph[me]), protocol)
     averager.start(0.0)
     for neighbour in sorted(graph[me]):
-        hello = wire.Hello(neighbour, protocol.digest, bytes(8), True)
+        hello = wire.Hello(neighbour, protocol.digest, bytes(8), True, 0.0)
         averager.receive(wire.encode(hello), neighbour, 0.1)
     return averager
 

@@ -125,8 +125,8 @@ class Network:
                 wire.Missing(number, (part,)),
                 wire.Missing(number, tuple(range(source.randrange(2000)))),
                 wire.Digest(source.randbytes(8), source.random() < 0.5),
-                wire.Hello(source.choice([peer, 0, FAR]), agreement, bytes(8), True),
-                wire.Hello(peer, self.protocol.digest, source.randbytes(8), False),
+                wire.Hello(source.choice([peer, 0, FAR]), agreement, bytes(8), True, 0.0),
+                wire.Hello(peer, self.protocol.digest, source.randbytes(8), False, 0.0),
                 wire.Versions({0: FAR}),
                 wire.Behind(number),
                 *([wire.Bye(), wire.Refusal({})] if source.random() < 0.1 else []),
@@ -344,10 +344,10 @@ def test_a_neighbour_of_another_experiment_is_not_waited_for() -> None:
     graph = nx.path_graph(PEERS)
     averager = Averager(1, [0, 2], averaging(graph))
     averager.start(0.0)
-    stranger = wire.Hello(0, b"elsewise", bytes(8), False)
+    stranger = wire.Hello(0, b"elsewise", bytes(8), False, 0.0)
     output = averager.receive(wire.encode(stranger), 0, 0.1)
     assert [type(wire.decode(frame)) for _, frame in output.messages] == [wire.Refusal]
-    same = wire.Hello(2, averager.protocol.digest, bytes(8), True)
+    same = wire.Hello(2, averager.protocol.digest, bytes(8), True, 0.0)
     output = averager.receive(wire.encode(same), 2, 0.2)
     assert [type(event) for event in output.events] == [RoundStarted]
     made = LocalWeights(initial(50), 0.0)

@@ -115,7 +115,7 @@ def test_whatever_is_sent_for_ever_leads_to_a_ban() -> None:
     for message in (
         Digest(bytes(8), False),
         Versions({0: 1}),
-        Hello(1, protocol.digest, bytes(8), False),
+        Hello(1, protocol.digest, bytes(8), False, 0.0),
         Want(((2, 0, 1),)),
         Prune((2,)),
         Entries((entry,)),
@@ -132,7 +132,8 @@ def test_whatever_is_sent_for_ever_leads_to_a_ban() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [b"rubbish", encode(Versions({9: 1})), encode(Hello(3, bytes(8), bytes(8), False))]
+    "frame",
+    [b"rubbish", encode(Versions({9: 1})), encode(Hello(3, bytes(8), bytes(8), False, 0.0))],
 )
 def test_offences_lead_to_a_ban_sooner(frame: bytes) -> None:
     gossip, _ = met(0, [1, 2], agreement(4))

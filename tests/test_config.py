@@ -30,6 +30,7 @@ MAY_CHANGE = {
     "rouge_every",
     "round_timeout",
     "settle_timeout",
+    "start_timeout",
     "disconnect",
     "device",
     "threads",

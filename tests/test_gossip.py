@@ -7,6 +7,8 @@ from typing import Any
 
 import networkx as nx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mesh import (
     LATENCY,
     Mesh,
@@ -22,12 +24,14 @@ from mesh import (
 )
 
 from peer.events import (
+    ClockAhead,
     EntryAdded,
     Finished,
     LinkRefused,
     RoundStarted,
 )
 from peer.gossip import Gossip
+from peer.meeting import CLOCK_TOLERANCE
 from peer.wire import Bye, Digest, Entries, Hello, Refusal, Versions, Want, decode
 
 PAIR = nx.path_graph(2)
@@ -144,7 +148,7 @@ def test_a_refused_neighbour_may_come_back_with_the_same_experiment() -> None:
     protocol = agreement(2)
     gossip = Gossip(0, [1], protocol)
     gossip.start(0.0)
-    receive(gossip, Hello(1, bytes(8), bytes(8), answer=False), 1, 0.1)
+    receive(gossip, Hello(1, bytes(8), bytes(8), answer=False, clock=0.0), 1, 0.1)
     output = receive(gossip, hello(1, protocol, answer=False), 1, 0.2)
     assert (1, Hello) in kinds(output)
     assert receive(gossip, Entries((history(protocol, 1, 0, 0),)), 1, 0.3).events != []
@@ -257,3 +261,16 @@ def test_a_new_entry_goes_to_all_but_its_sender() -> None:
     again = receive(gossip, Entries((entry,)), 1, 1.1)
     assert (again.messages, again.events) == ([], [])
     assert gossip.duplicates == 1
+
+
+@pytest.mark.parametrize("answer", [False, True])
+@given(ahead=st.floats(-1e9, 1e9))
+def test_a_clock_that_is_ahead_is_told_and_changes_nothing(answer: bool, ahead: float) -> None:
+    gossip, now = Gossip(0, [1, 2], agreement(3)), 1e9
+    gossip.start(now)
+    greeting = dataclasses.replace(hello(1, gossip.protocol, answer=answer), clock=now + ahead)
+    output = receive(gossip, greeting, 1, now)
+    # One that is behind may have waited in a queue for as long.
+    told = [ClockAhead(1, greeting.clock - now)] if ahead > CLOCK_TOLERANCE else []
+    assert output.events == told
+    assert gossip.waiting_for == (2,)

@@ -45,8 +45,11 @@ from peer.wire import (
         (b"\x91" * 4000, "not msgpack"),
         (b"\x91" * 5000, "at most 4096 are read"),
         (bytes(2**21 + 1), "at most"),
-        (encode(Hello(2, bytes(8), bytes(8), False)), "greets on the link"),
-        (encode(Hello(1, bytes(8), bytes(8), False, version=1)), "version 1, this is version 2"),
+        (encode(Hello(2, bytes(8), bytes(8), False, 0.0)), "greets on the link"),
+        (
+            encode(Hello(1, bytes(8), bytes(8), False, 0.0, version=1)),
+            "version 1, this is version 3",
+        ),
         (encode(Versions({5: 1})), "not on the roster"),
         (encode(Versions({2**32 - 1: 1})), "not on the roster"),
         (encode(Versions({2: 9})), "a log has 8 at most"),

@@ -318,7 +318,7 @@ def test_after_the_end_nothing_happens() -> None:
     assert gossip.timer is None
     assert gossip.advance(1e9) == Output([], [])
     before = gossip.log.digest()
-    hello = Hello(1, gossip.protocol.digest, bytes(8), True)
+    hello = Hello(1, gossip.protocol.digest, bytes(8), True, 0.0)
     for message in (Digest(bytes(8), False), hello, Bye()):
         receive(gossip, message, 1, 1e9)
         assert gossip.timer is None
@@ -359,3 +359,41 @@ def test_a_log_from_before_is_replayed_before_the_first_round() -> None:
     assert gossip.rounds.accumulator.digest() in first.accumulators()
     assert not [event for event in output.events if isinstance(event, RoundStarted | EntryAdded)]
     assert gossip.complete
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_the_first_round_waits_for_those_who_come_up_late(active: bool) -> None:
+    roster = {"participation": 1.0 if active else 0.5}
+    protocol = agreement(4, rounds=3, round_timeout=5.0, start_timeout=40.0, **roster)
+    me = next(p for p in range(4) if protocol.roster.is_active(p, 0) is active)
+    others = [peer for peer in range(4) if peer != me]
+    gossip = Gossip(me, others, protocol)
+    gossip.start(1.0)
+    assert gossip.advance(40.9).events == []
+    begun = gossip.advance(41.0).events
+    assert [type(event) for event in begun] == [RoundStarted]
+    if active:
+        publish(gossip, 0, 42.0)
+    first = next(peer for peer in protocol.roster.active(0) if peer != me)
+    for neighbour in others:
+        receive(gossip, hello(neighbour, protocol), neighbour, 42.0)
+    receive(gossip, Entries((history(protocol, first, 0, 0),)), first, 43.0)
+    waits_from = 42.0 if active else 43.0
+    assert gossip.rounds.current == 0
+    assert gossip.advance(waits_from + 39.9).events == []
+    late = tuple(peer for peer in protocol.roster.active(0) if peer not in (me, first))
+    assert gossip.advance(waits_from + 40.0).events[0] == RoundTimedOut(0, late)
+    # From the next round on nobody is waited for who has been silent for so long.
+    assert gossip.timeouts == 2
+
+
+def test_who_comes_back_waits_no_longer_than_in_any_round() -> None:
+    protocol = agreement(2, rounds=3, round_timeout=5.0, start_timeout=40.0)
+    log = EntryLog()
+    log.add(history(protocol, 0, 0, 0))
+    gossip = Gossip(0, [1], protocol, log)
+    gossip.start(1.0)
+    assert not any(isinstance(e, RoundStarted) for e in gossip.advance(5.9).events)
+    assert gossip.timeouts == 0
+    gossip.advance(6.0)
+    assert gossip.timeouts == 1

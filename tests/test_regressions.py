@@ -97,7 +97,7 @@ def test_who_is_told_versions_gets_the_base_that_it_asks_for_then() -> None:
     gossip, now = network.lives[sender], network.now
     assert gossip.base is not None
     assert gossip.base.round
-    hello = Hello(LATE, SYNC.protocol.digest, gossip.log.digest(), answer=True)
+    hello = Hello(LATE, SYNC.protocol.digest, gossip.log.digest(), answer=True, clock=0.0)
     gossip.receive(encode(hello), LATE, now)
     gossip.advance(now + TICK)
     answer = gossip.receive(encode(Digest(bytes(8), False)), LATE, now + 2 * TICK)
@@ -120,7 +120,7 @@ def test_a_second_copy_of_a_base_is_no_fault_of_the_neighbour() -> None:
     sender, frame = bases[0]
     late = Gossip(LATE, SYNC.graph[LATE], SYNC.protocol)
     late.start(0.0)
-    hello = Hello(sender, SYNC.protocol.digest, bytes(8), answer=True)
+    hello = Hello(sender, SYNC.protocol.digest, bytes(8), answer=True, clock=0.0)
     late.receive(encode(hello), sender, 0.0)
     assert late.receive(frame, sender, 0.0).events == []
     assert late.rejections[sender] == 0

@@ -68,7 +68,7 @@ def test_what_is_written_is_read_again(
 ) -> None:
     path = tmp_path_factory.mktemp("roster") / "roster.toml"
     path.write_text(roster.text())
-    assert read_roster(path) == read_roster(path, len(roster.addresses)) == roster
+    assert read_roster(path) == roster
 
 
 def test_the_format_is_this_one(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_on_one_machine_keys_are_not_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda _: "", "holds tables [[peer]] of 0 peers: at least 2 are wanted"),
-        (lambda text: text[: text.index("[[peer]] # 1")], "of 1 peers: at least 2"),
+        (lambda _: "", "holds 0 tables [[peer]]: at least 2 are wanted"),
+        (lambda text: text[: text.index("[[peer]] # 1")], "holds 1 tables [[peer]]: at least 2"),
         (lambda text: text[: len(text) // 2], "is no TOML file"),
         (lambda text: "peers = 3\n" + text, "peers is no key of a roster, which has [[peer]]"),
         (lambda _: "peer = 3", "does not hold a table [[peer]] for each peer"),
@@ -170,10 +170,6 @@ def test_what_is_wrong_is_told_in_one_line(
     assert told in line
 
 
-def test_the_number_of_peers_is_the_experiments(tmp_path: Path) -> None:
-    path = tmp_path / "roster.toml"
-    with pytest.raises(UserError, match=rf"cannot read {path}: No such file"):
-        read_roster(path)
-    path.write_text(TEXT)
-    with pytest.raises(UserError, match=r"of 3 peers: the experiment has 4"):
-        read_roster(path, 4)
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"cannot read {tmp_path}/roster.toml: No such file"):
+        read_roster(tmp_path / "roster.toml")

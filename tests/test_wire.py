@@ -44,6 +44,7 @@ from peer.wire import (
 
 numbers = st.integers(0, NUMBER_LIMIT - 1)
 digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES)
+times = st.floats(allow_nan=False, allow_infinity=False)
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,20}", fullmatch=True)
 versions = st.dictionaries(numbers, numbers, max_size=8)
 histories = st.builds(
@@ -70,7 +71,7 @@ ranges = st.dictionaries(
     numbers, st.tuples(numbers, numbers).filter(lambda pair: pair[0] != pair[1]), max_size=6
 ).map(lambda by_origin: tuple((o, min(pair), max(pair)) for o, pair in sorted(by_origin.items())))
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, numbers, digests, digests, st.booleans()),
+    st.builds(Hello, numbers, digests, digests, st.booleans(), times),
     st.builds(Entries, st.lists(any_entries, max_size=3).map(tuple)),
     st.builds(Digest, digests, st.booleans()),
     st.builds(Versions, versions, numbers),
@@ -94,8 +95,9 @@ SNAPSHOT = (
 )
 GOLDEN: list[tuple[Message, str]] = [
     (
-        Hello(3, D, b"abcdefgh", False),
-        "96 01 02 03 c4 08 30 31 32 33 34 35 36 37 c4 08 61 62 63 64 65 66 67 68 c2",
+        Hello(3, D, b"abcdefgh", False, 1.5),
+        "97 01 03 03 c4 08 30 31 32 33 34 35 36 37 c4 08 61 62 63 64 65 66 67 68 c2 "
+        "cb 3f f8 00 00 00 00 00 00",
     ),
     (
         Entries((make_end(1, 2, 3), make_end(4, 5, 6))),
@@ -238,7 +240,7 @@ def packed(*parts: Any) -> bytes:
 
 
 DIGEST = D
-HELLO: tuple[Any, ...] = (1, VERSION, 3, DIGEST, b"abcdefgh", False)
+HELLO: tuple[Any, ...] = (1, VERSION, 3, DIGEST, b"abcdefgh", False, 1.5)
 END = make_end(1, 2, 3).content
 OTHER_END = make_end(1, 2, 4).content
 
@@ -363,7 +365,11 @@ def hello(place: int, value: Any) -> bytes:
         hello(4, 7),
         hello(5, 0),
         hello(5, None),
-        packed(*HELLO[:5]),
+        hello(6, 1),
+        hello(6, float("nan")),
+        hello(6, float("inf")),
+        hello(6, "1.5"),
+        packed(*HELLO[:6]),
         packed(*HELLO, 0),
     ],
 )

@@ -18,7 +18,7 @@ def quiet_control(protocol: Protocol, links: int, digests: int, *, curve: bool) 
         digests: how often each end tells one.
         curve: whether links are encrypted.
     """
-    hello = wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), False)
+    hello = wire.Hello(0, protocol.digest, bytes(DIGEST_BYTES), False, 0.0)
     digest = wire.Digest(bytes(DIGEST_BYTES), False)
     count = LinkCount()
     for message, times in ((hello, 2), (digest, digests), (wire.Bye(), 1)):

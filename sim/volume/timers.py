@@ -153,7 +153,7 @@ class TimerModel:
         ]
         for me, peer in enumerate(self._peers):
             for answer in (False, True):
-                hello = wire.Hello(me, protocol.digest, bytes(DIGEST_BYTES), answer)
+                hello = wire.Hello(me, protocol.digest, bytes(DIGEST_BYTES), answer, 0.0)
                 for _ in peer.links:
                     self._send(hello)
             self._at(peer.next_tick, _What.TICK, me)

@@ -169,6 +169,7 @@ class Attacker:
                 agreement(1, (), True).digest,
                 bytes(8),
                 answer=True,
+                clock=0.0,
             )
         )
         self._listening, self._addressed = Flag(), Flag()
