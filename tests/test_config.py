@@ -36,6 +36,7 @@ MAY_CHANGE = {
     "threads",
     "curve",
     "isolate",
+    "metrics_port",
     "out",
     "trace",
     "resume",

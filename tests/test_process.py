@@ -283,6 +283,9 @@ def test_an_error_in_training_ends_the_peer(tmp_path: Path) -> None:
             {"bind": "tcp://192.0.2.1:9", "curve": "off"},
             "cannot listen on tcp://192.0.2.1:9: ",
         ),
+        ({"metrics": 9464}, "metrics = 9464 is not allowed: must be a text"),
+        ({"metrics": "9464"}, "'9464' is no address of metrics: must be host:port"),
+        ({"metrics": "192.0.2.1:9464"}, "cannot offer metrics on 192.0.2.1:9464: "),
         ({"curve": "on"}, 'curve = "on", so links need keys: make them with `kseed keys 3'),
         ({"curve": "on", "keys": "nowhere"}, "cannot read nowhere/public.toml: No such file"),
         ({"keys": 7}, "keys = 7 is not allowed: must be a text"),
@@ -321,9 +324,16 @@ def test_an_address_in_use_is_told_in_one_line(
         addresses = [taken, *free_addresses(PEERS - 1)]
         path = write_peer(tmp_path, 0, addresses, SMALL)
         assert main(["peer", str(path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(rf"kseed: cannot listen on {taken}: Address already in use.*\n", err)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert re.fullmatch(rf"kseed: cannot listen on {taken}: Address already in use.*\n", err)
+        assert list(tmp_path.iterdir()) == [path]
+        metrics = taken.removeprefix("tcp://")
+        addresses = free_addresses(PEERS)
+        path = write_peer(tmp_path, 0, addresses, SMALL | {"metrics": metrics})
+        assert main(["peer", str(path)]) == 2
+    told = f"kseed: cannot offer metrics on {metrics}: Address already in use\n"
+    assert capsys.readouterr() == ("", told)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -63,6 +63,12 @@ def test_a_peer_started_by_hand_is_not_tuned() -> None:
     assert unused_options(experiment, ["tune"], "launch") == ()
 
 
+def test_only_launched_peers_have_ports_for_metrics() -> None:
+    experiment = experiment_from({"metrics_port": 9464})
+    idle = [unused_options(experiment, ["metrics_port"], e) for e in ("sim", "launch", "peer")]
+    assert idle == [("metrics_port",), (), ("metrics_port",)]
+
+
 @pytest.mark.parametrize("trainer", ["zeroth-order", "synthetic"])
 @pytest.mark.parametrize("engine", ["sim", "launch", "peer"])
 def test_only_simulated_replicas_of_a_model_are_side_by_side(engine: str, trainer: str) -> None:
