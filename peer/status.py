@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from peer.accumulator import Accumulator
+from peer.clock import clock
 from peer.links import Link
 from peer.participant import Participant, Phase
 from peer.reporting import RoundReport
@@ -200,7 +201,7 @@ def _awaited(participant: Participant) -> tuple[int, ...]:
 def _neighbours(
     participant: Participant, banned: Set[int], traffic: Traffic
 ) -> tuple[NeighbourStatus, ...]:
-    me, now = participant.me, time.monotonic()
+    me, now = participant.me, clock()
     sent = {receiver: count for sender, receiver, count in traffic.links() if sender == me}
     return tuple(
         _neighbour(peer, link, sent.get(peer, LinkCount()), peer in banned, now)

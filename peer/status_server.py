@@ -28,7 +28,7 @@ from peer.participant import Phase
 from peer.status import PeerStatus
 from peer.status_source import CONNECTIONS, NoStatus, StatusSource
 
-SECONDS: Final = 3.0
+SECONDS: Final = 5.0
 """For a request to arrive, and again for an answer to leave."""
 
 REQUEST_BYTES: Final = 2**13

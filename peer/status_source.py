@@ -26,7 +26,7 @@ CONNECTIONS: Final = 8
 DESCRIPTORS: Final = CONNECTIONS + 4
 """Open files that it takes: those, what listens, what waits, and one that is turned away."""
 
-PATIENCE: Final = 2.0
+PATIENCE: Final = 5.0
 """Seconds that the event loop has to answer."""
 
 

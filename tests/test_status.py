@@ -20,6 +20,7 @@ from statuses import EMPTY, status, statuses, telling
 from peer import status_source
 from peer.accumulator import Accumulator
 from peer.averager import Averager
+from peer.clock import clock
 from peer.events import Output, RoundStarted
 from peer.gossip import Gossip
 from peer.mixing import MIXINGS, Averaging
@@ -43,7 +44,7 @@ class Pair:
     def __init__(self, *both: Participant) -> None:
         self.both = both
         self.begun: dict[int, RoundStarted] = {}
-        self.now = time.monotonic()
+        self.now = clock()
         self._wire: list[tuple[int, int, bytes]] = []
 
     def follow(self, me: int, output: Output) -> None:

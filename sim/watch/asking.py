@@ -16,8 +16,8 @@ from peer.metrics_address import MetricsAddress
 from sim.watch.answers import Heard, Silence
 from sim.watch.reading import NotAStatus, read_status
 
-PATIENCE: Final = 4.0
-"""Seconds from the start of a question to the end of its answer."""
+PATIENCE: Final = 8.0
+"""Seconds from the start of a question to the end of its answer: a host may be very busy."""
 
 ANSWER_BYTES: Final = 2**22
 """Of an answer with all its headers; a status of ten thousand neighbours is shorter."""

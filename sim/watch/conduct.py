@@ -6,6 +6,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
 
 from rich.console import Console
 from rich.live import Live
@@ -15,6 +17,9 @@ from sim.watch.asking import ask
 from sim.watch.drawing import draw
 from sim.watch.network import Network, Picture
 from sim.watch.words import plain_line, troubles
+
+AT_ONCE: Final = 128
+"""Questions that are under way at a time: each takes a file descriptor."""
 
 
 class Screen:
@@ -69,17 +74,9 @@ class Screen:
         sys.stdout.flush()
 
 
-async def look(network: Network, addresses: Sequence[MetricsAddress]) -> Picture:
-    """Ask all at once, and return what is known then."""
-    answers = await asyncio.gather(*map(ask, addresses))
-    now = time.monotonic()
-    network.take({str(a): answer for a, answer in zip(addresses, answers, strict=True)}, now)
-    return network.picture(now)
-
-
 def look_once(addresses: Sequence[MetricsAddress]) -> Picture:
     """Show the network as it is now; return that."""
-    picture = asyncio.run(look(Network([str(a) for a in addresses]), addresses))
+    picture = asyncio.run(_look(addresses))
     Screen().leave(picture)
     return picture
 
@@ -89,22 +86,55 @@ def watch(addresses: Sequence[MetricsAddress], interval: float) -> Picture:
 
     Args:
         addresses: of the peers.
-        interval: seconds from one look to the next.
+        interval: seconds from one picture to the next, and from one question to a peer to the next.
     """
-    screen = Screen()
-    with screen:
+    with Screen() as screen:
         picture = asyncio.run(_follow(screen, addresses, interval))
-    if screen.draws:
-        screen.leave(picture)
+    screen.leave(picture)
     return picture
 
 
+async def _look(addresses: Sequence[MetricsAddress]) -> Picture:
+    network, room = _network(addresses), asyncio.Semaphore(AT_ONCE)
+    await asyncio.gather(*(_ask(network, address, room) for address in addresses))
+    return network.picture(time.monotonic())
+
+
 async def _follow(screen: Screen, addresses: Sequence[MetricsAddress], interval: float) -> Picture:
-    network = Network([str(address) for address in addresses])
-    while True:
-        began = time.monotonic()
-        picture = await look(network, addresses)
-        screen.show(picture)
-        if picture.over:
-            return picture
-        await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
+    network, room = _network(addresses), asyncio.Semaphore(AT_ONCE)
+    asked: set[MetricsAddress] = set()
+    all_asked = asyncio.Event()
+
+    async def poll(address: MetricsAddress) -> None:
+        """Ask one peer again and again, so that nobody who is silent holds up the others."""
+        while True:
+            began = time.monotonic()
+            await _ask(network, address, room)
+            asked.add(address)
+            if len(asked) == len(addresses):
+                all_asked.set()
+            await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
+
+    async with asyncio.TaskGroup() as group:
+        polls = [group.create_task(poll(address)) for address in addresses]
+        try:
+            # A first picture before the first answers would say nothing.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(all_asked.wait(), interval)
+            while not (picture := network.picture(time.monotonic())).over:
+                screen.show(picture)
+                await asyncio.sleep(interval)
+        finally:
+            for one in polls:
+                one.cancel()
+    return picture
+
+
+def _network(addresses: Sequence[MetricsAddress]) -> Network:
+    return Network([str(address) for address in addresses])
+
+
+async def _ask(network: Network, address: MetricsAddress, room: asyncio.Semaphore) -> None:
+    async with room:
+        answer = await ask(address)
+    network.take({str(address): answer}, time.monotonic())

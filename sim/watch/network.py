@@ -255,16 +255,20 @@ def links_of(told: Iterable[PeerStatus]) -> tuple[LinkRow, ...]:
 def _row(address: str, one: _Watched, now: float) -> Row:
     presence = one.presence
     since = one.heard_at if one.heard is not None else one.first_asked
-    mute = presence in (Presence.SILENT, Presence.UNSEEN) and since is not None
+    mute = presence in (Presence.SILENT, Presence.UNSEEN)
     return Row(
         address=address,
         presence=presence,
         status=one.heard.status if one.heard is not None else None,
         silent_seconds=now - since if mute and since is not None else 0.0,
-        why=one.silence.why if mute and one.silence is not None else "",
+        why=_why(one) if mute else "",
         rate=one.rate if presence is Presence.HERE else None,
         clock_ahead=one.heard.clock_ahead if one.heard is not None else 0.0,
     )
+
+
+def _why(one: _Watched) -> str:
+    return one.silence.why if one.silence is not None else "not asked to the end yet"
 
 
 def _marked(row: Row, differing: set[str]) -> Row:

@@ -12,7 +12,7 @@ from peer.metrics_address import MetricsAddress, metrics_address
 from peer.roster_file import read_roster
 
 MOST: Final = 1024
-"""Peers that are watched at a time: each takes a file descriptor while it is asked."""
+"""Peers that are watched at a time."""
 
 _RANGE: Final = re.compile(r"(.+):([0-9]{1,5})-([0-9]{1,5})")
 
