@@ -217,10 +217,13 @@ class Fleet:
     def _shared_modules(self) -> list[str]:
         """Return what the server imports, so that it is done once and not once a peer."""
         global_model = self._prepared.global_model
+        always = [run_child.__module__]
+        if self._prepared.experiment.metrics_port:
+            always.append("peer.status_server")
         if global_model is None:
-            return [run_child.__module__]
+            return always
         return [
-            run_child.__module__,
+            *always,
             "peer.zeroth_order",
             type(global_model.model.module).__module__,
         ]

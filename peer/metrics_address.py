@@ -8,7 +8,7 @@ from typing import Final
 
 from peer.errors import UserError
 
-_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]{2,60})\]|([^\s:/\[\]@?#]{1,253})):([0-9]{1,5})")
+_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):([0-9]{1,5})")
 _PORTS: Final = 2**16
 
 

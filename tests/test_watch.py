@@ -31,6 +31,7 @@ from peer.status_server import StatusServer
 from sim.cli import main
 from sim.watch import asking
 from sim.watch.answers import Heard, Silence
+from sim.watch.conduct import Screen
 from sim.watch.drawing import draw
 from sim.watch.network import LOOKS, Network, Picture, Presence, links_of, sent_by
 from sim.watch.places import places
@@ -244,6 +245,18 @@ def test_what_is_wrong_in_words() -> None:
         "peer 1: its clock is 1 min 01 s behind this host's",
         "peer 2 accuses peer 1: lied\\x1b[2J",
     ]
+
+
+def test_what_goes_on_being_wrong_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    network = Network(["a:0", "a:1"])
+    screen = Screen()
+    said = []
+    for now, other in enumerate([heard(1), MUTE, MUTE, heard(1), MUTE]):
+        network.take({"a:0": heard(0), "a:1": other}, float(now))
+        screen.show(network.picture(float(now)))
+        said.append(capsys.readouterr().out.splitlines()[1:])
+    silent = "  peer 1 is silent for 1 s, last in round 3: no answer within 8 s"
+    assert said == [[], [silent], [], [], [silent]]
 
 
 def test_places(tmp_path: Path) -> None:

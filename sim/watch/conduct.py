@@ -32,7 +32,7 @@ class Screen:
             reconfigure(errors="replace")
         self._console = Console()
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
-        self._said: list[str] = []
+        self._told: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def draws(self) -> bool:
@@ -65,12 +65,10 @@ class Screen:
 
     def _say(self, picture: Picture) -> None:
         print(plain_line(picture))
-        found = troubles(picture)
-        for line in found:
-            # What is still wrong is not told again, but how long somebody is silent by now is new.
-            if line.partition(" for ")[0] not in self._said:
-                print(f"  {line}")
-        self._said = [line.partition(" for ")[0] for line in found]
+        # What goes on being wrong is not told again.
+        for line in troubles(picture) if picture.concerns - self._told else ():
+            print(f"  {line}")
+        self._told = picture.concerns
         sys.stdout.flush()
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from peer.participant import Phase
 from peer.status import PeerStatus
-from sim.watch.network import LinkRow, Picture, Presence, Row, sent_by
+from sim.watch.network import LinkRow, Picture, Presence, Row, at_round, sent_by
 from sim.watch.words import (
     DIGITS,
     digests_in_words,
@@ -89,10 +89,9 @@ def state_of(row: Row) -> State:
 def _head(picture: Picture, width: int) -> list[Text]:
     told = picture.known or [row.status for row in picture.rows if row.status is not None]
     what = f"{told[0].method} on {told[0].topology}" if told else "no peer has answered yet"
-    answering = sum(row.presence is Presence.HERE for row in picture.rows)
     title = Text(no_wrap=True, overflow="ellipsis")
     title.append(printable(what), "bold")
-    title.append(f"   {answering} of {count(len(picture.rows), 'peer')} answer", "dim")
+    title.append(f"   {count(len(picture.rows), 'peer')}", "dim")
     return [title, _progress(picture, width), _facts(picture), *_strip(picture, width)]
 
 
@@ -196,7 +195,7 @@ def _most_notable(rows: Sequence[Row], room: int) -> list[Row]:
 
 
 def _rest(rows: Sequence[Row]) -> Text:
-    rounds = [row.status.round + 1 for row in rows if row.status is not None]
+    rounds = [at_round(row.status) for row in rows if row.status is not None]
     text = f"… {count(len(rows), 'peer')} more"
     if rounds:
         text += f", in round {min(rounds)}" + f"–{max(rounds)}" * (max(rounds) > min(rounds))
@@ -214,7 +213,7 @@ def _cells(row: Row) -> list[Text]:
     return [
         Text(str(status.peer), "bold"),
         doing,
-        Text(f"{min(status.round + 1, status.rounds)}", faint),
+        Text(f"{at_round(status)}", faint),
         Text(loss_in_words(status.loss), faint),
         Text(status.digest[:DIGITS], "bold red" if row.differs else faint),
         Text(bytes_in_words(sent_by(status)), faint),

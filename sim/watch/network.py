@@ -131,7 +131,7 @@ class Picture:
         known = self.known
         if not known:
             return None
-        at = [min(status.round + 1, status.rounds) for status in known]
+        at = [at_round(status) for status in known]
         return min(at), max(at), max(status.rounds for status in known)
 
     @property
@@ -152,6 +152,19 @@ class Picture:
         """Who says to be a peer that somebody else says to be."""
         numbers = Counter(row.status.peer for row in self.rows if row.status is not None)
         return [row for row in self.rows if row.status and numbers[row.status.peer] > 1]
+
+    @property
+    def concerns(self) -> frozenset[tuple[str, str]]:
+        """What is wrong with whom, as (what, address)."""
+        found = {
+            "silent": self.silent,
+            "differs": self.differing,
+            "clock": self.wrong_clocks,
+            "stranger": self.strangers,
+            "twin": self.twins,
+            "accuses": [row for row in self.rows if row.status and row.status.accused],
+        }
+        return frozenset((what, row.address) for what, rows in found.items() for row in rows)
 
 
 @dataclass
@@ -237,6 +250,11 @@ class Network:
             rate=math.fsum(rates) if rates else None,
             over=seen and not any(one.may_go_on for one in self._watched.values()),
         )
+
+
+def at_round(status: PeerStatus) -> int:
+    """Return the round that a peer is in, from 1; the last one after the last."""
+    return min(status.round + 1, status.rounds)
 
 
 def sent_by(status: PeerStatus) -> int:

@@ -12,7 +12,7 @@ from peer.status import NeighbourStatus
 from sim.tables import aligned, labelled
 from sim.watch.answers import Heard, Silence
 from sim.watch.asking import ask
-from sim.watch.network import sent_by
+from sim.watch.network import at_round, sent_by
 from sim.watch.words import (
     clock_in_words,
     loss_in_words,
@@ -43,7 +43,7 @@ def as_json(heard: Heard) -> dict[str, Any]:
 def in_words(heard: Heard) -> str:
     """Return what was heard as a table, with a line for what is wrong."""
     status = heard.status
-    doing = f"{status.phase}, round {min(status.round + 1, status.rounds)} of {status.rounds}"
+    doing = f"{status.phase}, round {at_round(status)} of {status.rounds}"
     rows = [
         ("peer", f"{status.peer} of {status.peers}, {status.method} on {status.topology}"),
         ("does", doing),

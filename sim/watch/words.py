@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from peer.status import PeerStatus
-from sim.watch.network import CLOCKS, Picture, Presence, Row
+from sim.watch.network import CLOCKS, Picture, Presence, Row, at_round
 from sim.words import bytes_in_words, ranges, seconds_in_words
 
 DIGITS: Final = 8
@@ -120,7 +120,7 @@ def silence_in_words(seconds: float | None) -> str:
 
 def _silence(row: Row) -> str:
     assert row.status is not None
-    where = f"last in round {min(row.status.round + 1, row.status.rounds)}"
+    where = f"last in round {at_round(row.status)}"
     return (
         f"peer {row.name} is silent for {silence_in_words(row.silent_seconds)}, {where}: {row.why}"
     )
