@@ -81,7 +81,13 @@ def run_by_hand(path: Path) -> bool:
 
     hooks = Hooks(told, happened, trained)
     settings = PeerSettings(
-        me, folder.state(ENGINE), bind, keys=Path(keys) if keys is not None else None, curve=curve
+        me,
+        folder.state(ENGINE),
+        bind,
+        keys=Path(keys) if keys is not None else None,
+        curve=curve,
+        # A place that is out of bounds is told later on.
+        address=addresses[me] if 0 <= me < len(addresses) else "",
     )
 
     def prepare_folder() -> None:

@@ -21,8 +21,10 @@ from peer.driver import drive
 from peer.errors import UserError
 from peer.events import Event
 from peer.keys import Security
+from peer.own_place import find_itself, unless_one_fails
 from peer.participant import Participant
 from peer.recovery import recall
+from peer.refusals import Refusals
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.setup import build_global_model, resolve_topology
 from peer.signatures import signer
@@ -49,6 +51,8 @@ class PeerSettings:
         kernel_threads: of the passes over the weights; None: all processors.
         keys: the folder with everybody's public keys and this peer's secret ones, if any.
         curve: whether links speak CURVE, with these keys.
+        address: where the others look for it, of a peer that somebody has started by hand; empty:
+            whoever has started it has seen to all that can be mistaken.
     """
 
     id: int
@@ -58,6 +62,7 @@ class PeerSettings:
     kernel_threads: int | None = None
     keys: Path | None = None
     curve: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ def run_peer(
         before: called when no mistake of the user's is left to be found, to make folders.
 
     Raises:
-        UserError, TopologyError: a mistake of the user's.
+        UserError, TopologyError: a mistake of the user's. Two of them can show after the start, and
+            end this peer then: that all neighbours run something else, and that another process
+            has its number.
     """
     experiment, graph = resolve_topology(experiment)
     if not 0 <= settings.id < experiment.peers:
@@ -144,17 +151,28 @@ def run_peer(
 
     async def take_part() -> tuple[Participant, Transport]:
         transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)
+        refusals = Refusals(settings.id, neighbours)
+
+        def happened(event: Event) -> None:
+            hooks.on_event(event)
+            refusals.happened(event)
+
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
             near = {neighbour: addresses[neighbour] for neighbour in neighbours}
-            transport.connect(near, shook_hands)
+            transport.connect(near, shook_hands, refusals.refused)
+            mistakes = []
+            if settings.address:
+                itself = await find_itself(transport, settings.id, settings.address)
+                mistakes = [itself, refusals.by_all]
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
                 memory = recall(store, protocol)
                 participant = memory.revive(settings.id, neighbours, protocol, sign)
                 doors = (transport, trainer, store, traffic)
-                await drive(participant, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
+                driving = drive(participant, *doors, happened, cut_off_from=hooks.cut_off_from)
+                await unless_one_fails(mistakes, driving)
         finally:
             await transport.close()
         return participant, transport
