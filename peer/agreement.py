@@ -79,6 +79,19 @@ def with_keys(protocol: Protocol, public_keys: tuple[bytes, ...]) -> Protocol:
     return replace(protocol, fields=fields, public_keys=public_keys, context=context)
 
 
+def with_roster_file(protocol: Protocol, digest: bytes) -> Protocol:
+    """Return the agreement of peers that have to have the same roster file.
+
+    To be called after `with_keys`: a peer that moves to another host changes the file, and what has
+    been signed before must hold then, too.
+
+    Args:
+        protocol: without.
+        digest: of the file, see `peer.roster_file.RosterFile`.
+    """
+    return replace(protocol, fields={**protocol.fields, "roster_file": digest})
+
+
 def build_protocol(
     experiment: Experiment,
     graph: topology.Topology,

@@ -1,7 +1,9 @@
-"""The keys of peers: made by `kseed keys`, read by each peer.
+"""The keys of peers: made by `kseed keys` or `kseed roster`, read by each peer.
 
     public.toml            every peer's public keys, in the roster's order: for everybody
     peer-<i>.secret.toml   the secret keys of peer i: for that peer alone
+
+A roster file has everybody's public keys beside their addresses, and then there is no public.toml.
 
 Each peer has two pairs. Its Curve25519 pair is for its links: CURVE admits known keys and encrypts.
 Its Ed25519 pair signs its entries, which travel further than its links.
@@ -10,7 +12,7 @@ Its Ed25519 pair signs its entries, which travel further than its links.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +26,9 @@ from peer.experiment_file import read_toml
 PUBLIC: Final = "public.toml"
 KEY_BYTES: Final = 32
 
-_KINDS: Final = ("curve", "ed25519")
+KINDS: Final = ("curve", "ed25519")
+"""Of each peer's keys, as the files name them."""
+
 _OTHERS: Final = 0o077
 """The bits of a file's mode that let others than its owner at it."""
 
@@ -40,6 +44,10 @@ class PublicKeys:
 
     curve: tuple[bytes, ...]
     ed25519: tuple[bytes, ...]
+
+    def lines(self, peer: int) -> str:
+        """Return one peer's keys as lines of TOML."""
+        return _toml(self.curve[peer], self.ed25519[peer])
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +87,15 @@ class Security:
         Raises:
             UserError: see `read_public_keys` and `read_secret_keys`.
         """
-        public = read_public_keys(folder, peers)
+        return cls.among(read_public_keys(folder, peers), folder, peer)
+
+    @classmethod
+    def among(cls, public: PublicKeys, folder: Path, peer: int) -> Security:
+        """Read a peer's secret keys from a folder, where everybody's public ones are known.
+
+        Raises:
+            UserError: see `read_secret_keys`.
+        """
         return cls(read_secret_keys(folder, peer, public), public)
 
 
@@ -94,23 +110,37 @@ def make_keys(peers: int, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written to, or holds a file of that name already.
     """
-    for name in (PUBLIC, *map(secret_name, range(peers))):
-        if (folder / name).exists():
-            raise UserError(f"{folder / name} is there already, and keys are never overwritten")
-    public = "# The public keys of a run's peers, in the roster's order: for everybody.\n"
+    make_keys_with(peers, folder, PUBLIC, _public_toml)
+
+
+def make_keys_with(peers: int, folder: Path, name: str, text: Callable[[PublicKeys], str]) -> None:
+    """Make the keys of a run's peers: their secret ones, and a file that has all public ones.
+
+    Args:
+        peers: how many.
+        folder: where to; made, if it is not there.
+        name: of the file with the public keys.
+        text: returns what it says.
+
+    Raises:
+        UserError: the folder cannot be written to, or holds a file of that name already.
+    """
+    for file in (name, *map(secret_name, range(peers))):
+        if (folder / file).exists():
+            raise UserError(f"{folder / file} is there already, and keys are never overwritten")
+    secrets = [_draw() for _ in range(peers)]
+    public = PublicKeys(
+        tuple(secret.public_curve for secret in secrets),
+        tuple(secret.public_ed25519 for secret in secrets),
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for peer in range(peers):
-            keys = SecretKeys(
-                X25519PrivateKey.generate().private_bytes_raw(),
-                Ed25519PrivateKey.generate().private_bytes_raw(),
-            )
-            text = f"# The secret keys of peer {peer}: for this peer alone.\n"
-            text += _toml(keys.curve, keys.ed25519)
-            _write_new(folder / secret_name(peer), text, 0o600)
-            public += f"\n[[peer]] # {peer}\n" + _toml(keys.public_curve, keys.public_ed25519)
+        for peer, keys in enumerate(secrets):
+            about = f"# The secret keys of peer {peer}: for this peer alone.\n"
+            lines = about + _toml(keys.curve, keys.ed25519)
+            write_new(folder / secret_name(peer), lines, 0o600)
         # The last one, so that where it is all others are.
-        _write_new(folder / PUBLIC, public, 0o644)
+        write_new(folder / name, text(public), 0o644)
     except OSError as error:
         raise UserError(f"cannot write keys to {folder}: {error.strerror or error}") from None
 
@@ -140,9 +170,18 @@ def read_public_keys(folder: Path, peers: int) -> PublicKeys:
     tables = read_toml(path).get("peer")
     if not isinstance(tables, list) or len(tables) != peers:
         raise UserError(f"{path} does not hold one table [[peer]] for each of {peers} peers")
+    return public_keys_in(path, tables)
+
+
+def public_keys_in(path: Path, tables: Sequence[Any]) -> PublicKeys:
+    """Return the public keys that a file's tables hold, one for each peer.
+
+    Raises:
+        UserError: a table is not that of two keys, or a key is there twice.
+    """
     read = [_keys(path, table, f" of peer {peer}") for peer, table in enumerate(tables)]
     keys = PublicKeys(*(tuple(kind) for kind in zip(*read, strict=True)))
-    for kind in _KINDS:
+    for kind in KINDS:
         owners: dict[bytes, int] = {}
         for peer, key in enumerate(getattr(keys, kind)):
             if owners.setdefault(key, peer) != peer:
@@ -167,14 +206,14 @@ def read_secret_keys(folder: Path, peer: int, public: PublicKeys) -> SecretKeys:
         raise UserError(f"{path} is open to others than its owner: chmod 600, or make new keys")
     keys = SecretKeys(*_keys(path, values, ""))
     if (keys.public_curve, keys.public_ed25519) != (public.curve[peer], public.ed25519[peer]):
-        raise UserError(f"{path} holds other keys than those of peer {peer} in {PUBLIC}")
+        raise UserError(f"{path} holds other keys than those of peer {peer} that all know")
     return keys
 
 
 def _keys(path: Path, table: Any, whose: str) -> list[bytes]:
-    if not isinstance(table, Mapping) or set(table) != set(_KINDS):
-        raise UserError(f"{path}: the keys{whose} must be {' and '.join(_KINDS)}")
-    return [_key(path, kind + whose, table[kind]) for kind in _KINDS]
+    if not isinstance(table, Mapping) or set(table) != set(KINDS):
+        raise UserError(f"{path}: the keys{whose} must be {' and '.join(KINDS)}")
+    return [_key(path, kind + whose, table[kind]) for kind in KINDS]
 
 
 def _key(path: Path, name: str, text: Any) -> bytes:
@@ -188,12 +227,30 @@ def _key(path: Path, name: str, text: Any) -> bytes:
     return key
 
 
+def _draw() -> SecretKeys:
+    return SecretKeys(
+        X25519PrivateKey.generate().private_bytes_raw(),
+        Ed25519PrivateKey.generate().private_bytes_raw(),
+    )
+
+
+def _public_toml(public: PublicKeys) -> str:
+    text = "# The public keys of a run's peers, in the roster's order: for everybody.\n"
+    for peer in range(len(public.curve)):
+        text += f"\n[[peer]] # {peer}\n" + public.lines(peer)
+    return text
+
+
 def _toml(*keys: bytes) -> str:
-    return "".join(f'{kind} = "{key.hex()}"\n' for kind, key in zip(_KINDS, keys, strict=True))
+    return "".join(f'{kind} = "{key.hex()}"\n' for kind, key in zip(KINDS, keys, strict=True))
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
-    """Write a file that must not be there yet, and that at no time has more than this mode."""
+def write_new(path: Path, text: str, mode: int) -> None:
+    """Write a file that must not be there yet, and that at no time has more than this mode.
+
+    Raises:
+        OSError: it is there, or cannot be written.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "w", encoding="ascii") as file:
         file.write(text)

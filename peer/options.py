@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import Field, field
-from typing import Any
+from typing import Any, NoReturn
 
 from peer.errors import UserError
 
@@ -57,7 +57,7 @@ def allowed(item: Field[Any]) -> str:
     return " ".join([noun, " and ".join(bounds)]).strip()
 
 
-def refuse(key: str, value: Any, allowed_: str) -> None:
+def refuse(key: str, value: Any, allowed_: str) -> NoReturn:
     """Raise the error that names a key, its value and what is allowed."""
     raise UserError(f"{key} = {shown(value)} is not allowed: {allowed_}")
 

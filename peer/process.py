@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peer.accumulator import Accumulator
-from peer.agreement import build_protocol, with_keys
+from peer.agreement import build_protocol, with_keys, with_roster_file
 from peer.config import Experiment
 from peer.corpus import Corpus, deal, encode_rows
 from peer.data.encode import Encoded
@@ -26,6 +26,7 @@ from peer.participant import Participant
 from peer.recovery import recall
 from peer.refusals import Refusals
 from peer.reporting import ReportingTrainer, RoundReport
+from peer.roster_file import RosterFile
 from peer.setup import build_global_model, resolve_topology
 from peer.signatures import signer
 from peer.store import EntryStore
@@ -49,8 +50,11 @@ class PeerSettings:
         encoded: rows that have been tokenised already, and how many had no response; None: load
             them by the experiment.
         kernel_threads: of the passes over the weights; None: all processors.
-        keys: the folder with everybody's public keys and this peer's secret ones, if any.
+        keys: the folder with this peer's secret keys, if any; and everybody's public ones, unless
+            they are in the roster.
         curve: whether links speak CURVE, with these keys.
+        metrics: `host:port` where its status is offered, port 0 taking a free one; empty: nowhere.
+        roster: the file that must be the same everywhere; None: addresses come from elsewhere.
         address: where the others look for it, of a peer that somebody has started by hand; empty:
             whoever has started it has seen to all that can be mistaken.
     """
@@ -62,7 +66,23 @@ class PeerSettings:
     kernel_threads: int | None = None
     keys: Path | None = None
     curve: bool = False
+    metrics: str = ""
+    roster: RosterFile | None = None
     address: str = ""
+
+    def security(self, peers: int) -> Security:
+        """Read the keys.
+
+        Args:
+            peers: how many there are.
+
+        Raises:
+            UserError: see `Security.read` and `Security.among`.
+        """
+        assert self.keys is not None, "CURVE and signatures need keys"
+        if self.roster is None or self.roster.keys is None:
+            return Security.read(self.keys, self.id, peers)
+        return Security.among(self.roster.keys, self.keys, self.id)
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,8 @@ def run_peer(
         raise UserError(
             f"id = {settings.id} is not allowed: there are peers 0 to {experiment.peers - 1}"
         )
+    # A key that is missing is told before a model is loaded.
+    keys = settings.security(experiment.peers) if settings.curve or experiment.sign else None
     corpus, global_model = None, None
     if not experiment.is_synthetic:
         corpus = _corpus(experiment, settings)
@@ -132,14 +154,13 @@ def run_peer(
             experiment, remember=False, threads=settings.kernel_threads
         )
     protocol = build_protocol(experiment, graph, corpus, global_model)
-    sign, security = None, None
-    if settings.curve or experiment.sign:
-        assert settings.keys is not None, "CURVE and signatures need keys"
-        keys = Security.read(settings.keys, settings.id, experiment.peers)
-        security = keys if settings.curve else None
-        if experiment.sign:
-            protocol = with_keys(protocol, keys.public.ed25519)
-            sign = signer(keys.secret.ed25519)
+    security = keys if settings.curve else None
+    sign = None
+    if keys is not None and experiment.sign:
+        protocol = with_keys(protocol, keys.public.ed25519)
+        sign = signer(keys.secret.ed25519)
+    if settings.roster is not None:
+        protocol = with_roster_file(protocol, settings.roster.digest)
     if security is None:
         # Anybody can speak in a neighbour's name, so nobody is shut out for what is said in it.
         protocol = replace(protocol, disconnects=False)

@@ -16,6 +16,7 @@ from sim.commands import (
     figures,
     folders,
     graphs,
+    hosts,
     init,
     peers,
     report,
@@ -29,6 +30,7 @@ from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
 COMMANDS: Final = (
     runs,
     peers,
+    hosts,
     report,
     volume,
     study,

@@ -190,7 +190,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
         (["export", "missing", "--to", "there"], "missing is no run folder"),
         (["export", "missing"], "the following arguments are required: --to"),
         (["init", "no/such/folder/a.toml"], "cannot write no/such/folder/a.toml: No such file"),
-        (["peer"], "the following arguments are required: file"),
+        (["peer"], "a peer needs --experiment FILE and --index I, or a file of its own"),
         (["peer", "missing.toml"], "cannot read missing.toml"),
     ],
     ids=" ".join,

@@ -138,7 +138,9 @@ class Transport:
         except (zmq.ZMQError, UserError) as error:
             self._close_sockets()
             self._context.term()
-            raise UserError(f"cannot listen on {address}: {error}") from None
+            taken = isinstance(error, zmq.ZMQError) and error.errno == zmq.EADDRINUSE
+            who = ", maybe by another peer with this index" if taken else ""
+            raise UserError(f"cannot listen on {address}: {error}{who}") from None
         self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT)
         if self._connections.arrivals is not None:
             self._loop.add_reader(self._connections.arrivals, self._arrived)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -127,6 +128,20 @@ def free_addresses(count: int) -> list[str]:
     with ExitStack() as stack:
         servers = [stack.enter_context(create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [f"tcp://127.0.0.1:{server.getsockname()[1]}" for server in servers]
+
+
+def loopback_hosts(count: int) -> list[str]:
+    """Return addresses of this machine, as of so many hosts, with free usual ports; Linux only."""
+    for _ in range(100):
+        # Any of 16 million will do, so that tests side by side do not meet.
+        net = ".".join(["127", *(str(random.SystemRandom().randint(1, 254)) for _ in range(2))])
+        hosts = [f"{net}.{number}" for number in range(count)]
+        with ExitStack() as stack, suppress(OSError):
+            for host in hosts:
+                stack.enter_context(create_server((host, 5555)))
+                stack.enter_context(create_server((host, 9464)))
+            return hosts
+    raise OSError("no address of this machine is free")
 
 
 def write_peer(
