@@ -11,6 +11,7 @@ import pytest
 import sim
 from peer.config import Experiment, experiment_from
 from peer.launcher import launch
+from sim.runner import simulate
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MODEL = SHARED / "stories260K-hf"
@@ -41,7 +42,7 @@ def experiment(folder: Path) -> Experiment:
 def test_a_ring_of_peers_learns_and_processes_end_with_the_simulators_digests(
     tmp_path: Path,
 ) -> None:
-    begun = replace(experiment(tmp_path / "sim"), rounds=2)
+    begun = replace(experiment(tmp_path / "sim"), rounds=1)
     simulated = sim.run(begun)
     launched = launch(replace(begun, out=str(tmp_path / "launch")))
     assert launched["digests"] == simulated["digests"]
@@ -57,12 +58,11 @@ def test_a_ring_of_peers_learns_and_processes_end_with_the_simulators_digests(
 def test_every_topology_gives_the_same_model(method: str, tmp_path: Path) -> None:
     some = tmp_path / "rows.jsonl"
     some.write_text("".join(ROWS.read_text(encoding="utf-8").splitlines(keepends=True)[:300]))
-    short = replace(
-        experiment(tmp_path), data=str(some), method=method, rounds=2, local_steps=5, eval_rows=10
-    )
+    small = {"rounds": 2, "local_steps": 3, "eval_rows": 5, "max_length": 128}
+    short = replace(experiment(tmp_path), data=str(some), method=method, **small)
     digests = []
     for topology in ("ring", "star", "torus", "complete", "random-regular", "watts-strogatz"):
-        summary = sim.run(replace(short, topology=topology, out=str(tmp_path / topology)))
+        summary = simulate(replace(short, topology=topology, out=str(tmp_path / topology)))
         digests.append(summary["digests"])
     assert digests[0]["all_equal"]
     assert all(other == digests[0] for other in digests)
