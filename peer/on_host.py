@@ -18,9 +18,8 @@ from peer.roster_file import ROSTER, RosterFile, read_roster
 from peer.standalone import Standalone, in_folder, resolve, run_standalone, wants_curve
 from peer.unused_options import deliberate
 
-DEFAULTS: Final[Mapping[str, Any]] = {"start_timeout": 600.0}
-"""Options that a peer on a host of its own has where the experiment says nothing: hosts come up
-minutes apart, where processes of one machine do at once."""
+START_TIMEOUT: Final = 600.0
+"""`start_timeout`, seconds, where the experiment has none: hosts come up minutes apart."""
 
 
 def run_on_host(
