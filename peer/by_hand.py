@@ -37,7 +37,9 @@ def run_by_hand(path: Path) -> bool:
     how = f'make them with `kseed keys {experiment.peers} --to DIR`, and give keys = "DIR"'
     curve = wants_curve(experiment, [bind, *addresses], how, keys=keys is not None)
     experiment, state = in_folder(experiment, experiment.out or f"runs/peer-{me}")
-    settings = PeerSettings(me, state, bind, keys=keys, curve=curve)
+    # A place that is out of bounds is told later on.
+    address = addresses[me] if 0 <= me < len(addresses) else ""
+    settings = PeerSettings(me, state, bind, keys=keys, curve=curve, address=address)
     return run_standalone(Standalone(experiment, graph, settings, addresses, deliberate(values)))
 
 

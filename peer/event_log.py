@@ -37,10 +37,8 @@ def log_event(me: int, event: Event) -> None:
         case LinkRefused(neighbour, names):
             LOG.warning("peers %d and %d differ in: %s", me, neighbour, ", ".join(names))
         case ClockAhead(neighbour, seconds):
-            what = (
-                "the clock of peer %d is %.1f hours ahead of that of peer %d: the run does not go "
-            )
-            LOG.warning(what + "by clocks, but logs do", neighbour, seconds / 3600, me)
+            what = "the clock of peer %d is %.1f hours ahead of that of peer %d: only logs go by it"
+            LOG.warning(what, neighbour, seconds / 3600, me)
         case Banned(neighbour, reason):
             LOG.warning("peer %d bans peer %d: %s", me, neighbour, reason)
         case Convicted(first, _):

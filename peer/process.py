@@ -21,8 +21,10 @@ from peer.driver import drive
 from peer.errors import UserError
 from peer.events import Event
 from peer.keys import Security
+from peer.own_place import find_itself, unless_one_fails
 from peer.participant import Participant
 from peer.recovery import recall
+from peer.refusals import Refusals
 from peer.reporting import ReportingTrainer, RoundReport
 from peer.roster_file import RosterFile
 from peer.setup import build_global_model, resolve_topology
@@ -53,7 +55,8 @@ class PeerSettings:
         curve: whether links speak CURVE, with these keys.
         metrics: `host:port` where its status is offered, port 0 taking a free one; empty: nowhere.
         roster: the file that must be the same everywhere; None: addresses come from elsewhere.
-        address: where others reach this peer, as the roster says; empty: there is none.
+        address: where the others look for it, of a peer that somebody has started by hand; empty:
+            whoever has started it has seen to all that can be mistaken.
     """
 
     id: int
@@ -133,7 +136,9 @@ def run_peer(
         before: called when no mistake of the user's is left to be found, to make folders.
 
     Raises:
-        UserError, TopologyError: a mistake of the user's.
+        UserError, TopologyError: a mistake of the user's. Two of them can show after the start, and
+            end this peer then: that all neighbours run something else, and that another process
+            has its number.
     """
     experiment, graph = resolve_topology(experiment)
     if not 0 <= settings.id < experiment.peers:
@@ -167,17 +172,28 @@ def run_peer(
 
     async def take_part() -> tuple[Participant, Transport]:
         transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)
+        refusals = Refusals(settings.id, neighbours)
+
+        def happened(event: Event) -> None:
+            hooks.on_event(event)
+            refusals.happened(event)
+
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
             near = {neighbour: addresses[neighbour] for neighbour in neighbours}
-            transport.connect(near, shook_hands)
+            transport.connect(near, shook_hands, refusals.refused)
+            mistakes = []
+            if settings.address:
+                itself = await find_itself(transport, settings.id, settings.address)
+                mistakes = [itself, refusals.by_all]
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
                 memory = recall(store, protocol)
                 participant = memory.revive(settings.id, neighbours, protocol, sign)
                 doors = (transport, trainer, store, traffic)
-                await drive(participant, *doors, hooks.on_event, cut_off_from=hooks.cut_off_from)
+                driving = drive(participant, *doors, happened, cut_off_from=hooks.cut_off_from)
+                await unless_one_fails(mistakes, driving)
         finally:
             await transport.close()
         return participant, transport

@@ -14,7 +14,6 @@ import pytest
 import zmq
 from relay import Relay
 
-from peer import zeromq
 from peer.driver import drive
 from peer.events import Finished
 from peer.gossip import Gossip
@@ -27,7 +26,7 @@ from peer.traffic import LinkCount, Traffic
 from peer.trainer import SyntheticTrainer
 from peer.units import choose_units
 from peer.wire import FRAME_LIMIT
-from peer.zeromq import Transport
+from peer.zeromq import Transport, sockets
 from peer.zmtp import ROUTING_ID_BYTES, framing_bytes, handshake_bytes
 from sim.world import World
 
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zeromq, "LINGER", 0.2)
+    monkeypatch.setattr(sockets, "LINGER", 0.2)
 
 
 @pytest.fixture(params=[False, True], ids=["null", "curve"])
@@ -185,8 +184,8 @@ def test_what_makes_a_connection(tmp_path: Path, curve: bool) -> None:
 
 def test_every_peer_has_a_routing_id_of_one_length() -> None:
     for peer in (0, 9, 10, 99_999, 2**18 - 1):
-        assert len(zeromq._routing_id(peer)) == ROUTING_ID_BYTES
-        assert zeromq._routing_id(peer) != zeromq._routing_id(peer)
+        assert len(sockets.routing_id(peer)) == ROUTING_ID_BYTES
+        assert sockets.routing_id(peer) != sockets.routing_id(peer)
 
 
 def test_a_connection_that_is_made_again_counts_again(tmp_path: Path, curve: bool) -> None:

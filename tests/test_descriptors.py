@@ -9,7 +9,7 @@ import pytest
 
 from peer.descriptors import need_descriptors
 from peer.errors import UserError
-from peer.zeromq import DESCRIPTORS, DESCRIPTORS_PER_NEIGHBOUR, Transport
+from peer.zeromq.transport import DESCRIPTORS, DESCRIPTORS_PER_NEIGHBOUR, Transport
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")

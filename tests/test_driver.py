@@ -12,8 +12,9 @@ import pytest
 import zmq
 from numpy.typing import NDArray
 
-from peer import wire, zeromq
+from peer import wire
 from peer.accumulator import Accumulator
+from peer.addresses import LOOPBACK
 from peer.driver import drive
 from peer.events import (
     EntryAdded,
@@ -31,7 +32,7 @@ from peer.store import EntryStore
 from peer.traffic import Traffic
 from peer.trainer import LocalRound, SyntheticTrainer, Trainer
 from peer.units import choose_units
-from peer.zeromq import LOOPBACK, Transport
+from peer.zeromq import Transport, sockets
 from sim.world import World
 
 PATIENCE = 20.0
@@ -41,7 +42,7 @@ ROOT_SEED = 7
 @pytest.fixture(autouse=True)
 def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     # Here the last BYE is often for a neighbour that has gone, so closing takes all of it.
-    monkeypatch.setattr(zeromq, "LINGER", 0.2)
+    monkeypatch.setattr(sockets, "LINGER", 0.2)
 
 
 def agreement(peers: int, rounds: int = 3, **changes: object) -> Protocol:

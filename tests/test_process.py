@@ -1,5 +1,6 @@
 """Peers that are started by hand, each by `kseed peer` with a file of its own."""
 
+import json
 import os
 import re
 import signal
@@ -22,10 +23,12 @@ from scenarios.processes import (
     write_peer,
 )
 
+from peer import own_place
 from peer.config import experiment_from
 from peer.records import RunFolder
 from peer.store import EntryStore
 from peer.traffic import LinkCount
+from peer.zeromq import itself
 from sim.cli import main
 from sim.runner import simulate
 
@@ -220,11 +223,16 @@ def test_another_experiment_is_refused_by_both_sides(tmp_path: Path) -> None:
         processes = start_together(stack, gate, paths)
         gate.open()
         ends = [end_of(process) for process in processes]
-    assert [end.status for end in ends] == [3, 3, 3]
-    assert ends[0].out == ends[1].out != ends[2].out
+    # Peer 2 alone has nobody to go on with.
+    assert [end.status for end in ends] == [3, 3, 2]
+    assert ends[0].out == ends[1].out != ends[2].out == ""
     for me, other in ((0, 2), (1, 2), (2, 0), (2, 1)):
         assert f"kseed: peers {me} and {other} differ in: learning_rate, units\n" in ends[me].err
-    assert told_missing(ends) == ["2", "2", "0, 1"]
+    assert told_missing(ends[:2]) == ["2", "2"]
+    assert ends[2].err.splitlines()[-1] == (
+        "kseed: peer 2 is refused by all its neighbours (0, 1), which differ from it in: "
+        "learning_rate, units"
+    )
 
 
 def told_missing(ends: Sequence[End]) -> list[str]:
@@ -337,8 +345,13 @@ def test_what_has_no_effect_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told == "kseed: without effect in this experiment, and ignored: side_by_side"
 
 
-def test_a_peer_cannot_run_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = write_peers(tmp_path)
+def test_a_peer_cannot_run_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(itself, "GRACE", 1.0)
+    monkeypatch.setattr(own_place, "PATIENCE", 5.0)
+    addresses = free_addresses(PEERS)
+    paths = write_peers(tmp_path, addresses)
     with Gate() as gate, ExitStack() as stack:
         processes = [start(stack, path, gate.environment) for path in paths]
         gate.hold("trains 1 1")
@@ -346,6 +359,15 @@ def test_a_peer_cannot_run_twice(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert "Address already in use" in capsys.readouterr().err
         elsewhere = re.sub("bind = .*", 'bind = "tcp://127.0.0.1:*"', paths[1].read_text())
         paths[1].write_text(elsewhere + 'log_level = "warning"\n')
+        assert main(["peer", str(paths[1])]) == 2
+        assert re.fullmatch(
+            r"kseed: another process listens at tcp://127\.0\.0\.1:\d+, the place of peer 1 in the "
+            r"roster: is peer 1 running already, on another host\?\n",
+            capsys.readouterr().err,
+        )
+        [free] = free_addresses(1)
+        moved = re.sub("bind = .*", f'bind = "{free}"', paths[1].read_text())
+        paths[1].write_text(moved.replace(json.dumps(addresses[1]), json.dumps(free)))
         assert main(["peer", str(paths[1])]) == 2
         told = r"kseed: entry store \S+log\.sqlite: database is locked\n"
         assert re.fullmatch(told, capsys.readouterr().err)

@@ -12,7 +12,8 @@ from relay import Relay
 from peer.addresses import LOOPBACK
 from peer.errors import UserError
 from peer.wire import FRAME_LIMIT
-from peer.zeromq import SEND_QUEUE, Transport
+from peer.zeromq import Transport
+from peer.zeromq.sockets import SEND_QUEUE
 
 PATIENCE = 10.0
 T = TypeVar("T")

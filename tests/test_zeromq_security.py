@@ -17,12 +17,12 @@ import pytest
 import zmq
 from zmtp_client import Client, Credentials, command, greeting, header
 
-from peer import zeromq
 from peer.addresses import LOOPBACK
 from peer.connections import OUTSTANDING, STRANGERS, Connections
 from peer.keys import Security, make_keys
 from peer.wire import FRAME_LIMIT
-from peer.zeromq import GARBAGE, Transport
+from peer.zeromq import sockets
+from peer.zeromq.transport import GARBAGE, Transport
 
 PATIENCE = 30.0
 PEERS = 5
@@ -33,7 +33,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells wha
 
 @pytest.fixture(autouse=True)
 def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zeromq, "LINGER", 0.2)
+    monkeypatch.setattr(sockets, "LINGER", 0.2)
 
 
 @pytest.fixture
@@ -461,7 +461,7 @@ def test_strangers_do_not_use_up_connections(roster: list[Security], curve: bool
 def test_who_does_not_finish_its_handshake_is_cut_off(
     roster: list[Security], curve: bool, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zeromq, "HANDSHAKE", 0.3)
+    monkeypatch.setattr(sockets, "HANDSHAKE", 0.3)
 
     async def main() -> None:
         async with a_pair(roster if curve else None) as (zero, two):

@@ -1,4 +1,4 @@
-"""The sockets of one peer: the only file that imports zmq.
+"""The sockets of one peer.
 
 One bound ROUTER receives; one DEALER per neighbour sends, so that a slow neighbour fills only its
 own queue. A message is one frame. ROUTER drops silently what it cannot route, so nothing is sent
@@ -21,11 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -33,36 +30,22 @@ import zmq
 import zmq.asyncio
 
 from peer.addresses import LOOPBACK, check_address
-from peer.connections import OUTSTANDING, RECEIVE_QUEUE, Connections
+from peer.connections import OUTSTANDING, Connections
 from peer.descriptors import need_descriptors
 from peer.errors import UserError
 from peer.keys import Security
 from peer.wire import FRAME_LIMIT
-from peer.zmtp import ROUTING_ID_BYTES, framing_bytes
-
-SEND_QUEUE: Final = 1000
-"""Frames that wait for a neighbour; past these they are dropped, and repaired by the protocol."""
-
-LINGER: Final = 1.0
-"""Seconds that `close` gives to what has not been sent yet."""
-
-RECONNECT: Final = (0.1, 3.0)
-"""Seconds before the first and at most before a later attempt to reach a neighbour."""
-
-KEEPALIVE: Final = (30, 10, 3)
-"""TCP's own probes: after so many seconds of silence, so many seconds apart, so many of them."""
+from peer.zeromq import sockets
+from peer.zeromq.dealer import Dealer
+from peer.zeromq.itself import Itself
+from peer.zeromq.sockets import Ear, configure, monitored, numbered
+from peer.zmtp import framing_bytes
 
 GARBAGE: Final = 64
 """Messages that a neighbour may send, as its key tells, which are not one frame from itself."""
 
-HANDSHAKE: Final = 10.0
-"""Seconds in which a connection has to introduce itself."""
-
 WATCH: Final = 0.02
 """Seconds from the first byte that comes to a look at what connections hold back."""
-
-SLICE: Final = 100
-"""Events that are followed at a stretch: strangers can make many."""
 
 BACKLOG: Final = 1024
 """Connections that wait in the kernel to be accepted."""
@@ -76,17 +59,15 @@ DESCRIPTORS: Final = 16
 DESCRIPTORS_PER_NEIGHBOUR: Final = 5
 """A socket, its two monitors' ends, and a connection in each direction."""
 
-_NUMBER_DIGITS: Final = 6
-_NONCE_BYTES: Final = (ROUTING_ID_BYTES - _NUMBER_DIGITS - 1) // 2
+DROPS: Final = 3
+"""Attempts that a neighbour ends without a word, in turn, before its keys are put in question."""
+
 _ZAP: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"kseed"
-_EVENT: Final = struct.Struct("=Hi")
-_SHAKEN: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
-_REFUSED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _LOG: Final = logging.getLogger("kseed")
 
 OnHandshake: TypeAlias = Callable[[int, bool], None]
-_Socket: TypeAlias = "zmq.Socket[bytes] | zmq.asyncio.Socket"
+OnRefusal: TypeAlias = Callable[[int], None]
 
 
 class Transport:
@@ -125,24 +106,29 @@ class Transport:
         self._me = me
         self._security = security
         self._numbers: dict[bytes, int] = {}
-        self._dealers: dict[int, zmq.Socket[bytes]] = {}
+        self._dealers: dict[int, Dealer] = {}
+        self._itself: Itself | None = None
         self._on_handshake: OnHandshake = lambda _neighbour, _dialled: None
+        self._on_refusal: OnRefusal = lambda _neighbour: None
+        self._other_keys: set[int] = set()
+        self._misdialled = False
         self._connections = Connections(
             curve=security is not None, tcp=address.startswith("tcp://")
         )
         self._look_ahead: asyncio.TimerHandle | None = None
+        self._zap: Ear | None = None
         # libzmq aborts the process where these fail it.
         need_descriptors(DESCRIPTORS)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, SOCKETS)
         self._loop = asyncio.get_running_loop()
-        self._ears: list[_Ear] = []
         # Receiving waits in the event loop; sending never waits, so plain sockets do for it.
         self._router = zmq.asyncio.Socket(self._context, zmq.ROUTER)
         try:
-            events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
-            self._monitor = self._watch_over(self._router, self._happened, events)
-            self._configure(self._router)
+            events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | sockets.REFUSED
+            watch = monitored(self._context, self._router, events, "router")
+            self._monitor = Ear(self._loop, watch, self._happened)
+            configure(self._router, largest, curve=security is not None)
             self._router.set(zmq.ROUTER_HANDOVER, 1)
             self._router.set(zmq.BACKLOG, BACKLOG)
             if security is not None:
@@ -160,7 +146,10 @@ class Transport:
             self._loop.add_reader(self._connections.arrivals, self._arrived)
 
     def connect(
-        self, addresses: Mapping[int, str], on_handshake: OnHandshake | None = None
+        self,
+        addresses: Mapping[int, str],
+        on_handshake: OnHandshake | None = None,
+        on_refusal: OnRefusal | None = None,
     ) -> None:
         """Open a socket to each neighbour; one that is not there yet is tried again.
 
@@ -168,38 +157,53 @@ class Transport:
             addresses: neighbour -> where it listens.
             on_handshake: called with (neighbour, dialled) when a connection has been made that this
                 peer has dialled, and when the first message has come over one that it has answered.
+            on_refusal: called with a neighbour when the two have other keys of one another.
 
         Raises:
             UserError: an address is none, or there are too few file descriptors.
         """
         self._on_handshake = on_handshake or self._on_handshake
+        self._on_refusal = on_refusal or self._on_refusal
         need_descriptors(DESCRIPTORS_PER_NEIGHBOUR * len(addresses))
         for neighbour, address in addresses.items():
             assert neighbour not in self._dealers, "a neighbour has one socket"
-            dealer = self._context.socket(zmq.DEALER)
-            self._dealers[neighbour] = dealer
-            self._watch_over(dealer, partial(self._dialled, neighbour), _SHAKEN | _REFUSED)
-            self._configure(dealer)
-            dealer.set(zmq.ROUTING_ID, _routing_id(self._me))
-            try:
-                if self._security is not None:
-                    _introduce(dealer, self._security, neighbour)
-                check_address(address)
-                dealer.connect(address)
-            except (zmq.ZMQError, UserError) as error:
-                raise UserError(
-                    f"cannot connect to peer {neighbour} at {address}: {error}"
-                ) from None
-            self._numbers[_number(neighbour)] = neighbour
+            self._dealers[neighbour] = Dealer(
+                self._context,
+                self._me,
+                neighbour,
+                address,
+                self._security,
+                self._largest,
+                partial(self._on_handshake, neighbour, True),
+                partial(self._refused, neighbour),
+                partial(self._dropped, neighbour),
+            )
+            self._numbers[numbered(neighbour)] = neighbour
         self._connections.expected = len(self._dealers)
+
+    def look_for_itself(self, address: str) -> asyncio.Future[None]:
+        """Find out who listens where this peer's neighbours look for it.
+
+        Args:
+            address: as the roster has it.
+
+        Returns:
+            Done when it has found itself there; fails with a UserError when there is another peer
+            of its number. As long as nobody can be reached there it stays open.
+
+        Raises:
+            UserError: the address is none, or there are too few file descriptors.
+        """
+        assert self._itself is None, "it looks once"
+        need_descriptors(DESCRIPTORS_PER_NEIGHBOUR)
+        self._itself = Itself(self._context, self._me, address, self._security, self._largest)
+        return self._itself.found
 
     def send(self, neighbour: int, frame: bytes) -> bool:
         """Hand a frame to a neighbour's socket; return False if it is full, or closed by a ban."""
         if neighbour in self.banned:
             return False
-        try:
-            self._dealers[neighbour].send(frame, zmq.DONTWAIT)
-        except zmq.Again:
+        if not self._dealers[neighbour].send(frame):
             self.dropped[neighbour] += 1
             return False
         return True
@@ -238,7 +242,8 @@ class Transport:
 
     def _take(self, routing_id: zmq.Frame, *frames: zmq.Frame) -> tuple[int, bytes] | None:
         """Return (neighbour, frame) if a message is that, and count it otherwise."""
-        claimed = self._numbers.get(routing_id.bytes.partition(b"/")[0])
+        number = routing_id.bytes.partition(b"/")[0]
+        claimed = self._numbers.get(number)
         curve = self._security is not None
         speaker, admission = claimed, None
         if curve:
@@ -256,6 +261,9 @@ class Transport:
             self._on_handshake(speaker, False)
         if claimed is not None and claimed == speaker and len(frames) == 1:
             return claimed, frames[0].bytes
+        if number == numbered(self._me) and self._itself is not None:
+            self._itself.heard(routing_id.bytes)
+            return None
         self.garbage += 1
         if curve and speaker is not None:
             self.guilty[speaker] += 1
@@ -263,19 +271,29 @@ class Transport:
                 self.ban(speaker, "sent what is not one frame under its own number")
         return None
 
-    def _happened(self, event: int, value: int) -> None:
+    def _happened(self, frames: list[bytes]) -> None:
         """Follow what happens to connections that were accepted."""
+        event, value = sockets.event(frames)
         if event == zmq.EVENT_ACCEPTED:
             self._connections.accepted(value)
-        else:
+        elif event == zmq.EVENT_DISCONNECTED:
             self._connections.ended(value)
+        else:
+            self._misdialled = True
 
-    def _dialled(self, neighbour: int, event: int, _value: int) -> None:
-        if event == _SHAKEN:
-            self._on_handshake(neighbour, True)
-        elif neighbour not in self.banned:
-            # libzmq does not try again after this.
+    def _refused(self, neighbour: int) -> None:
+        if neighbour in self.banned:
+            return
+        if neighbour not in self._other_keys:
+            self._other_keys.add(neighbour)
             _LOG.warning("peer %d and peer %d have other keys of one another", self._me, neighbour)
+        self._on_refusal(neighbour)
+
+    def _dropped(self, neighbour: int, drops: int) -> None:
+        # Who takes us for a stranger hangs up without a word, as does a tunnel with nobody at its
+        # end. But the one dials here with keys that do not fit either.
+        if drops >= DROPS and self._misdialled:
+            self._refused(neighbour)
 
     def _arrived(self) -> None:
         self._connections.note_arrivals()
@@ -293,125 +311,42 @@ class Transport:
         self._monitor.listen()
         version, number, _domain, _address, _routing_id, _mechanism, *credentials = request
         peer = owners.get(credentials[0]) if len(credentials) == 1 else None
-        if peer is None or peer == self._me or peer in self.banned:
+        stranger = peer == self._me and self._itself is None
+        if peer is None or stranger or peer in self.banned:
             verdict = [b"400", b"unknown key", b"", b""]
         else:
             user = f"{peer}/{self._connections.admit(peer)}"
             verdict = [b"200", b"OK", user.encode(), b""]
+        assert self._zap is not None
         self._zap.socket.send_multipart([version, number, *verdict])
 
     def _ask_for_keys(self, security: Security) -> None:
         """Let in over the ROUTER who has a key of the roster."""
         owners = {key: peer for peer, key in enumerate(security.public.curve)}
         zap = self._context.socket(zmq.REP)
-        self._zap = self._hear(zap, partial(self._admit, owners))
+        self._zap = Ear(self._loop, zap, partial(self._admit, owners))
         zap.bind(_ZAP)
         self._router.set(zmq.CURVE_SERVER, 1)
         self._router.set(zmq.CURVE_SECRETKEY, security.secret.curve)
         self._router.set(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)
         self._router.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
-    def _watch_over(
-        self, socket: _Socket, happened: Callable[[int, int], None], events: int
-    ) -> _Ear:
-        """Have a function called with (event, value) for each of these events of a socket."""
-        address = f"inproc://events-{len(self._ears)}"
-        socket.monitor(address, events)
-        pair = self._context.socket(zmq.PAIR)
-        # With a full queue the thread that serves all sockets would wait for this one.
-        pair.set(zmq.RCVHWM, 0)
-        pair.connect(address)
-        return self._hear(pair, lambda frames: happened(*_EVENT.unpack(frames[0])))
-
-    def _hear(self, socket: zmq.Socket[bytes], take: Callable[[list[bytes]], None]) -> _Ear:
-        ear = _Ear(self._loop, socket, take)
-        self._ears.append(ear)
-        return ear
-
     def _close_sockets(self) -> None:
         if self._router.closed:
             return
-        for ear in self._ears:
-            ear.listen()
-        for socket in (*self._dealers.values(), self._router):
-            if not socket.closed:
-                socket.disable_monitor()
-                socket.close()
-        for ear in self._ears:
-            ear.close()
+        self._monitor.listen()
+        for dealer in self._dealers.values():
+            dealer.listen()
+            dealer.close()
+        if self._itself is not None:
+            self._itself.close()
+        self._router.disable_monitor()
+        self._router.close()
+        self._monitor.close()
+        if self._zap is not None:
+            self._zap.close()
         if self._look_ahead is not None:
             self._look_ahead.cancel()
         if self._connections.arrivals is not None:
             self._loop.remove_reader(self._connections.arrivals)
             self._connections.close()
-
-    def _configure(self, socket: _Socket) -> None:
-        """Set what both kinds of socket share."""
-        shortest, longest = RECONNECT
-        idle, interval, probes = KEEPALIVE
-        plain, sealed = (framing_bytes(self._largest, curve=curve) for curve in (False, True))
-        options = {
-            zmq.LINGER: round(1000 * LINGER),
-            zmq.SNDHWM: SEND_QUEUE,
-            zmq.RCVHWM: RECEIVE_QUEUE,
-            zmq.MAXMSGSIZE: self._largest + (sealed - plain if self._security is not None else 0),
-            zmq.HANDSHAKE_IVL: round(1000 * HANDSHAKE),
-            zmq.RECONNECT_IVL: round(1000 * shortest),
-            zmq.RECONNECT_IVL_MAX: round(1000 * longest),
-            # A machine that has vanished says no good-bye, and nothing is sent on the ROUTER that
-            # would find out.
-            zmq.TCP_KEEPALIVE: 1,
-            zmq.TCP_KEEPALIVE_IDLE: idle,
-            zmq.TCP_KEEPALIVE_INTVL: interval,
-            zmq.TCP_KEEPALIVE_CNT: probes,
-        }
-        for option, value in options.items():
-            socket.set(option, value)
-
-
-class _Ear:
-    """Takes what a plain socket receives, from the event loop and in order."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        socket: zmq.Socket[bytes],
-        take: Callable[[list[bytes]], None],
-    ) -> None:
-        self.socket = socket
-        self._loop = loop
-        self._take = take
-        self._descriptor = int(socket.get(zmq.FD))
-        loop.add_reader(self._descriptor, self.listen)
-        # The descriptor tells only what comes after everything has been read.
-        self._rest = loop.call_soon(self.listen)
-
-    def listen(self) -> None:
-        """Take what has come so far; if that is much, the rest a little later."""
-        if self.socket.closed:
-            return
-        with suppress(zmq.Again):
-            for _ in range(SLICE):
-                self._take(self.socket.recv_multipart(zmq.DONTWAIT))
-            self._rest.cancel()
-            self._rest = self._loop.call_soon(self.listen)
-
-    def close(self) -> None:
-        if not self.socket.closed:
-            self._loop.remove_reader(self._descriptor)
-            self.socket.close(linger=0)
-
-
-def _number(peer: int) -> bytes:
-    return b"%0*d" % (_NUMBER_DIGITS, peer)
-
-
-def _routing_id(peer: int) -> bytes:
-    """Return a new name for a DEALER, of the same length for every peer."""
-    return _number(peer) + b"/" + secrets.token_hex(_NONCE_BYTES).encode()
-
-
-def _introduce(dealer: zmq.Socket[bytes], security: Security, neighbour: int) -> None:
-    dealer.set(zmq.CURVE_SERVERKEY, security.public.curve[neighbour])
-    dealer.set(zmq.CURVE_SECRETKEY, security.secret.curve)
-    dealer.set(zmq.CURVE_PUBLICKEY, security.secret.public_curve)
