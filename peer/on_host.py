@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from peer.addresses import listening, listening_at
 from peer.config import experiment_from
@@ -18,9 +18,8 @@ from peer.roster_file import ROSTER, RosterFile, read_roster
 from peer.standalone import Standalone, in_folder, resolve, run_standalone, wants_curve
 from peer.unused_options import deliberate
 
-DEFAULTS: Final[Mapping[str, Any]] = {"start_timeout": 600.0}
-"""Options that a peer on a host of its own has where the experiment says nothing: hosts come up
-minutes apart, where processes of one machine do at once."""
+START_TIMEOUT: Final = 600.0
+"""`start_timeout`, seconds, where the experiment has none: hosts come up minutes apart."""
 
 
 def run_on_host(
@@ -48,7 +47,8 @@ def run_on_host(
         UserError, TopologyError: a mistake in a file or an argument; nothing has been written.
     """
     values = read_toml(experiment_file)
-    experiment = experiment_from({**DEFAULTS, **values})
+    experiment = experiment_from(values)
+    experiment = replace(experiment, start_timeout=experiment.start_timeout or START_TIMEOUT)
     path = roster_file or experiment_file.parent / ROSTER
     roster = _roster(path)
     me = find_index(index, roster.addresses, os.environ, socket.gethostname(), socket.getfqdn)

@@ -21,6 +21,7 @@ from peer.config import experiment_from
 from peer.errors import UserError
 from peer.hosts import roster_of
 from peer.keys import PUBLIC, Security, secret_name
+from peer.records import RunFolder
 from peer.roster_file import ROSTER, RosterFile, read_roster
 from sim.cli import main
 from sim.runner import simulate
@@ -377,6 +378,10 @@ def test_hosts_come_up_in_any_order_to_the_digests_of_the_simulator(network: Pat
     folders = {path.name for path in (network / "runs" / "experiment").iterdir()}
     assert folders == {f"peer-{me}" for me in range(PEERS)}
     assert all("127.0.0.1" in end.err.splitlines()[0] for end in ends)
+    # Minutes may lie between hosts, unless the experiment says otherwise.
+    for me in range(PEERS):
+        config = RunFolder(network / "runs" / "experiment" / f"peer-{me}").experiment()
+        assert (config.start_timeout, config.round_timeout) == (600.0, 60.0)
 
 
 @pytest.mark.slow
@@ -408,7 +413,8 @@ def test_a_peer_that_is_killed_goes_on_from_its_log(network: Path) -> None:
 
 @pytest.mark.slow
 def test_another_roster_is_refused_and_named(network: Path) -> None:
-    write_options(network / EXPERIMENT, SMALL | {"round_timeout": 1.0, "settle_timeout": 1.0})
+    impatient = {"start_timeout": 1.0, "round_timeout": 1.0, "settle_timeout": 1.0}
+    write_options(network / EXPERIMENT, SMALL | impatient)
     assert make(network, local_hosts(), "--metrics-port", "0", "--no-keys") == 0
     other = network / "other.toml"
     moved = re.sub(r"(# 1\naddress = )\".*\"", r'\1"tcp://localhost:1"', roster_text(network))
