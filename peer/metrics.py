@@ -130,6 +130,9 @@ def _links(me: str, neighbours: Iterable[NeighbourStatus]) -> Iterator[Metric]:
     open_ = GaugeMetricFamily(
         "kseed_link_open", "Whether a neighbour has greeted and not left.", labels=link
     )
+    reached = GaugeMetricFamily(
+        "kseed_neighbour_reached", "Whether a connection to a neighbour was made.", labels=link
+    )
     banned = GaugeMetricFamily(
         "kseed_neighbour_banned", "Whether a neighbour is disconnected for good.", labels=link
     )
@@ -141,6 +144,7 @@ def _links(me: str, neighbours: Iterable[NeighbourStatus]) -> Iterator[Metric]:
             messages.add_metric([*labels, kind], getattr(neighbour, f"{kind}_messages"))
         if neighbour.silent_seconds is not None:
             silence.add_metric(labels, neighbour.silent_seconds)
+        reached.add_metric(labels, float(neighbour.reached))
         open_.add_metric(labels, float(neighbour.open))
         banned.add_metric(labels, float(neighbour.banned))
-    yield from (sent, messages, silence, open_, banned)
+    yield from (sent, messages, silence, reached, open_, banned)

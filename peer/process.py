@@ -40,7 +40,8 @@ from peer.summary import peak_memory
 from peer.traffic import Traffic
 from peer.training import build_trainer
 from peer.weights import Weights
-from peer.zeromq import DESCRIPTORS, DESCRIPTORS_PER_NEIGHBOUR, Transport
+from peer.zeromq import Transport
+from peer.zeromq.transport import DESCRIPTORS, DESCRIPTORS_PER_NEIGHBOUR
 
 LOG = logging.getLogger("kseed")
 
@@ -209,6 +210,8 @@ def _take_part(
 
     def shook_hands(neighbour: int, dialled: bool) -> None:
         traffic.count_handshake(settings.id, neighbour, dialled=dialled)
+        if dialled:
+            teller.reached(neighbour)
 
     async def take_part() -> tuple[Participant, Transport]:
         if settings.metrics:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from peer.accumulator import Accumulator
 from peer.clock import clock
-from peer.links import Link
 from peer.participant import Participant, Phase
 from peer.reporting import RoundReport
 from peer.summary import peak_memory
@@ -36,6 +35,7 @@ class NeighbourStatus:
 
     Attributes:
         peer: its place in the roster.
+        reached: a connection that was dialled to it has been made, in this life.
         open: it has greeted in the same experiment, and has neither left nor been cut off.
         banned: it is disconnected for good.
         silent_seconds: since its last readable message; None: there was none.
@@ -43,6 +43,7 @@ class NeighbourStatus:
     """
 
     peer: int
+    reached: bool
     open: bool
     banned: bool
     silent_seconds: float | None
@@ -153,10 +154,15 @@ class Teller:
         self._topology = topology
         self._started_at = time.time()
         self._loss: float | None = None
+        self._reached: set[int] = set()
 
     def trained(self, report: RoundReport) -> None:
         """Take note of a local round, in the training thread."""
         self._loss = report.loss if math.isfinite(report.loss) else None
+
+    def reached(self, neighbour: int) -> None:
+        """Take note that a connection dialled to a neighbour has been made."""
+        self._reached.add(neighbour)
 
     def look(self, participant: Participant, transport: Transport, traffic: Traffic) -> Look:
         """Return how a peer is now, in the thread of its event loop."""
@@ -186,7 +192,7 @@ class Teller:
             started_at=self._started_at,
             now=time.time(),
             peak_memory_bytes=peak_memory(),
-            neighbours=_neighbours(participant, transport.banned.keys(), traffic),
+            neighbours=_neighbours(participant, self._reached, transport.banned.keys(), traffic),
         )
         return Look(status, state)
 
@@ -199,21 +205,18 @@ def _awaited(participant: Participant) -> tuple[int, ...]:
 
 
 def _neighbours(
-    participant: Participant, banned: Set[int], traffic: Traffic
+    participant: Participant, reached: Set[int], banned: Set[int], traffic: Traffic
 ) -> tuple[NeighbourStatus, ...]:
     me, now = participant.me, clock()
     sent = {receiver: count for sender, receiver, count in traffic.links() if sender == me}
     return tuple(
-        _neighbour(peer, link, sent.get(peer, LinkCount()), peer in banned, now)
+        NeighbourStatus(
+            peer=peer,
+            reached=peer in reached,
+            open=link.open and peer not in banned and not link.deaf,
+            banned=peer in banned or link.banned,
+            silent_seconds=now - link.last_heard if math.isfinite(link.last_heard) else None,
+            **asdict(sent.get(peer, LinkCount())),
+        )
         for peer, link in sorted(participant.links.items())
-    )
-
-
-def _neighbour(peer: int, link: Link, sent: LinkCount, banned: bool, now: float) -> NeighbourStatus:
-    return NeighbourStatus(
-        peer=peer,
-        open=link.open and not banned and not link.deaf,
-        banned=banned or link.banned,
-        silent_seconds=now - link.last_heard if math.isfinite(link.last_heard) else None,
-        **asdict(sent),
     )

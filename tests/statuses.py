@@ -27,6 +27,7 @@ EMPTY = Accumulator.empty(4, Units(exponent=-14, fraction_bits=24, magnitude_bit
 def neighbour(peer: int, **changes: Any) -> NeighbourStatus:
     usual = NeighbourStatus(
         peer=peer,
+        reached=True,
         open=True,
         banned=False,
         silent_seconds=0.5,
@@ -76,6 +77,7 @@ def neighbours_at(peer: int) -> st.SearchStrategy[NeighbourStatus]:
     return st.builds(
         NeighbourStatus,
         peer=st.just(peer),
+        reached=st.booleans(),
         open=st.booleans(),
         banned=st.booleans(),
         silent_seconds=st.none() | TIMES,

@@ -110,6 +110,7 @@ def test_the_metrics_of_a_peer() -> None:
         "kseed_sent_messages_total",
         "kseed_neighbour_silence_seconds",
         "kseed_link_open",
+        "kseed_neighbour_reached",
         "kseed_neighbour_banned",
     }
     assert "process_resident_memory_bytes" in page

@@ -160,18 +160,20 @@ def test_a_look_tells_of_links_and_losses_and_changes_nothing() -> None:
     assert teller.look(gossip, SILENT, traffic).status.loss is None
     teller.trained(RoundReport(0, 0, 4.5, 0, 1.0))
     transport: Any = SimpleNamespace(banned={2: "lied"}, garbage=3, dropped=Counter({1: 4}))
+    teller.reached(1)
     told = teller.look(gossip, transport, traffic).digested()
     assert (told.loss, told.garbage, told.dropped) == (4.5, 3, 4)
     assert [(one.peer, one.reason) for one in told.accused] == [(2, "lied")]
     assert told.digest == gossip.state.digest()
     assert told.agreement == protocol.digest.hex()
     near, far = told.neighbours
-    assert (near.peer, near.open, near.banned) == (1, True, False)
+    assert (near.peer, near.reached, near.open, near.banned) == (1, True, True, False)
     assert near.silent_seconds is not None
     assert 0 <= near.silent_seconds < 60
     sent = traffic.link(0, 1)
     assert {name: getattr(near, name) for name in dataclasses.asdict(sent)} == vars_of(sent)
-    assert (far.peer, far.open, far.banned, far.silent_seconds) == (2, False, True, None)
+    assert (far.peer, far.reached, far.open, far.banned) == (2, False, False, True)
+    assert far.silent_seconds is None
     assert far.sent_bytes == 0
     assert [pair for *pair, _ in traffic.links()] == [[0, 1], [2, 1]]
 
@@ -213,6 +215,7 @@ def test_the_format_of_schema_1() -> None:
         "neighbours": [
             {
                 "peer": 1,
+                "reached": True,
                 "open": True,
                 "banned": False,
                 "silent_seconds": 0.5,

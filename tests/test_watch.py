@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ from sim.watch.answers import Heard, Silence
 from sim.watch.conduct import Screen
 from sim.watch.drawing import draw
 from sim.watch.network import LOOKS, Network, Picture, Presence, links_of, sent_by
+from sim.watch.one import in_words
 from sim.watch.places import places
 from sim.watch.words import plain_line, printable, troubles
 
@@ -525,3 +527,19 @@ def test_ports_that_cannot_be_had(
     assert main(["launch", *flags(RUN | options), "--out", out]) == 2
     assert capsys.readouterr().err == f"kseed: {why}\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "link"),
+    [
+        ({}, "open"),
+        ({"banned": True}, "banned"),
+        ({"open": False}, "closed"),
+        ({"open": False, "silent_seconds": None}, "not heard"),
+        ({"open": False, "silent_seconds": None, "reached": False}, "not reached"),
+    ],
+)
+def test_which_way_of_a_link_is_shut(changes: dict[str, Any], link: str) -> None:
+    told = replace(status(), neighbours=(neighbour(1, **changes),))
+    [line] = in_words(Heard(told, 0.0)).splitlines()[-1:]
+    assert re.match(rf" *1  {link}  ", line)

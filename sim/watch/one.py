@@ -84,13 +84,12 @@ def _times(number: int, noun: str) -> str:
 def _neighbours(neighbours: tuple[NeighbourStatus, ...]) -> list[str]:
     rows = [("neighbour", "link", "heard", "sent", "payload", "messages")]
     for one in neighbours:
-        link = "banned" if one.banned else "open" if one.open else "closed"
         ago = "" if one.silent_seconds is None else " ago"
         messages = one.payload_messages + one.control_messages
         rows.append(
             (
                 str(one.peer),
-                link,
+                _link(one),
                 silence_in_words(one.silent_seconds).removesuffix(" heard") + ago,
                 bytes_in_words(one.sent_bytes),
                 bytes_in_words(one.payload_bytes),
@@ -98,3 +97,14 @@ def _neighbours(neighbours: tuple[NeighbourStatus, ...]) -> list[str]:
             )
         )
     return aligned(rows, (True, False, True, True, True, True))
+
+
+def _link(one: NeighbourStatus) -> str:
+    """Return in words whether both ways of a link are open."""
+    if one.banned:
+        return "banned"
+    if one.open:
+        return "open"
+    if one.silent_seconds is not None:
+        return "closed"
+    return "not heard" if one.reached else "not reached"

@@ -47,6 +47,7 @@ STATUS: Final[dict[str, Any]] = {
     "neighbours": [
         {
             "peer": int,
+            "reached": bool,
             "open": bool,
             "banned": bool,
             "silent_seconds": (*_NUMBER, None),
