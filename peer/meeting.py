@@ -54,6 +54,7 @@ class Meeting:
         self._held = held
         self._links = links
         self._outbox = outbox
+        self._ahead: set[int] = set()
 
     def greet(self, neighbour: int, now: float) -> None:
         """Say HELLO to a neighbour, and expect it to answer."""
@@ -85,7 +86,8 @@ class Meeting:
         if hello.sender != neighbour:
             raise MalformedMessage(f"peer {hello.sender} greets on the link of peer {neighbour}")
         # A greeting may have waited for long, so what it says is at most too early.
-        if hello.clock > now + CLOCK_TOLERANCE:
+        if hello.clock > now + CLOCK_TOLERANCE and neighbour not in self._ahead:
+            self._ahead.add(neighbour)
             self._outbox.emit(ClockAhead(neighbour, hello.clock - now))
         if hello.agreement != self._protocol.digest:
             link.open, link.refused = False, False

@@ -274,3 +274,4 @@ def test_a_clock_that_is_ahead_is_told_and_changes_nothing(answer: bool, ahead: 
     told = [ClockAhead(1, greeting.clock - now)] if ahead > CLOCK_TOLERANCE else []
     assert output.events == told
     assert gossip.waiting_for == (2,)
+    assert receive(gossip, greeting, 1, now).events == []
