@@ -419,11 +419,7 @@ class Experiment:
             refuse("resume", self.resume, "goes with `out`, the run folder to go on with")
 
     def _check_cluster(self) -> None:
-        """Refuse what Ray has no way to grant, and what its workers do not do."""
-        for name in ("ray_cpus", "ray_gpus"):
-            share = getattr(self, name)
-            if share > 1 and share != int(share):
-                refuse(name, share, "above 1 it must be a whole number")
+        """Refuse what workers of a cluster do not do."""
         if self.shares_passes:
             why = "with engine = 'ray' a worker takes one replica's local steps at a time"
             refuse("side_by_side", self.side_by_side, why)

@@ -53,7 +53,15 @@ class Wanted:
 
     @classmethod
     def by(cls, experiment: Experiment) -> Wanted:
-        """Return what an experiment's options say."""
+        """Return what an experiment's options say.
+
+        Raises:
+            UserError: Ray has no such shares.
+        """
+        for name in ("ray_cpus", "ray_gpus"):
+            share = getattr(experiment, name)
+            if share > 1 and share != int(share):
+                refuse(name, share, "above 1 it must be a whole number")
         return cls(
             experiment.ray_address,
             experiment.ray_workers,
@@ -101,6 +109,8 @@ class Cluster:
     def __init__(self, ray: Any, wanted: Wanted) -> None:
         self.ray = ray
         self.wanted = wanted
+        self._calls = ray.remote(max_retries=0)(_called)
+        self._calls_alone = ray.remote(max_retries=0, max_calls=1)(_called)
 
     def put(self, value: Any) -> Any:
         """Keep a value on the cluster while what this returns is kept; calls take it from there."""
@@ -115,13 +125,12 @@ class Cluster:
         """Call a function of a module in a process of the cluster, once.
 
         Args:
-            work: the function.
+            work: the function, or a partial one.
             arguments: its arguments.
             alone: whether the process is new, and ends with it.
         """
-        remote = self.ray.remote(work)
-        options = self._share() | {"max_retries": 0} | ({"max_calls": 1} if alone else {})
-        return self.awaited(remote.options(**options).remote(*arguments))
+        remote = self._calls_alone if alone else self._calls
+        return self.awaited(remote.options(**self._share()).remote(work, *arguments))
 
     def workers(self) -> int:
         """Return how many workers there are to be: one at least, which may have to wait.
@@ -190,6 +199,10 @@ class Cluster:
         # Shares of two GPUs make no worker.
         on_gpus = there * math.floor(1 / gpus + 1e-9) if gpus < 1 else math.floor(there / gpus)
         return min(most, on_gpus)
+
+
+def _called(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
 
 
 def this_node() -> str:

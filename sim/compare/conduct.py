@@ -59,6 +59,11 @@ class _Item:
     run: Run
     chosen: Values
 
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self.run.name
+
 
 def conduct(comparison: Comparison, folder: ComparisonFolder, engine: Engine) -> Conducted:
     """Do what of a comparison is not finished yet; what is finished stays, whatever happens.
