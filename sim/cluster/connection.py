@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -29,6 +30,16 @@ OWN: Final = "local"
 _ADDRESS: Final = re.compile(r"(?P<host>[^\s:/\[\]]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
 _ANSWER_SECONDS: Final = 5.0
 """A host that has not answered by then is not there; Ray would go on asking for half a minute."""
+
+
+_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+"""The preface of a client, and a frame of its settings, which are none."""
+
+_SETTINGS: Final = bytes.fromhex("0400")
+"""Type and flags of a server's first frame; its length is before, its stream after."""
+
+
+_STDERR: Final = 2
 
 
 class WorkerLost(Exception):
@@ -244,15 +255,27 @@ def _check_address(address: str) -> None:
         refuse("ray_address", address, f"must be HOST:PORT, {AUTO} or {OWN}")
         return
     try:
-        host = found["host"].strip("[]")
-        create_connection((host, int(found["port"])), _ANSWER_SECONDS).close()
+        answers = _speaks_http2(found["host"].strip("[]"), int(found["port"]))
     except OSError as error:
         reason = error.strerror or in_one_line(error)
         raise UserError(f"ray_address = {address!r}: nobody answers there ({reason})") from None
+    if not answers:
+        raise UserError(f"ray_address = {address!r}: what answers there is no Ray cluster")
+
+
+def _speaks_http2(host: str, port: int) -> bool:
+    """Return whether who listens at an address greets as RFC 9113 says (3.4), as Ray does.
+
+    Raises:
+        OSError: nobody listens, or says anything.
+    """
+    with create_connection((host, port), _ANSWER_SECONDS) as connection:
+        connection.sendall(_GREETING)
+        return connection.recv(9)[3:5] == _SETTINGS
 
 
 def _ray() -> Any:
-    # Read when it is imported: no dashboard's address, no figures to its makers, no hints.
+    # Read when it is imported: no figures to its makers, no hints.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -265,18 +288,33 @@ def _ray() -> Any:
 def _join(ray: Any, address: str) -> None:
     own = {"include_dashboard": False} if address == OWN else {}
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **own,
-        )
+        with _unheard():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                **own,
+            )
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"ray_address = {address!r}: {_in_short(text, address)}") from None
     # What becomes of workers is told by whoever has begun them.
     with suppress(AttributeError):
         ray._private.worker._worker_logs_enabled = False
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Let nothing that is written to standard error be seen, not even by what is no Python."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _in_short(text: str, address: str) -> str:
