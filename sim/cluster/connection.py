@@ -93,15 +93,17 @@ class Member:
         self._cluster = cluster
         self._actor = actor
 
-    def call(self, method: str, *arguments: Any, tries: int = 1) -> Future[Any]:
+    def call(self, method: str, *arguments: Any, patiently: bool = False) -> Future[Any]:
         """Call a method there.
 
         Args:
             method: its name.
             arguments: what `Cluster.put` has returned stands for what was put.
-            tries: how often, if the process goes meanwhile; with 1 it has to be there now.
+            patiently: until it has been done, even if the process has to be begun anew; or else it
+                has to be there now, and to stay.
         """
-        remote = getattr(self._actor, method).options(max_task_retries=tries - 1)
+        retries = -1 if patiently else 0
+        remote = getattr(self._actor, method).options(max_task_retries=retries)
         return self._cluster.awaited(remote.remote(*arguments))
 
     def end(self) -> None:

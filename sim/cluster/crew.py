@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from peer.errors import RunFailed, UserError
@@ -37,8 +38,8 @@ _GO_ON: Final = "with --resume the run goes on from here"
 class Hand(Protocol):
     """A worker, as `sim.cluster.connection.Member` has it."""
 
-    def call(self, method: str, *arguments: Any, tries: int = 1) -> Future[Any]:
-        """Call a method there."""
+    def call(self, method: str, *arguments: Any, patiently: bool = False) -> Future[Any]:
+        """Call a method there; see `Member.call`."""
 
     def end(self) -> None:
         """End it for good."""
@@ -57,6 +58,13 @@ class Job:
     what: str
     arguments: tuple[Any, ...]
     keeps: Any = None
+
+
+class _Stage(Enum):
+    """What a worker has been asked before it takes jobs: to be there, and to load."""
+
+    COMING = auto()
+    LOADING = auto()
 
 
 class Crew:
@@ -78,8 +86,8 @@ class Crew:
         self._setup: Any = None
         self._assignments: Assignments[Job] = Assignments()
         self._jobs: dict[Job, Future[Any]] = {}
-        # What each worker has been asked, with the job of it; None: whether it has loaded.
-        self._calls: dict[Future[Any], tuple[int, Job | None]] = {}
+        self._calls: dict[Future[Any], tuple[int, Job | _Stage]] = {}
+        self._ends: Counter[int] = Counter()
         self._word: deque[Callable[[], None]] = deque()
         self._wake: Future[None] = Future()
         self._manned: Future[None] = Future()
@@ -142,12 +150,12 @@ class Crew:
                 self._wake.set_result(None)
 
     def _run(self) -> None:
-        try:
-            while not self._stopped:
+        while not self._stopped:
+            try:
                 self._turn()
-        # Whoever waits for a job has to hear of it, whatever it is.
-        except BaseException as error:
-            self._fail(error)
+            # Whoever waits for a job has to hear of it, whatever it is.
+            except BaseException as error:
+                self._fail(error)
 
     def _turn(self) -> None:
         with self._lock:
@@ -155,16 +163,17 @@ class Crew:
                 self._wake = Future()
         while self._word:
             self._word.popleft()()
-        for worker, job in self._assignments.due():
+        for worker, job in self._assignments.due() if self._failure is None else ():
             self._calls[self._hands[worker].call("train", *job.arguments)] = (worker, job)
         done, _ = wait([self._wake, *self._calls], self._time_left(), FIRST_COMPLETED)
         for call in done & self._calls.keys():
-            # Unless it was of a worker that has been lost in this very turn.
-            worker, job = self._calls.pop(call, (-1, None))
-            if job is not None:
-                self._answered(worker, job, call)
-            elif worker >= 0:
-                self._heard(worker, call)
+            # Or else it was of a worker that has been lost in this very turn.
+            if call in self._calls:
+                worker, asked = self._calls.pop(call)
+                if isinstance(asked, Job):
+                    self._answered(worker, asked, call)
+                else:
+                    self._heard(worker, asked, call)
         self._look_at_the_clock()
 
     def _add(self, job: Job, made: Future[Any]) -> None:
@@ -176,41 +185,48 @@ class Crew:
 
     def _drop(self, job: Job) -> None:
         if self._assignments.drop(job):
-            del self._jobs[job]
+            self._jobs.pop(job, None)
 
     def _call_up(self, worker: int) -> None:
-        call = self._hands[worker].call("ready", self._setup, tries=MOST_LOSSES)
-        self._calls[call] = worker, None
+        call = self._hands[worker].call("begun", patiently=True)
+        self._calls[call] = worker, _Stage.COMING
 
-    def _heard(self, worker: int, call: Future[Any]) -> None:
-        """A worker has loaded, or cannot."""
+    def _heard(self, worker: int, stage: _Stage, call: Future[Any]) -> None:
+        """A worker is there, or has loaded, or cannot."""
         error = call.exception()
+        if error is None and stage is _Stage.COMING:
+            load = self._hands[worker].call("ready", self._setup)
+            self._calls[load] = worker, _Stage.LOADING
+            return
         if error is None:
             try:
-                notes = self._check(call.result())
+                self._take_on(worker, call.result())
+                return
             except UserError as refusal:
                 error = refusal
-        if error is None:
-            self.nodes.add(call.result().place)
-            for note in notes:
-                self._tell(note)
-            self._assignments.up(worker)
-            self._first_up = self._first_up or time.monotonic()
-            if self._assignments.workers == len(self._hands):
-                self._set_out()
-        elif isinstance(error, WorkerLost):
-            self._fail(
-                RunFailed(
-                    f"a worker has ended {MOST_LOSSES} times while it loaded the model, which a "
-                    f"system does when it has no memory left; {_GO_ON}"
-                )
-            )
+        if isinstance(error, WorkerLost):
+            self._ends[worker] += 1
+            if self._ends[worker] < MOST_LOSSES:
+                self._call_up(worker)
+            else:
+                self._fail(RunFailed(_too_often("loading the model")))
         elif self._manned.done() and isinstance(error, UserError):
-            # A node that has come later, or has changed: the others can do without it.
+            # Of a node that has come later, or has changed: the others can do without it.
             self._tell(f"a worker is left out: {error}")
             self._hands[worker].end()
         else:
             self._fail(error)
+
+    def _take_on(self, worker: int, there: Facts) -> None:
+        """Give a worker jobs from now on, if its place is of use."""
+        for note in self._check(there):
+            self._tell(note)
+        self.nodes.add(there.place)
+        del self._ends[worker]
+        self._assignments.up(worker)
+        self._first_up = self._first_up or time.monotonic()
+        if self._assignments.workers == len(self._hands):
+            self._set_out()
 
     def _answered(self, worker: int, job: Job, call: Future[Any]) -> None:
         """A call of a job has come to its end."""
@@ -232,12 +248,7 @@ class Crew:
         self.lost += 1
         self._tell("a worker is lost: others do what it was at, and it is begun anew")
         for job in self._assignments.down(worker):
-            self._jobs.pop(job).set_exception(
-                RunFailed(
-                    f"{job.what} has ended {MOST_LOSSES} workers, which a system does when it has "
-                    f"no memory left; {_GO_ON}"
-                )
-            )
+            self._jobs.pop(job).set_exception(RunFailed(_too_often(job.what)))
         if not self._assignments.workers:
             self._none_since = time.monotonic()
         self._call_up(worker)
@@ -280,3 +291,11 @@ class Crew:
         if text not in self._told:
             self._told.add(text)
             LOG.warning("%s", text)
+
+
+def _too_often(what: str) -> str:
+    """Return what is told where something has ended worker after worker."""
+    return (
+        f"{what} has ended workers {MOST_LOSSES} times, as a system does when it has no memory "
+        f"left; {_GO_ON}"
+    )

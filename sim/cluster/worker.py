@@ -50,8 +50,11 @@ class Worker:
         del AutoModelForCausalLM, peer
         self._trainer: Trainer | None = None
 
+    def begun(self) -> None:
+        """Be there."""
+
     def ready(self, setup: Setup) -> Facts:
-        """Load the model, if that has not been done; return what is known of this place.
+        """Load the model; return what is known of this place.
 
         Raises:
             UserError: the model cannot be loaded here.
