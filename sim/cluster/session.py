@@ -67,7 +67,7 @@ def session(experiment: Experiment) -> Iterator[Session]:
         UserError: it cannot be joined, or has no room.
     """
     with connected(Wanted.by(experiment)) as cluster:
-        count = min(cluster.workers(), _most_at_once(experiment))
+        count = int(min(cluster.workers(), _most_at_once(experiment)))
         crew = Crew([cluster.begin(Worker) for _ in range(count)])
         try:
             yield Session(cluster, crew)

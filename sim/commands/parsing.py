@@ -104,7 +104,7 @@ def take_where(parsed: argparse.Namespace, values: dict[str, Any]) -> Experiment
         parsed: the flags.
         values: of the file; what is of these options is taken out.
     """
-    taken = {name: values.pop(name) for name in WHERE if name in values}
+    taken: dict[str, Any] = {name: values.pop(name) for name in WHERE if name in values}
     flags = given(parsed, map(option, WHERE))
     where = experiment_from(taken | flags)
     idle = unused_options(where, dict.fromkeys([*deliberate(taken), *flags]))

@@ -60,8 +60,7 @@ class Workers:
         self, errand: Errand[T], items: Iterable[T], folder: Path
     ) -> Generator[tuple[T, Outcome], None, None]:
         """See `Engine.do`."""
-        work = partial(errand.work, folder=folder)
-        for item, found in done_by_workers(work, items, self._count):
+        for item, found in done_by_workers(_in(errand, folder), items, self._count):
             yield item, outcome_of(found)
 
 
@@ -74,5 +73,14 @@ class OneByOne:
         self, errand: Errand[T], items: Iterable[T], folder: Path
     ) -> Generator[tuple[T, Outcome], None, None]:
         """See `Engine.do`."""
-        for item, found in each_in_its_own(partial(errand.work, folder=folder), items):
+        for item, found in each_in_its_own(_in(errand, folder), items):
             yield item, outcome_of(found)
+
+
+def _in(errand: Errand[T], folder: Path) -> Callable[[T], Outcome]:
+    """Return an errand's work in a folder, as another process can be given it."""
+    return partial(_done, errand.work, folder)
+
+
+def _done(work: Callable[[T, Path], Outcome], folder: Path, item: T) -> Outcome:
+    return work(item, folder)
