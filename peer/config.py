@@ -59,6 +59,15 @@ SIMULATOR_ONLY: Final = (
 )
 CURVE: Final = ("auto", "on", "off")
 ISOLATIONS: Final = ("none", "netns")
+LOCAL: Final = "local"
+RAY: Final = "ray"
+COMPUTERS: Final = (LOCAL, RAY)
+ON_A_CLUSTER: Final = ("ray_address", "ray_workers", "ray_cpus", "ray_gpus")
+"""Options that say which cluster is used, and how."""
+
+WHERE: Final = ("engine", *ON_A_CLUSTER)
+"""Options that say where one call computes, and nothing of what."""
+
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 WITHOUT_A_LOG: Final = ("crash", "hold", "release", "partition", "repair")
@@ -346,6 +355,34 @@ class Experiment:
         most=2**16 - 1,
         defines_run=False,
     )
+    engine: str = option(
+        LOCAL,
+        "what computes: local, this machine; ray, the workers of a Ray cluster, to the same bits",
+        choices=COMPUTERS,
+        defines_run=False,
+        begins="a cluster",
+    )
+    ray_address: str = option(
+        "auto",
+        "HOST:PORT of a Ray cluster; auto: the one of this machine; local: one that is begun for "
+        "this command alone",
+        defines_run=False,
+    )
+    ray_workers: int = option(
+        0,
+        "workers on the cluster; 0: as many as there is room for",
+        least=0,
+        most=2**16,
+        defines_run=False,
+    )
+    ray_cpus: float = option(1.0, "processors of a worker", above=0.0, most=4096, defines_run=False)
+    ray_gpus: float = option(
+        0.0,
+        "GPUs of a worker, below 1 a share of one; 0: it computes on processors",
+        least=0.0,
+        most=64,
+        defines_run=False,
+    )
     out: str = option(
         "", "run folder; empty: a new one below runs/", defines_run=False, begins="output"
     )
@@ -393,8 +430,18 @@ class Experiment:
             self._check_averaging()
         if self.tune and self.is_synthetic:
             refuse("tune", self.tune, "needs a model, and trainer = 'synthetic' has none")
+        if self.on_a_cluster:
+            self._check_cluster()
         if self.resume and not self.out:
             refuse("resume", self.resume, "goes with `out`, the run folder to go on with")
+
+    def _check_cluster(self) -> None:
+        """Refuse what workers of a cluster do not do."""
+        if self.shares_passes:
+            why = "with engine = 'ray' a worker takes one replica's local steps at a time"
+            refuse("side_by_side", self.side_by_side, why)
+        if self.device == "cuda" and not self.ray_gpus:
+            refuse("ray_gpus", self.ray_gpus, "device = 'cuda' wants GPUs for the workers too")
 
     def _check_averaging(self) -> None:
         """Refuse what a method cannot do that keeps no log and has no sums."""
@@ -408,6 +455,11 @@ class Experiment:
             if incident.verb not in WITHOUT_A_LOG:
                 allowed_ = ", ".join(WITHOUT_A_LOG)
                 refuse(SCENARIO, incident.verb, f"with {self.method} there are {allowed_}")
+
+    @property
+    def on_a_cluster(self) -> bool:
+        """Whether local steps are taken by the workers of a cluster; numbers are made up here."""
+        return self.engine == RAY and not self.is_synthetic
 
     @property
     def is_pro(self) -> bool:

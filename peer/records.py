@@ -33,7 +33,7 @@ import numpy as np
 
 import topology
 from peer.accumulator import Accumulator
-from peer.config import SCENARIO, Experiment, experiment_from, options
+from peer.config import SCENARIO, WHERE, Experiment, experiment_from, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml, write_toml
 from peer.importance import probabilities
@@ -65,7 +65,7 @@ def weights_after(rounds: int) -> str:
     return f"weights-{rounds}.npz"
 
 
-NEVER_SAVED = ("resume", "dry_run", "tune", "json", "out")
+NEVER_SAVED = ("resume", "dry_run", "tune", "json", "out", *WHERE)
 """Options that tell one call what to do and say nothing of the run."""
 
 

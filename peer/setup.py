@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import topology
 from peer.agreement import build_protocol, with_keys, without_graph
 from peer.blocks import block_offsets
-from peer.config import Experiment
+from peer.config import RAY, Experiment
 from peer.corpus import Corpus, deal, encode_rows, with_a_peer_for_each_task
 from peer.data.division import BY_TASK
 from peer.entry import Entry
@@ -75,6 +75,16 @@ def refuse_varying(graph: topology.Topology, engine: str) -> None:
     """
     if engine != "sim" and isinstance(graph, topology.Varying):
         raise UserError(f"{graph.name} varies over time, which only `kseed sim` can do")
+
+
+def refuse_cluster(experiment: Experiment, engine: str) -> None:
+    """Refuse a cluster to what starts processes of this machine.
+
+    Raises:
+        UserError: one is asked for, and the engine is not the simulator.
+    """
+    if engine == "launch" and experiment.engine == RAY:
+        refuse("engine", RAY, "peers of `kseed launch` are processes of this machine")
 
 
 def load_corpus(experiment: Experiment) -> Corpus:
@@ -183,6 +193,7 @@ def prepare(experiment: Experiment, engine: str, corpus: Corpus | None = None) -
     Raises:
         UserError, TopologyError: the mistake, in one line.
     """
+    refuse_cluster(experiment, engine)
     rows = None
     if corpus is not None:
         experiment = replace(experiment, peers=len(corpus.split.shards))

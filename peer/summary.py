@@ -52,6 +52,8 @@ class Outcome:
         absent: peers that were not there at the end: crashed, frozen, gone, evicted or never come.
         accused: of what each peer has found others guilty.
         network: what has become of the frames on simulated links.
+        cluster: the workers that took the local steps, the nodes they were on, and how often one
+            was lost; None: there were none.
         consensus: of peers that average: how far from each other they have ended, and how far they
             were after each round.
         rebuild: of methods of sums: perturbations and seconds of a rebuild, after each round.
@@ -78,6 +80,7 @@ class Outcome:
     befallen: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[int, ...] = ()
     network: dict[str, int] | None = None
+    cluster: dict[str, int] | None = None
     consensus: dict[str, Any] | None = None
     rebuild: dict[str, Any] | None = None
 
@@ -159,6 +162,8 @@ def summarise(
         summary["rebuild"] = outcome.rebuild
     if outcome.network is not None:
         summary["network"] = outcome.network
+    if outcome.cluster is not None:
+        summary["cluster"] = outcome.cluster
     if outcome.processes is not None:
         summary["processes"] = outcome.processes
     return summary

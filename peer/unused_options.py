@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from peer.config import SIMULATOR_ONLY, Experiment, options
+from peer.config import LOCAL, ON_A_CLUSTER, SIMULATOR_ONLY, WHERE, Experiment, options
 from peer.latency import Constant, parse_latency
 from peer.methods import METHODS, Method, Part, Steps
 from peer.seeding import BLOCKS, ENDLESS
@@ -70,14 +70,18 @@ def unused_options(
     Args:
         experiment: the run.
         given: the names of these options.
-        engine: sim, launch or peer.
+        engine: sim, launch, peer or volume.
     """
     method = METHODS[experiment.method]
     idle = {name for name, used in USED_BY.items() if not used(method)}
-    if engine != "sim":
+    if engine not in ("sim", "volume"):
         idle |= set(SIMULATOR_ONLY)
     if engine == "peer":
         idle.add("tune")
+    if experiment.engine == LOCAL:
+        idle |= {*ON_A_CLUSTER}
+    if engine in ("peer", "volume") or experiment.is_synthetic or experiment.dry_run:
+        idle |= {*WHERE}
     if engine != "launch":
         idle |= {"isolate", "metrics_port"}
     elif experiment.isolate != "none":

@@ -67,6 +67,11 @@ def _run(summary: Mapping[str, Any]) -> _Rows:
         part = METHODS[summary["method"]].trains
         if part.adapter is not None:
             rows.append(("trained", f"{part.value}, {model['trained']:,} numbers in float32"))
+    if (cluster := summary.get("cluster")) is not None:
+        text = f"{count(cluster['workers'], 'worker')} on {count(cluster['nodes'], 'node')}"
+        if cluster["lost"]:
+            text += f", lost and begun anew {count(cluster['lost'], 'time')}"
+        rows.append(("cluster", text))
     return rows
 
 

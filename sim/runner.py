@@ -30,6 +30,7 @@ from peer.trainer import Announced, Trainer
 from peer.training import build_trainer
 from peer.weights import Weights
 from peer.weights_volume import weights_volume
+from sim.cluster.session import Session, session
 from sim.gathering import Gathering
 from sim.link_model import LinkModel, link_model
 from sim.prepared_world import world_of
@@ -52,23 +53,29 @@ def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, 
         UserError, TopologyError: a mistake of the user's; nothing has been written.
         RunFailed: the scenario has left no peer.
     """
-    prepared = prepare(experiment, ENGINE, corpus)
-    links = link_model(prepared.experiment, prepared.graph)
-    # Before anything is written.
-    check_room(prepared)
-    for note in prepared.graph.notes:
-        LOG.info("%s", note)
-    if experiment.shares_passes:
-        LOG.info("replicas share forward passes: digests may differ from those of `kseed launch`")
-    parts = (prepared.corpus, prepared.global_model)
-    trainer = build_trainer(prepared.experiment, *parts, experiment.side_by_side)
-    prepared.create_folder(ENGINE)
     with ExitStack() as stack:
+        # First, so that its workers begin while the model is loaded here.
+        there = stack.enter_context(session(experiment)) if experiment.on_a_cluster else None
+        prepared = prepare(experiment, ENGINE, corpus)
+        links = link_model(prepared.experiment, prepared.graph)
+        # Before anything is written.
+        check_room(prepared)
+        for note in prepared.graph.notes:
+            LOG.info("%s", note)
+        if experiment.shares_passes:
+            LOG.info(
+                "replicas share forward passes: digests may differ from those of `kseed launch`"
+            )
+        parts = (prepared.corpus, prepared.global_model)
+        trainer = build_trainer(prepared.experiment, *parts, experiment.side_by_side)
+        if there is not None:
+            trainer = there.trainer(prepared)
+        prepared.create_folder(ENGINE)
         store = stack.enter_context(EntryStore(prepared.folder.state(ENGINE) / "log.sqlite"))
         trace = None
         if experiment.trace:
             trace = stack.enter_context(Trace(prepared.folder.path / "trace.csv"))
-        return _Run(prepared, trainer, store, links, trace).run()
+        return _Run(prepared, trainer, store, links, trace, there).run()
 
 
 class _Run:
@@ -81,6 +88,7 @@ class _Run:
         store: EntryStore,
         links: LinkModel,
         trace: Trace | None,
+        there: Session | None,
     ) -> None:
         experiment, protocol = prepared.experiment, prepared.protocol
         self._prepared = prepared
@@ -92,6 +100,7 @@ class _Run:
         self._rejected = 0
         self._gathering = Gathering(protocol) if protocol.averaging is not None else None
         self._trace = trace
+        self._there = there
         histories = sum(len(protocol.roster.active(r)) for r in range(protocol.rounds))
         done = sum(entry.kind is Kind.HISTORY for entry in known)
         self._progress = RunProgress(histories - done, protocol.rounds)
@@ -133,6 +142,7 @@ class _Run:
             accused={participant.me: participant.accused for participant in world.peers},
             befallen=world.befallen,
             absent=world.absent,
+            cluster=None if self._there is None else self._there.told(),
         )
         return chronicle.finish(ENGINE, final, outcome)
 
@@ -178,9 +188,10 @@ class _Run:
                     self._stored.add((entry.origin, entry.sequence))
                     self._store.append([entry])
             case RoundStarted(round_, cut, indices):
-                self._started(peer, round_, cut)
+                # First, so that others may train while the round before is evaluated here.
                 if indices is not None and isinstance(self._trainer, Announced):
                     self._trainer.announce(peer, round_, cut, indices)
+                self._started(peer, round_, cut)
             case Finished():
                 pass
             case _:

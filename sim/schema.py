@@ -87,6 +87,7 @@ LATER_SUMMARY: Final[dict[str, Any]] = {
         "per_round": [_NUMBER],
     },
     "rebuild": {"perturbations": [(int, None)], "seconds": [(*_NUMBER, None)]},
+    "cluster": {"workers": int, "nodes": int, "lost": int},
     "tasks": [{"task": str, "rows": int, "loss": _ENDS, "rouge_l": (_ENDS, None)}],
 }
 """The same of keys that runs of earlier versions have not written."""

@@ -26,7 +26,7 @@ from sim.compare.folder import ComparisonFolder
 from sim.compare.table import rows
 from sim.compare.words import closing_words
 from sim.ink import ink
-from sim.study import whole_run
+from sim.study import errands, whole_run
 from sim.study.attempt import DONE, Outcome
 from sim.study.workers import WorkerDied
 from sim.tuning.search import Found, Losses, Trial
@@ -46,7 +46,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(item.name)
             yield item, work(item)
 
-    monkeypatch.setattr(conduct, "each_in_its_own", here)
+    monkeypatch.setattr(errands, "each_in_its_own", here)
     # Most of the time of a small comparison, and few tests look.
     monkeypatch.setattr(figure, "draw", lambda _conducted: None)
     return names
@@ -407,7 +407,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_kept(
             yield item, WorkerDied()
 
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "each_in_its_own", dying)
+        patch.setattr(errands, "each_in_its_own", dying)
         assert compare(tmp_path, *SYNTHETIC, BOTH) == 1
     assert "its process was ended twice" in capsys.readouterr().out
     assert compare(tmp_path, *SYNTHETIC, BOTH) == 0

@@ -26,6 +26,11 @@ NUMBERS = [name for name, item in OPTIONS.items() if kind(item) in (int, float)]
 DEFAULTS = dataclasses.asdict(Experiment())
 
 MAY_CHANGE = {
+    "engine",
+    "ray_address",
+    "ray_workers",
+    "ray_cpus",
+    "ray_gpus",
     "rounds",
     "rouge_every",
     "round_timeout",

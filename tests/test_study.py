@@ -16,7 +16,7 @@ import sim.study
 from sim.bench.spreading import spread
 from sim.bench.worlds import experiment
 from sim.cli import main
-from sim.study import conduct, figures
+from sim.study import conduct, errands, figures
 from sim.study.measuring import COLUMNS
 from sim.study.workers import WorkerDied
 
@@ -37,7 +37,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(item.name)
             yield item, work(item)
 
-    monkeypatch.setattr(conduct, "done_by_workers", here)
+    monkeypatch.setattr(errands, "done_by_workers", here)
     # Most of the time of a small study, and few tests look.
     monkeypatch.setattr(figures, "draw_study", lambda *_: [])
     return names
@@ -303,7 +303,7 @@ def test_a_setting_that_fails_is_told_and_the_others_are_kept(
             yield item, WorkerDied() if item.swept["peers"] == 5 else work(item)
 
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "done_by_workers", die)
+        patch.setattr(errands, "done_by_workers", die)
         assert study(tmp_path, "--sweep", "peers=4,5,6") == 1
     said = capsys.readouterr()
     assert "peers = 5: failed: its process was ended" in said.err
@@ -496,7 +496,7 @@ def test_ctrl_c_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "done_by_workers", interrupted)
+        patch.setattr(errands, "done_by_workers", interrupted)
         assert study(tmp_path, "--sweep", "peers=4,5") == 130
     said = f"1 of 2 settings are kept; to go on: kseed study --out {tmp_path}"
     assert said in capsys.readouterr().err

@@ -3,7 +3,8 @@
 Every figure of these stands beside two others that are measured with it: what the published
 program's way of doing the same costs, and a limit. All works of a bench take turns, so that
 whatever else goes on hits each of them, and how much else did go on is measured too (`load`). Two
-more benches are of the protocol: what gossip costs on a network, and how fast that is simulated.
+more benches are of the protocol: what gossip costs on a network, and how fast that is simulated;
+and one is of runs through Ray.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sim.bench.options import BENCHES, BenchOptions
+from sim.bench.options import BENCHES, CLUSTER, BenchOptions
 
-__all__ = ["BENCHES", "BenchOptions", "bench"]
+__all__ = ["BENCHES", "CLUSTER", "BenchOptions", "bench"]
 
 LOG = logging.getLogger("kseed")
 
@@ -22,7 +23,7 @@ def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
     """Measure, and return what `kseed bench --json` prints.
 
     Args:
-        name: one of `BENCHES`, or None for all of them, each then under its name.
+        name: one of `BENCHES` or CLUSTER, or None for all of `BENCHES`, each then under its name.
         options: what to measure.
 
     Returns:
@@ -35,7 +36,7 @@ def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
         UserError: this cannot be measured here.
     """
     from peer.model import resolve_device
-    from sim.bench import gossip, load, memory, rebuild, simulator, step
+    from sim.bench import gossip, load, memory, overhead, rebuild, simulator, step
 
     measure = {
         "rebuild": rebuild.bench_rebuild,
@@ -43,6 +44,7 @@ def bench(name: str | None, options: BenchOptions) -> dict[str, Any]:
         "memory": memory.bench_memory,
         "gossip": gossip.bench_gossip,
         "simulator": simulator.bench_simulator,
+        CLUSTER: overhead.bench_overhead,
     }
     names = BENCHES if name is None else (name,)
     if "memory" in names:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sim.bench.load import warning
+from sim.bench.options import CLUSTER
 from sim.tables import aligned
 
 _PHASES = ("cold", "warm")
@@ -25,10 +26,10 @@ _SPREADING = (
 def held_in_words(report: Mapping[str, Any]) -> str:
     """Return a report of `sim.bench.held` as text, without a newline at the end."""
     machine = report["machine"]
-    lines = [
-        f"{report['bench']}: {report['peers']:,} peers, on one core of {machine['cpu']}, "
-        f"Python {machine['python']}"
-    ]
+    where = f"on one core of {machine['cpu']}"
+    if report["bench"] == CLUSTER:
+        where = f"{report['rounds']:,} rounds, on {machine['cores']} cores of {machine['cpu']}"
+    lines = [f"{report['bench']}: {report['peers']:,} peers, {where}, Python {machine['python']}"]
     shown = report["figures"]
     if report["bench"] == "gossip":
         lines += [*aligned([_SPREADING, *_spreading(report["results"])]), ""]
@@ -59,6 +60,8 @@ def _spreading(results: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, 
 
 
 def _row(figure: Mapping[str, Any]) -> tuple[str, ...]:
+    if figure["limit"] is None:
+        return figure["name"], number(figure["here"]), "", ""
     verdict = "holds" if figure["holds"] else "DOES NOT HOLD"
     return figure["name"], number(figure["here"]), _bound(figure), verdict
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sim.bench.held_table import held_in_words
 from sim.bench.load import warning
-from sim.bench.options import BENCHES, PROTOCOL
+from sim.bench.options import BENCHES, CLUSTER, PROTOCOL
 from sim.tables import aligned
 from sim.words import bytes_in_words
 
@@ -40,7 +40,7 @@ def in_words(report: Mapping[str, Any]) -> str:
 
 def _one(report: Mapping[str, Any]) -> str:
     name = report["bench"]
-    if name in PROTOCOL:
+    if name in (*PROTOCOL, CLUSTER):
         return held_in_words(report)
     words = bytes_in_words if name == "memory" else _seconds_in_words
     rows = [_HEAD]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sim.bench.options import BENCHES, BenchOptions, bench_options, unused_bench_options
+from sim.bench.options import BENCHES, CLUSTER, BenchOptions, bench_options, unused_bench_options
 from sim.commands.parsing import LOG, Commands, add_flags, given, log_to_stderr
 
 
@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
         help="measure rebuilds, local steps, memory, gossip and the simulator",
         description="Measure what a rebuild, a local step and a round's memory cost here, beside "
         "the published program and beside a limit; what gossip costs on simulated networks, and "
-        "how fast these are simulated.",
+        "how fast these are simulated; by its name alone, what a simulation takes through Ray.",
         epilog="--json prints one object. Its fields hold for the distribution asked for, or for "
         "the default of an experiment; the object `results` has them for each one "
         "measured. The figures of gossip and simulator are in `figures`, with their limits. "
@@ -25,9 +25,9 @@ def add(commands: Commands) -> None:
     bench.add_argument(
         "bench",
         nargs="?",
-        choices=BENCHES,
+        choices=(*BENCHES, CLUSTER),
         metavar="BENCH",
-        help="one of " + ", ".join(BENCHES) + " (default: all)",
+        help=f"one of {', '.join(BENCHES)} (default: all), or {CLUSTER}",
     )
     add_flags(bench, bench_options())
     bench.set_defaults(run=_bench)

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peer.config import groups
+from peer.config import Experiment, groups
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.methods import METHODS
 from sim.commands.parsing import (
     Commands,
     add_flags,
+    add_where,
     given,
     log_to_stderr,
+    take_where,
     value_of,
+    where_words,
     whole_number,
 )
 from sim.exit_status import FAILED, INCOMPLETE
@@ -80,6 +83,7 @@ def add(commands: Commands) -> None:
         kept = [item for item in items if item.name not in (*NO_SETTING, "method")]
         if kept:
             add_flags(parser.add_argument_group(title), kept)
+    add_where(parser)
     parser.set_defaults(run=_compare)
 
 
@@ -88,19 +92,21 @@ def _compare(parsed: argparse.Namespace) -> int:
     from sim.compare.folder import ComparisonFolder
     from sim.compare.table import rows, write_table
     from sim.compare.words import closing_words
+    from sim.study.away import engine_for
+    from sim.study.errands import OneByOne
 
     began = time.perf_counter()
     log_to_stderr()
-    comparison = _wanted(parsed)
+    comparison, where = _wanted(parsed)
     folder = ComparisonFolder.for_comparison(comparison, parsed.out)
-    with folder.held(comparison):
+    with engine_for(where, OneByOne(), alone=True) as engine, folder.held(comparison):
         try:
-            conducted = conduct(comparison, folder)
+            conducted = conduct(comparison, folder, engine)
         except KeyboardInterrupt:
             kept = count_finished(comparison, folder)
             print(
                 f"kseed: {kept} of {len(comparison.runs)} runs are finished; "
-                f"to go on: kseed compare --out {folder.path}",
+                f"to go on: kseed compare --out {folder.path}{where_words(where)}",
                 file=sys.stderr,
             )
             raise
@@ -114,7 +120,8 @@ def _compare(parsed: argparse.Namespace) -> int:
     return _status(conducted)
 
 
-def _wanted(parsed: argparse.Namespace) -> Comparison:
+def _wanted(parsed: argparse.Namespace) -> tuple[Comparison, Experiment]:
+    """Return the comparison, and the options that say where it is done."""
     from sim.compare.definition import COMPARED, SEEDS, TUNE, TWIN, define
     from sim.compare.folder import COMPARISON
     from sim.study.setting import setting_options
@@ -131,7 +138,9 @@ def _wanted(parsed: argparse.Namespace) -> Comparison:
     file = parsed.file
     if file is None and not flags and not own and (Path(parsed.out) / COMPARISON).exists():
         file = Path(parsed.out) / COMPARISON
-    return define(read_toml(file) if file else {}, flags, own)
+    values = read_toml(file) if file else {}
+    where = take_where(parsed, values)
+    return define(values, flags, own), where
 
 
 def _own(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

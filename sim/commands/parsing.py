@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from peer.config import Experiment, experiment_from, groups, options
+from peer.config import LOCAL, WHERE, Experiment, experiment_from, groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.options import allowed, kind, refuse
@@ -76,7 +76,7 @@ def experiment(parsed: argparse.Namespace) -> Experiment:
     wanted = experiment_from(values)
     log_to_stderr()
     LOG.setLevel(wanted.log_level.upper())
-    idle = unused_options(wanted, meant, parsed.engine)
+    idle = unused_options(wanted, meant, parsed.door)
     if idle:
         LOG.warning("without effect in this experiment, and ignored: %s", ", ".join(idle))
     return wanted
@@ -90,6 +90,39 @@ def given(parsed: argparse.Namespace, items: Iterable[Any]) -> dict[str, Any]:
         if text is not None:
             values[item.name] = text if kind(item) in (bool, str) else number(item, text)
     return values
+
+
+def add_where(parser: Parser) -> None:
+    """Let a command that does many runs take the options that say where."""
+    add_flags(parser.add_argument_group("a cluster"), map(option, WHERE))
+
+
+def take_where(parsed: argparse.Namespace, values: dict[str, Any]) -> Experiment:
+    """Return the options that say where runs are done, of flags, which win, and of a file.
+
+    Args:
+        parsed: the flags.
+        values: of the file; what is of these options is taken out.
+    """
+    taken: dict[str, Any] = {name: values.pop(name) for name in WHERE if name in values}
+    flags = given(parsed, map(option, WHERE))
+    where = experiment_from(taken | flags)
+    idle = unused_options(where, dict.fromkeys([*deliberate(taken), *flags]))
+    if idle:
+        LOG.warning("without effect, and ignored: %s", ", ".join(idle))
+    return where
+
+
+def where_words(where: Experiment) -> str:
+    """Return the flags that say where runs are done, with a blank before each; none for here."""
+    if where.engine == LOCAL:
+        return ""
+    values = {name: getattr(where, name) for name in WHERE}
+    return "".join(
+        f" --{name.replace('_', '-')} {value}"
+        for name, value in values.items()
+        if value != option(name).default
+    )
 
 
 def option(name: str) -> Any:

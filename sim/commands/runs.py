@@ -17,17 +17,17 @@ def add(commands: Commands) -> None:
     """Add both commands."""
     simulate = commands.add_parser("sim", help="run an experiment in one process, in virtual time")
     add_experiment(simulate)
-    simulate.set_defaults(run=_sim, engine="sim")
+    simulate.set_defaults(run=_sim, door="sim")
     launch = commands.add_parser("launch", help="run an experiment with one process a peer")
     add_experiment(launch)
-    launch.set_defaults(run=_launch, engine="launch")
+    launch.set_defaults(run=_launch, door="launch")
 
 
 def _sim(parsed: argparse.Namespace) -> int:
     wanted = experiment(parsed)
     if wanted.dry_run:
-        return _dry_run(wanted, parsed.engine)
-    return _conclude(wanted, sim.run(_tuned(wanted, parsed.engine)))
+        return _dry_run(wanted, parsed.door)
+    return _conclude(wanted, sim.run(_tuned(wanted, parsed.door)))
 
 
 def _launch(parsed: argparse.Namespace) -> int:
@@ -36,8 +36,8 @@ def _launch(parsed: argparse.Namespace) -> int:
 
     wanted = experiment(parsed)
     if wanted.dry_run:
-        return _dry_run(wanted, parsed.engine)
-    summary = launch(_tuned(wanted, parsed.engine))
+        return _dry_run(wanted, parsed.door)
+    summary = launch(_tuned(wanted, parsed.door))
     draw_run(Path(summary["folder"]))
     return _conclude(wanted, summary)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peer.config import groups, options
+from peer.config import LOCAL, Experiment, groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.methods import METHODS
@@ -18,9 +18,12 @@ from sim.commands.parsing import (
     LOG,
     Commands,
     add_flags,
+    add_where,
     given,
     log_to_stderr,
+    take_where,
     value_of,
+    where_words,
     whole_number,
 )
 from sim.exit_status import FAILED, INCOMPLETE
@@ -77,30 +80,35 @@ def add(commands: Commands) -> None:
         kept = [item for item in items if item.name not in NO_SETTING]
         if kept:
             add_flags(parser.add_argument_group(title), kept)
+    add_where(parser)
     parser.set_defaults(run=_study)
 
 
 def _study(parsed: argparse.Namespace) -> int:
+    from sim.study.away import engine_for
     from sim.study.closing import closing_words
     from sim.study.conduct import conduct, processors
+    from sim.study.errands import Workers
     from sim.study.folder import StudyFolder
     from sim.study.table import rows, write_table
 
     began = time.perf_counter()
     log_to_stderr()
-    study = _wanted(parsed)
+    study, where = _wanted(parsed)
     workers = processors()
     if parsed.workers is not None:
         workers = whole_number("workers", parsed.workers, 1, MOST_WORKERS)
+        if where.engine != LOCAL:
+            LOG.warning("without effect on a cluster, and ignored: workers (see ray_workers)")
     folder = StudyFolder.for_study(study, parsed.out, resume=parsed.resume)
-    with folder.held(study):
+    with engine_for(where, Workers(workers), alone=False) as engine, folder.held(study):
         try:
-            conducted = conduct(study, folder, workers)
+            conducted = conduct(study, folder, engine)
         except KeyboardInterrupt:
             kept = folder.count(study)
             print(
                 f"kseed: {kept} of {len(study.settings)} settings are kept; "
-                f"to go on: kseed study --out {folder.path}",
+                f"to go on: kseed study --out {folder.path}{where_words(where)}",
                 file=sys.stderr,
             )
             raise
@@ -114,7 +122,8 @@ def _study(parsed: argparse.Namespace) -> int:
     return _status(table)
 
 
-def _wanted(parsed: argparse.Namespace) -> Study:
+def _wanted(parsed: argparse.Namespace) -> tuple[Study, Experiment]:
+    """Return the study, and the options that say where it is done."""
     from sim.study.definition import MEASURE, NAME, define
     from sim.study.folder import STUDY
     from sim.study.setting import setting_options
@@ -127,9 +136,10 @@ def _wanted(parsed: argparse.Namespace) -> Study:
     if file is None and not flags and not sweep and parsed.out:
         file = Path(parsed.out) / STUDY
     values = read_toml(file) if file else {}
+    where = take_where(parsed, values)
     study = define(values, flags, sweep)
     _tell_idle(study, [*values, *values.get("sweep", ()), *flags, *sweep])
-    return study
+    return study, where
 
 
 def _sweep(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
         "(default: as many as take some seconds)",
     )
     group.add_argument("--csv", action="store_true", help="print the rows as CSV")
-    volume.set_defaults(run=_volume, engine="sim")
+    volume.set_defaults(run=_volume, door="volume")
 
 
 def _volume(parsed: argparse.Namespace) -> int:

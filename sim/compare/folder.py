@@ -98,6 +98,11 @@ class ComparisonFolder:
         return self.path / TUNING / method
 
 
+def leaves_of_run(name: str) -> tuple[str, ...]:
+    """Return what a run of this name leaves in a comparison's folder; its own folder comes last."""
+    return f"{RUNS}/{name}.log", f"{RUNS}/{name}"
+
+
 def _difference(name: str, values: dict[str, Any], mine: Comparison) -> str:
     """Say in what a run there is none of mine."""
     here = {run.name: run.setting.options for run in mine.runs}

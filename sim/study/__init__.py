@@ -28,7 +28,7 @@ def run(
         resume: go on with the newest of the study's name below studies/.
         workers: how many settings are computed at a time; None: as many as there are processors.
         options: of an experiment, those with a list of values being varied; and `name` and
-            `measure` of the study.
+            `measure` of the study. With engine="ray" settings are tasks on a cluster.
 
     Returns:
         See `sim.study.table.rows`.
@@ -36,12 +36,16 @@ def run(
     Raises:
         UserError, TopologyError: a mistake, told in one line.
     """
+    from peer.config import WHERE, experiment_from
+    from sim.study.away import engine_for
     from sim.study.conduct import conduct, processors
     from sim.study.definition import define
+    from sim.study.errands import Workers
     from sim.study.figures import draw_study
     from sim.study.folder import StudyFolder
     from sim.study.table import frame, rows, write_table
 
+    where = experiment_from({key: options.pop(key) for key in WHERE if key in options})
     sweep = {
         key: values
         for key, values in options.items()
@@ -50,8 +54,9 @@ def run(
     fixed = {key: value for key, value in options.items() if key not in sweep}
     study = define(fixed | {"sweep": sweep})
     folder = StudyFolder.for_study(study, out, resume=resume)
-    with folder.held(study):
-        table = rows(conducted := conduct(study, folder, workers or processors()))
+    here = Workers(workers or processors())
+    with engine_for(where, here, alone=False) as engine, folder.held(study):
+        table = rows(conducted := conduct(study, folder, engine))
         write_table(table, folder.path, parquet=False)
         draw_study(conducted, table)
     return frame(table)

@@ -7,16 +7,17 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
+from typing import Final
 
 from peer.errors import UserError
-from sim.study.attempt import DONE, FAILED, IMPOSSIBLE, Outcome, attempt, outcome_of
+from sim.study.attempt import DONE, FAILED, IMPOSSIBLE, Outcome, attempt
 from sim.study.definition import Study
-from sim.study.folder import StudyFolder
+from sim.study.errands import Engine, Errand
+from sim.study.folder import StudyFolder, leaves_of
 from sim.study.measuring import Row, measure
 from sim.study.progress import StudyProgress
 from sim.study.setting import Setting
-from sim.study.workers import done_by_workers
 
 LOG = logging.getLogger("kseed")
 
@@ -43,16 +44,16 @@ class Conducted:
         return [(setting, outcome) for setting, outcome in pairs if outcome.status == status]
 
 
-def conduct(study: Study, folder: StudyFolder, workers: int) -> Conducted:
+def conduct(study: Study, folder: StudyFolder, engine: Engine) -> Conducted:
     """Do what of a study is not finished yet; results are kept one by one, whatever happens.
 
     Args:
         study: what to do.
         folder: as `StudyFolder.for_study` returns it for this study; held.
-        workers: so many settings at a time.
+        engine: computes settings.
 
     Raises:
-        UserError: no setting is possible.
+        UserError: no setting is possible, or none can be computed where it was asked for.
     """
     outcomes: dict[str, Outcome] = {}
     for setting in study.settings:
@@ -62,13 +63,12 @@ def conduct(study: Study, folder: StudyFolder, workers: int) -> Conducted:
             outcomes[setting.digest] = Outcome(DONE, row=row)
     before = sum(outcome.status == DONE for outcome in outcomes.values())
     todo = [setting for setting in study.settings if setting.digest not in outcomes]
-    work = partial(compute, folder=folder)
     with (
         StudyProgress(len(study.settings), len(outcomes)) as progress,
-        closing(done_by_workers(work, todo, workers)) as results,
+        closing(engine.do(ERRAND, todo, folder.path)) as results,
     ):
-        for setting, found in results:
-            outcomes[setting.digest] = outcome = outcome_of(found)
+        for setting, outcome in results:
+            outcomes[setting.digest] = outcome
             if outcome.status == FAILED:
                 LOG.error("%s: failed: %s", setting.name, outcome.reason)
             progress.advance()
@@ -80,15 +80,26 @@ def conduct(study: Study, folder: StudyFolder, workers: int) -> Conducted:
     return conducted
 
 
-def compute(setting: Setting, folder: StudyFolder) -> Outcome:
+def compute(setting: Setting, folder: Path) -> Outcome:
     """Compute a setting in this process, keep its result, and return what came of it."""
+    kept = StudyFolder(folder)
+    place = kept.of_setting(setting)
+    place.parent.mkdir(exist_ok=True)
 
-    def kept() -> Row:
-        row = measure(setting, folder.of_setting(setting))
-        folder.write_result(setting, row)
+    def measured() -> Row:
+        row = measure(setting, place)
+        kept.write_result(setting, row)
         return row
 
-    return attempt(kept, folder.of_setting(setting).with_suffix(".log"))
+    return attempt(measured, place.with_suffix(".log"))
+
+
+ERRAND: Final = Errand(
+    compute,
+    leaves=lambda setting: leaves_of(setting.digest),
+    options=lambda setting: setting.options,
+)
+"""A setting's, in the folder of its study."""
 
 
 def processors() -> int:

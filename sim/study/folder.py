@@ -171,6 +171,12 @@ class StudyFolder:
         return self.path / SETTINGS / f"{setting.digest}.json"
 
 
+def leaves_of(digest: str) -> tuple[str, ...]:
+    """Return what the setting with a digest leaves in a study's folder; the result comes last."""
+    place = f"{SETTINGS}/{digest}"
+    return place, f"{place}.log", f"{place}.json"
+
+
 def _difference(mine: Study, theirs: Study) -> str:
     """Say in what another study has settings that mine has not."""
     if mine.measure != theirs.measure:

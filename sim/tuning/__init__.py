@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from peer.errors import UserError
 from peer.records import CONFIG, RunFolder
-from peer.setup import refuse_varying, resolve_topology
+from peer.setup import refuse_cluster, refuse_varying, resolve_topology
 from sim.tuning.records import in_words, read_chosen, write
 from sim.tuning.search import Found, Losses, Values, ladders, runs, search, with_values
 
@@ -84,6 +84,7 @@ def tuned(experiment: Experiment, engine: str) -> Tuned:
     """
     wanted, graph = resolve_topology(replace(experiment, tune=False))
     refuse_varying(graph, engine)
+    refuse_cluster(wanted, engine)
     there = Path(experiment.out)
     if experiment.resume and (there / CONFIG).exists():
         chosen = read_chosen(there)
