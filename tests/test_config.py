@@ -98,6 +98,9 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
         values["out"] = values.get("out") or "runs/here"
     if values.get("tune"):
         values["trainer"] = "zeroth-order"
+    if values.get("engine") == "ray":
+        values.pop("side_by_side", None)
+        values.pop("device", None)
     return values
 
 
