@@ -38,6 +38,7 @@ from peer.wire import FRAME_LIMIT
 from peer.zeromq import sockets
 from peer.zeromq.dealer import Dealer
 from peer.zeromq.itself import Itself
+from peer.zeromq.paths import check_path
 from peer.zeromq.sockets import Ear, configure, monitored, numbered
 from peer.zmtp import framing_bytes
 
@@ -134,6 +135,7 @@ class Transport:
             if security is not None:
                 self._ask_for_keys(security)
             check_address(address)
+            check_path(address)
             self._router.bind(address)
         except (zmq.ZMQError, UserError) as error:
             self._close_sockets()
