@@ -154,6 +154,23 @@ def test_who_was_first_but_in_the_wrong_place_ends_when_the_other_comes(
     assert caplog.messages[0] == told
 
 
+def test_who_was_about_to_end_in_its_place_is_no_hindrance(
+    securities: list[Security], caplog: pytest.LogCaptureFixture
+) -> None:
+    [address] = free_addresses(1)
+
+    async def main() -> None:
+        async with opened(1, security=securities[1]) as next_:
+            async with opened(1, address, securities[1]) as ending, listening(ending):
+                ending.look_for_itself(address)
+                looking = asyncio.ensure_future(find_itself(next_, 1, address))
+                await until(lambda: "another process was started" in caplog.text)
+            found = await looking
+            assert not found.done()
+
+    asyncio.run(main())
+
+
 def test_who_has_no_keys_of_the_roster_is_no_other_of_that_number(tmp_path: Path) -> None:
     async def main() -> None:
         mine, theirs = roster(tmp_path), roster(tmp_path / "others")
