@@ -11,7 +11,7 @@ from peer.errors import UserError
 LOOPBACK: Final = "tcp://127.0.0.1:*"
 """Any free port of this machine, reachable from this machine only."""
 
-_ADDRESS: Final = re.compile(r"ipc://\S+|tcp://(\S+):(?:\*|([0-9]{1,5}))")
+_ADDRESS: Final = re.compile(r"ipc://[^\s\0]+|tcp://(\S+):(?:\*|([0-9]{1,5}))")
 _PLACE: Final = re.compile(r"([A-Za-z0-9._-]+):([0-9]{1,5})")
 _PORTS: Final = 2**16
 _ANYWHERE: Final = "0.0.0.0"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+from peer.addresses import is_place
 from peer.errors import UserError
 from peer.options import refuse
 from peer.roster_file import RosterFile
@@ -17,8 +17,6 @@ PLACEHOLDER: Final = "{}"
 MOST: Final = 2**16 - 1
 """The highest port."""
 
-_HOST: Final = re.compile(r"([A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
-
 
 def split_hosts(text: str) -> list[str]:
     """Return the hosts of a list with commas, of which a pattern is one.
@@ -28,8 +26,8 @@ def split_hosts(text: str) -> list[str]:
     """
     hosts = [host.strip() for host in text.split(",")]
     for host in hosts:
-        match = _HOST.fullmatch(host.replace(PLACEHOLDER, "0", 1))
-        if match is None or not 0 < int(match[2] or 1) <= MOST:
+        name = host.replace(PLACEHOLDER, "0", 1)
+        if not is_place(name if ":" in name else f"{name}:{MOST}"):
             refuse("hosts", host, "must be a name or an IPv4 address, perhaps with :port")
     if len(hosts) > 1 and any(map(is_pattern, hosts)):
         refuse("hosts", text, f"a pattern with {PLACEHOLDER} stands alone")

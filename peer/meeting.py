@@ -106,11 +106,14 @@ class Meeting:
 
     def refused(self, refusal: wire.Refusal, neighbour: int, link: Link) -> None:
         """Shut the link to a neighbour that says what it runs; tell it the same once."""
+        names = differing(self._protocol.fields, refusal.fields)
+        if not names:
+            # The answer to an earlier life of this peer, which has been mended since.
+            return
         if not link.refused:
             link.open = False
             self._outbox.send(neighbour, wire.Refusal(self._protocol.fields))
             link.refused = True
-        names = differing(self._protocol.fields, refusal.fields)
         self._outbox.emit(LinkRefused(neighbour, names))
 
     def _hello(self, neighbour: int, now: float, *, answer: bool) -> None:

@@ -218,25 +218,27 @@ def _take_part(
             # What libzmq needs has to be there when strangers have taken what they can.
             need_descriptors(OFFERED + DESCRIPTORS + DESCRIPTORS_PER_NEIGHBOUR * len(neighbours))
         transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)
-        refusals = Refusals(settings.id, neighbours)
-
-        def happened(event: Event) -> None:
-            hooks.on_event(event)
-            refusals.happened(event)
-
         try:
             addresses = await asyncio.to_thread(hooks.addresses, transport.endpoint)
             near = {neighbour: addresses[neighbour] for neighbour in neighbours}
-            transport.connect(near, shook_hands, refusals.refused)
-            mistakes = []
+            transport.connect(near, shook_hands)
+            mistakes: list[asyncio.Future[None]] = []
             if settings.address:
-                itself = await find_itself(transport, settings.id, settings.address)
-                mistakes = [itself, refusals.by_all]
+                mistakes.append(await find_itself(transport, settings.id, settings.address))
             before()
             settings.folder.mkdir(parents=True, exist_ok=True)
             with EntryStore(settings.folder / "log.sqlite") as store:
                 memory = recall(store, protocol)
                 participant = memory.revive(settings.id, neighbours, protocol, sign)
+                refusals = Refusals(participant)
+
+                def happened(event: Event) -> None:
+                    hooks.on_event(event)
+                    refusals.happened(event)
+
+                if settings.address and security is not None:
+                    # Without keys anybody could end this peer in its neighbours' names.
+                    mistakes.append(refusals.by_all)
                 look = partial(teller.look, participant, transport, traffic)
                 source.begin(asyncio.get_running_loop(), look)
                 doors = (transport, trainer, store, traffic)

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 from peer.errors import UserError
-from peer.events import EntryAdded, Event, LinkRefused
+from peer.events import Event, LinkRefused
+from peer.participant import Participant
 
 
 class Refusals:
-    """Who refuses a peer before anything of another has come to it.
+    """Who refuses a peer before anything of another has come to it, in this life or an earlier one.
 
     A neighbour that differs may be mended and started again, and the others are waited for
     meanwhile. Where all differ, the mistake is most likely here.
 
     Args:
-        me: the peer.
-        neighbours: its neighbours.
+        participant: the peer.
 
     Attributes:
         by_all: fails with a UserError when no neighbour is left; otherwise it stays open.
     """
 
-    def __init__(self, me: int, neighbours: Iterable[int]) -> None:
-        self._me = me
-        self._neighbours = set(neighbours)
+    def __init__(self, participant: Participant) -> None:
+        self._participant = participant
         self._names: dict[int, tuple[str, ...]] = {}
-        self._heard = False
         self.by_all: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def happened(self, event: Event) -> None:
-        """Take note of a refusal, or that something of another peer has come."""
-        match event:
-            case LinkRefused(neighbour, names):
-                self.refused(neighbour, names)
-            case EntryAdded(entry) if entry.origin != self._me:
-                self._heard = True
-
-    def refused(self, neighbour: int, names: tuple[str, ...] = ("keys",)) -> None:
-        """Take note of a neighbour that differs in these things."""
-        self._names[neighbour] = names
-        all_do = self._names.keys() == self._neighbours
-        if all_do and not self._heard and not self.by_all.done():
+        """Take note of a neighbour that differs."""
+        if not isinstance(event, LinkRefused) or self.by_all.done():
+            return
+        self._names[event.neighbour] = event.names
+        links = self._participant.links
+        # One that has been mended since then has opened its link.
+        all_do = all(n in self._names and not link.open for n, link in links.items())
+        if all_do and not self._participant.received:
             differing = sorted({name for names in self._names.values() for name in names})
             peers = ", ".join(map(str, sorted(self._names)))
             self.by_all.set_exception(
                 UserError(
-                    f"peer {self._me} is refused by all its neighbours ({peers}), which differ "
-                    f"from it in: {', '.join(differing)}"
+                    f"peer {self._participant.me} is refused by all its neighbours ({peers}), "
+                    f"which differ from it in: {', '.join(differing)}"
                 )
             )

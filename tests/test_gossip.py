@@ -155,6 +155,13 @@ def test_a_refused_neighbour_may_come_back_with_the_same_experiment() -> None:
     assert gossip.log.length(1) == 1
 
 
+def test_a_refusal_of_what_is_equal_was_meant_for_an_earlier_life() -> None:
+    gossip, _ = met(0, [1, 2], agreement(3, fields={"rounds": bytes(8)}))
+    output = receive(gossip, Refusal(gossip.protocol.fields), 1, 1.0)
+    assert (output.messages, output.events) == ([], [])
+    assert gossip.links[1].open
+
+
 def test_a_neighbour_that_left_hears_nothing_until_it_comes_back() -> None:
     gossip, _ = met(0, [1, 2], agreement(3))
     receive(gossip, Bye(), 1, 0.5)

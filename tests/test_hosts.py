@@ -189,6 +189,7 @@ def test_peers_of_one_machine_need_no_keys(network: Path) -> None:
         ("a,[::1],c", [], "hosts = '[::1]' is not allowed"),
         ("a,b:0,c", [], "hosts = 'b:0' is not allowed"),
         ("a,b:65536,c", [], "hosts = 'b:65536' is not allowed"),
+        ("a,0.0.0.0,c", [], "hosts = '0.0.0.0' is not allowed"),
         ("a:7,b,A:7", [], "hosts = 'A:7' is not allowed: is named twice"),
         ("a-{},b,c", [], "a pattern with {} stands alone"),
         ("a-{}-{}", [], "hosts = 'a-{}-{}' is not allowed"),

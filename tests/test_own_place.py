@@ -9,16 +9,20 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from mesh import agreement
 from scenarios.processes import free_addresses
 
 from peer import own_place
 from peer.addresses import LOOPBACK
 from peer.entry import make_end
 from peer.errors import UserError
-from peer.events import EntryAdded, LinkRefused
+from peer.events import LinkRefused
+from peer.gossip import Gossip
 from peer.keys import Security, make_keys
+from peer.log import EntryLog
 from peer.own_place import find_itself, unless_one_fails
 from peer.refusals import Refusals
+from peer.wire import Hello, encode
 from peer.zeromq import Transport, itself, sockets
 from peer.zeromq.transport import DROPS
 
@@ -150,6 +154,23 @@ def test_who_was_first_but_in_the_wrong_place_ends_when_the_other_comes(
     assert caplog.messages[0] == told
 
 
+def test_who_was_about_to_end_in_its_place_is_no_hindrance(
+    securities: list[Security], caplog: pytest.LogCaptureFixture
+) -> None:
+    [address] = free_addresses(1)
+
+    async def main() -> None:
+        async with opened(1, security=securities[1]) as next_:
+            async with opened(1, address, securities[1]) as ending, listening(ending):
+                ending.look_for_itself(address)
+                looking = asyncio.ensure_future(find_itself(next_, 1, address))
+                await until(lambda: "another process was started" in caplog.text)
+            found = await looking
+            assert not found.done()
+
+    asyncio.run(main())
+
+
 def test_who_has_no_keys_of_the_roster_is_no_other_of_that_number(tmp_path: Path) -> None:
     async def main() -> None:
         mine, theirs = roster(tmp_path), roster(tmp_path / "others")
@@ -168,18 +189,20 @@ def test_a_neighbour_whose_keys_were_wrong_is_dialled_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, who: str
 ) -> None:
     [address] = free_addresses(1)
-    by_right: list[int] = []
-    by_wrong: list[int] = []
+    told = [
+        "peer 0 and peer 1 have other keys of one another",
+        "peer 1 and peer 0 have other keys of one another",
+    ]
     right, wrong = roster(tmp_path), roster(tmp_path / "others")[1]
     if who == "an unknown key":
         wrong = Security(wrong.secret, right[1].public)
 
     async def main() -> None:
         async with opened(0, security=right[0]) as transport:
-            transport.connect({1: address}, on_refusal=by_right.append)
+            transport.connect({1: address})
             async with opened(1, address, wrong) as mistaken:
-                mistaken.connect({0: transport.endpoint}, on_refusal=by_wrong.append)
-                await until(lambda: by_right != [] and by_wrong != [])
+                mistaken.connect({0: transport.endpoint})
+                await until(lambda: sorted(caplog.messages) == told)
             async with opened(1, address, right[1]) as mended:
                 mended.connect({0: transport.endpoint})
                 receiving = asyncio.ensure_future(mended.receive())
@@ -190,17 +213,14 @@ def test_a_neighbour_whose_keys_were_wrong_is_dialled_again(
                 assert receiving.result() == (0, b"hello")
 
     asyncio.run(main())
-    assert (set(by_right), set(by_wrong)) == ({1}, {0})
-    assert sorted(caplog.messages) == [
-        "peer 0 and peer 1 have other keys of one another",
-        "peer 1 and peer 0 have other keys of one another",
-    ]
+    assert sorted(caplog.messages) == told
 
 
-def test_who_is_not_there_at_the_end_of_a_tunnel_has_no_other_keys(tmp_path: Path) -> None:
+def test_who_is_not_there_at_the_end_of_a_tunnel_has_no_other_keys(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A tunnel takes a connection and ends it when there is nobody to lead it to."""
     ended = 0
-    refused: list[int] = []
 
     async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal ended
@@ -211,26 +231,29 @@ def test_who_is_not_there_at_the_end_of_a_tunnel_has_no_other_keys(tmp_path: Pat
         tunnel = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         host, port = tunnel.sockets[0].getsockname()
         async with opened(0, security=roster(tmp_path)[0]) as transport, tunnel:
-            transport.connect({1: f"tcp://{host}:{port}"}, on_refusal=refused.append)
+            transport.connect({1: f"tcp://{host}:{port}"})
             await until(lambda: ended > 2 * DROPS)
 
     asyncio.run(main())
-    assert refused == []
+    assert caplog.messages == []
+
+
+def a_peer(*neighbours: int) -> Gossip:
+    return Gossip(0, neighbours, agreement(PEERS))
 
 
 def test_a_peer_whose_neighbours_all_differ_ends() -> None:
     async def main() -> None:
-        refusals = Refusals(0, [1, 2])
+        refusals = Refusals(a_peer(1, 2))
         refusals.happened(LinkRefused(1, ("rounds", "eta")))
         refusals.happened(LinkRefused(1, ("rounds", "eta")))
-        refusals.happened(EntryAdded(make_end(0, 0, 1)))
         assert not refusals.by_all.done()
-        refusals.refused(2)
+        refusals.happened(LinkRefused(2, ("eta", "tick")))
         with pytest.raises(UserError) as caught:
             await unless_one_fails([refusals.by_all], asyncio.sleep(PATIENCE))
         assert str(caught.value) == (
-            "peer 0 is refused by all its neighbours (1, 2), which differ from it in: eta, keys, "
-            "rounds"
+            "peer 0 is refused by all its neighbours (1, 2), which differ from it in: eta, rounds, "
+            "tick"
         )
 
     asyncio.run(main())
@@ -238,9 +261,24 @@ def test_a_peer_whose_neighbours_all_differ_ends() -> None:
 
 def test_a_peer_that_has_heard_of_others_goes_on() -> None:
     async def main() -> None:
-        refusals = Refusals(0, [1])
-        refusals.happened(EntryAdded(make_end(2, 0, 1)))
-        refusals.refused(1)
+        log = EntryLog()
+        log.add(make_end(2, 0, 1))
+        # What an earlier life has heard counts, too.
+        peer = Gossip(0, [1], agreement(PEERS), log)
+        refusals = Refusals(peer)
+        refusals.happened(LinkRefused(1, ("eta",)))
+        assert not refusals.by_all.done()
+
+    asyncio.run(main())
+
+
+def test_a_neighbour_that_has_been_mended_refuses_no_more() -> None:
+    async def main() -> None:
+        peer = a_peer(1, 2)
+        refusals = Refusals(peer)
+        refusals.happened(LinkRefused(1, ("eta",)))
+        peer.receive(encode(Hello(1, peer.protocol.digest, peer.log.digest(), True, 0.0)), 1, 0.0)
+        refusals.happened(LinkRefused(2, ("eta",)))
         assert not refusals.by_all.done()
 
     asyncio.run(main())

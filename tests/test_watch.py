@@ -410,6 +410,36 @@ def test_a_peer_is_asked(told: PeerStatus, capsys: pytest.CaptureFixture[str]) -
         assert words[1] == "  peer 1: its clock is 2 h 00 min ahead of this host's"
 
 
+@pytest.mark.slow
+def test_who_reads_no_more_ends_it_without_a_word(told: PeerStatus, tmp_path: Path) -> None:
+    with (
+        telling(told) as source,
+        StatusServer("127.0.0.1:0", source) as server,
+        kseed("watch", server.address, "--interval", "0.1", folder=tmp_path) as watch,
+    ):
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert watch.stdout.readline().startswith("round 3 of 8")
+        watch.stdout.close()
+        with watch.stderr:
+            assert watch.stderr.read() == ""
+        assert watch.wait(60.0) == 1
+
+
+@pytest.mark.slow
+def test_signs_that_cannot_be_printed_are_replaced(told: PeerStatus, tmp_path: Path) -> None:
+    told = replace(told, method="größe", loss=None)
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    with (
+        telling(told) as source,
+        StatusServer("127.0.0.1:0", source) as server,
+        kseed("status", server.address, folder=tmp_path, environment=ascii_only) as process,
+    ):
+        status_, out, err = end_of(process)
+    assert (status_, err) == (0, "")
+    assert "gr??e on ring" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -232,6 +233,7 @@ def test_a_connection_that_breaks_is_made_again() -> None:
         "udp://127.0.0.1:5000",
         "inproc://peer",
         "ipc://" + "long/" * 40,
+        "ipc:///tmp/a\0b",
     ],
 )
 def test_a_bad_address_is_told_in_one_line(address: str) -> None:
@@ -258,6 +260,44 @@ def test_an_address_in_use_is_told_and_is_free_after_closing() -> None:
             assert second.endpoint == first.endpoint
 
     asyncio.run(main())
+
+
+def test_a_path_that_another_listens_on_is_not_taken_from_it(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/socket"
+
+    async def main() -> None:
+        async with opened(0, address) as first, opened(1) as second:
+            with pytest.raises(UserError, match=f"{address}: Address already in use"):
+                Transport(0, address)
+            first.connect({1: second.endpoint})
+            second.connect({0: address})
+            assert second.send(0, b"hello")
+            assert await soon(first.receive()) == (1, b"hello")
+
+    asyncio.run(main())
+
+
+def test_a_path_that_a_killed_peer_has_left_is_taken(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{tmp_path}/socket")
+
+    async def main() -> None:
+        async with opened(0, f"ipc://{tmp_path}/socket"):
+            pass
+
+    asyncio.run(main())
+
+
+def test_a_file_is_not_replaced_by_a_socket(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+
+    async def main() -> None:
+        with pytest.raises(UserError, match="there is a file that is no socket"):
+            Transport(0, f"ipc://{path}")
+
+    asyncio.run(main())
+    assert path.read_text() == "precious"
 
 
 def test_closing_twice_is_closing_once() -> None:

@@ -192,6 +192,23 @@ def test_a_neighbour_that_speaks_under_anothers_number_is_named(
     asyncio.run(main())
 
 
+def test_a_neighbour_that_speaks_under_the_peers_own_number_is_named_while_that_looks(
+    roster: list[Security], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with a_pair(roster, 1) as (zero, _):
+            zero.look_for_itself(zero.endpoint)
+            receiving = asyncio.ensure_future(zero.receive())
+            with await apart(partial(bad, zero, roster, b"000000/x")) as client:
+                client.send(b"I am you")
+                await until(lambda: zero.garbage == 1)
+            assert zero.guilty == {1: 1}
+            receiving.cancel()
+
+    asyncio.run(main())
+    assert caplog.messages == []
+
+
 def test_a_peer_that_is_no_neighbour_is_garbage_and_named(roster: list[Security]) -> None:
     async def main() -> None:
         async with a_pair(roster) as (zero, two):

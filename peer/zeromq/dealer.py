@@ -35,6 +35,10 @@ class Dealer:
         refused: called when one has not, since this peer's key is not known there.
         dropped: called when one has not, without a word, with how often that was so in turn.
 
+    Attributes:
+        routing_id: the name that it speaks under.
+        reached: whether there is a connection.
+
     Raises:
         UserError: the address is none.
     """
@@ -64,6 +68,7 @@ class Dealer:
         self._loop = asyncio.get_running_loop()
         self._redialling: asyncio.TimerHandle | None = None
         self.routing_id = b""
+        self.reached = False
         try:
             check_address(address)
             self._dial()
@@ -99,7 +104,7 @@ class Dealer:
 
     def _dial(self) -> None:
         self._socket = self._context.socket(zmq.DEALER)
-        events = sockets.SHAKEN | sockets.REFUSED | sockets.DROPPED
+        events = sockets.SHAKEN | sockets.LOST | sockets.REFUSED | sockets.DROPPED
         watch = monitored(self._context, self._socket, events, f"{self._me}-{next(_NAMES)}")
         self._ear = Ear(self._loop, watch, self._happened)
         try:
@@ -117,7 +122,11 @@ class Dealer:
         kind, _ = sockets.event(frames)
         if kind == sockets.SHAKEN:
             self._drops = 0
+            self.reached = True
             self._shaken()
+            return
+        if kind == sockets.LOST:
+            self.reached = False
             return
         if kind == sockets.DROPPED:
             # Here libzmq tries again by itself.

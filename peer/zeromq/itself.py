@@ -57,7 +57,6 @@ class Itself:
         self._told = False
         rest = (security, largest, self._shaken, self._refused, lambda _drops: None)
         self._dealer = Dealer(context, me, me, address, *rest)
-        self._dealer.send(b"")
 
     def heard(self, routing_id: bytes) -> None:
         """Take note of who has spoken under this peer's own number."""
@@ -76,13 +75,19 @@ class Itself:
         self._dealer.close(linger=0)
 
     def _shaken(self) -> None:
-        if self._waiting is None:
-            self._waiting = self._loop.call_later(GRACE, self._taken_by_another)
+        # What was under way on an earlier connection may have been lost with it.
+        self._dealer.send(b"")
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = self._loop.call_later(GRACE, self._taken_by_another)
 
     def _refused(self) -> None:
         """Whoever is there has other keys: neighbours that have these will not take it for us."""
 
     def _taken_by_another(self) -> None:
+        if not self._dealer.reached:
+            # It was about to end, and has left the place to who comes next.
+            return
         if not self.found.done():
             self.found.set_exception(
                 UserError(

@@ -35,6 +35,7 @@ SLICE: Final = 100
 """Events that are followed at a stretch: strangers can make many."""
 
 SHAKEN: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
+LOST: Final = zmq.EVENT_DISCONNECTED
 REFUSED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 DROPPED: Final = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 

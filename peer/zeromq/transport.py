@@ -38,6 +38,7 @@ from peer.wire import FRAME_LIMIT
 from peer.zeromq import sockets
 from peer.zeromq.dealer import Dealer
 from peer.zeromq.itself import Itself
+from peer.zeromq.paths import check_path
 from peer.zeromq.sockets import Ear, configure, monitored, numbered
 from peer.zmtp import framing_bytes
 
@@ -67,7 +68,6 @@ _ZAP_DOMAIN: Final = b"kseed"
 _LOG: Final = logging.getLogger("kseed")
 
 OnHandshake: TypeAlias = Callable[[int, bool], None]
-OnRefusal: TypeAlias = Callable[[int], None]
 
 
 class Transport:
@@ -109,7 +109,6 @@ class Transport:
         self._dealers: dict[int, Dealer] = {}
         self._itself: Itself | None = None
         self._on_handshake: OnHandshake = lambda _neighbour, _dialled: None
-        self._on_refusal: OnRefusal = lambda _neighbour: None
         self._other_keys: set[int] = set()
         self._misdialled = False
         self._connections = Connections(
@@ -134,6 +133,7 @@ class Transport:
             if security is not None:
                 self._ask_for_keys(security)
             check_address(address)
+            check_path(address)
             self._router.bind(address)
         except (zmq.ZMQError, UserError) as error:
             self._close_sockets()
@@ -149,7 +149,6 @@ class Transport:
         self,
         addresses: Mapping[int, str],
         on_handshake: OnHandshake | None = None,
-        on_refusal: OnRefusal | None = None,
     ) -> None:
         """Open a socket to each neighbour; one that is not there yet is tried again.
 
@@ -157,13 +156,11 @@ class Transport:
             addresses: neighbour -> where it listens.
             on_handshake: called with (neighbour, dialled) when a connection has been made that this
                 peer has dialled, and when the first message has come over one that it has answered.
-            on_refusal: called with a neighbour when the two have other keys of one another.
 
         Raises:
             UserError: an address is none, or there are too few file descriptors.
         """
         self._on_handshake = on_handshake or self._on_handshake
-        self._on_refusal = on_refusal or self._on_refusal
         need_descriptors(DESCRIPTORS_PER_NEIGHBOUR * len(addresses))
         for neighbour, address in addresses.items():
             assert neighbour not in self._dealers, "a neighbour has one socket"
@@ -261,7 +258,8 @@ class Transport:
             self._on_handshake(speaker, False)
         if claimed is not None and claimed == speaker and len(frames) == 1:
             return claimed, frames[0].bytes
-        if number == numbered(self._me) and self._itself is not None:
+        mine = number == numbered(self._me) and (not curve or speaker == self._me)
+        if mine and self._itself is not None:
             self._itself.heard(routing_id.bytes)
             return None
         self.garbage += 1
@@ -282,12 +280,10 @@ class Transport:
             self._misdialled = True
 
     def _refused(self, neighbour: int) -> None:
-        if neighbour in self.banned:
-            return
-        if neighbour not in self._other_keys:
+        # Anybody at its address can say so, or nothing: it is told, and nothing hangs on it.
+        if neighbour not in self.banned and neighbour not in self._other_keys:
             self._other_keys.add(neighbour)
             _LOG.warning("peer %d and peer %d have other keys of one another", self._me, neighbour)
-        self._on_refusal(neighbour)
 
     def _dropped(self, neighbour: int, drops: int) -> None:
         # Who takes us for a stranger hangs up without a word, as does a tunnel with nobody at its

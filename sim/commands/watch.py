@@ -35,7 +35,9 @@ def add(commands: Commands) -> None:
 def _status(parsed: argparse.Namespace) -> int:
     from peer.metrics_address import metrics_address
     from sim.watch.one import as_json, heard_of, in_words
+    from sim.watch.signs import replace_unknown_signs
 
+    replace_unknown_signs()
     heard = heard_of(metrics_address(parsed.address))
     print(json.dumps(as_json(heard)) if parsed.json else in_words(heard))
     return 0

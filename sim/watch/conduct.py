@@ -16,6 +16,7 @@ from peer.metrics_address import MetricsAddress
 from sim.watch.asking import ask
 from sim.watch.drawing import draw
 from sim.watch.network import Network, Picture
+from sim.watch.signs import replace_unknown_signs
 from sim.watch.words import plain_line, troubles
 
 AT_ONCE: Final = 128
@@ -26,10 +27,7 @@ class Screen:
     """Shows pictures: drawn on a terminal, elsewhere in words; the last one stays."""
 
     def __init__(self) -> None:
-        # A terminal that cannot show a sign shows another in its place.
-        reconfigure = getattr(sys.stdout, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")
+        replace_unknown_signs()
         self._console = Console()
         self._live = Live(console=self._console, screen=True, auto_refresh=False)
         self._told: frozenset[tuple[str, str]] = frozenset()
@@ -113,18 +111,22 @@ async def _follow(screen: Screen, addresses: Sequence[MetricsAddress], interval:
                 all_asked.set()
             await asyncio.sleep(max(0.0, began + interval - time.monotonic()))
 
-    async with asyncio.TaskGroup() as group:
-        polls = [group.create_task(poll(address)) for address in addresses]
-        try:
-            # A first picture before the first answers would say nothing.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(all_asked.wait(), interval)
-            while not (picture := network.picture(time.monotonic())).over:
-                screen.show(picture)
-                await asyncio.sleep(interval)
-        finally:
-            for one in polls:
-                one.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            polls = [group.create_task(poll(address)) for address in addresses]
+            try:
+                # A first picture before the first answers would say nothing.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(all_asked.wait(), interval)
+                while not (picture := network.picture(time.monotonic())).over:
+                    screen.show(picture)
+                    await asyncio.sleep(interval)
+            finally:
+                for one in polls:
+                    one.cancel()
+    except ExceptionGroup as errors:
+        # Such as that nobody reads any more what is printed; the others come of it.
+        raise errors.exceptions[0] from None
     return picture
 
 
