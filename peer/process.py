@@ -230,7 +230,7 @@ def _take_part(
             with EntryStore(settings.folder / "log.sqlite") as store:
                 memory = recall(store, protocol)
                 participant = memory.revive(settings.id, neighbours, protocol, sign)
-                refusals = Refusals(participant)
+                refusals = Refusals(participant, transport.other_keys)
 
                 def happened(event: Event) -> None:
                     hooks.on_event(event)

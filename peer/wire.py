@@ -63,7 +63,6 @@ become a typed message or raise MalformedMessage; a frame past FRAME_LIMIT is no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,6 +82,9 @@ FRAME_LIMIT: Final = 2**21
 
 BATCH_BYTES: Final = 2**16
 """Several entries travel in messages of about this size in bytes."""
+
+TIME_LIMIT: Final = 2.0**40
+"""Seconds; 35,000 years."""
 
 PAYLOAD: Final = (b"\x92\x02", b"\x94\x0e")
 """How a frame made by `encode` begins if it carries entries, or weights."""
@@ -354,7 +356,8 @@ def _flag(value: Any) -> bool:
 
 
 def _time(value: Any) -> float:
-    if type(value) is not float or not math.isfinite(value):
+    # Not a number is no more within the limit than what is past it.
+    if type(value) is not float or not abs(value) <= TIME_LIMIT:
         raise MalformedMessage("a time was expected")
     return value
 

@@ -177,19 +177,23 @@ def test_who_has_other_files_than_the_others_ends_and_may_come_again(
     other = tmp_path / "other"
     with network(tmp_path, 3) as (net, _):
         files = {"roster": other / "roster.toml"}
+        other.mkdir()
+        options = SMALL | {"peers": 3}
         if what == "keys":
             assert make_roster(tmp_path, other) == 0
+            # Who has no keys of theirs cannot be sure that it is they who refuse it.
+            options["start_timeout"] = options["round_timeout"] = 5.0
         else:
-            other.mkdir()
             (other / "peer-2.secret.toml").symlink_to(tmp_path / "peer-2.secret.toml")
             roster = (tmp_path / "roster.toml").read_text()
             if what == "addresses":
                 # Only peer 0 has an address that others know by another name.
                 roster = roster.replace("node0:5555", f"{switch.address(0)}:5555")
             else:
-                files["experiment"] = other / "experiment.toml"
-                write_options(files["experiment"], SMALL | {"peers": 3, "epsilon": 0.5})
+                options["epsilon"] = 0.5
             files["roster"].write_text(roster)
+        files["experiment"] = other / "experiment.toml"
+        write_options(files["experiment"], options)
         processes = {peer: net.start(peer) for peer in (0, 1)}
         mistaken = net.start(2, **files)
         assert mistaken.wait(timeout=PATIENCE) == 2

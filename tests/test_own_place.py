@@ -16,7 +16,7 @@ from peer import own_place
 from peer.addresses import LOOPBACK
 from peer.entry import make_end
 from peer.errors import UserError
-from peer.events import LinkRefused
+from peer.events import LinkRefused, RoundStarted
 from peer.gossip import Gossip
 from peer.keys import Security, make_keys
 from peer.log import EntryLog
@@ -244,7 +244,7 @@ def a_peer(*neighbours: int) -> Gossip:
 
 def test_a_peer_whose_neighbours_all_differ_ends() -> None:
     async def main() -> None:
-        refusals = Refusals(a_peer(1, 2))
+        refusals = Refusals(a_peer(1, 2), set())
         refusals.happened(LinkRefused(1, ("rounds", "eta")))
         refusals.happened(LinkRefused(1, ("rounds", "eta")))
         assert not refusals.by_all.done()
@@ -259,13 +259,38 @@ def test_a_peer_whose_neighbours_all_differ_ends() -> None:
     asyncio.run(main())
 
 
+def test_who_is_refused_for_its_keys_ends_when_it_would_begin_alone() -> None:
+    """Whoever is between can have said so, and by then it makes no difference."""
+
+    async def main() -> None:
+        other_keys: set[int] = set()
+        refusals = Refusals(a_peer(1, 2), other_keys)
+        other_keys |= {1, 2}
+        refusals.happened(LinkRefused(1, ("eta",)))
+        assert not refusals.by_all.done()
+        refusals.happened(RoundStarted(0, None, None))
+        with pytest.raises(UserError, match=r"\(1, 2\), which differ from it in: eta, keys$"):
+            refusals.by_all.result()
+
+    asyncio.run(main())
+
+
+def test_who_begins_without_any_neighbour_that_has_other_keys_goes_on() -> None:
+    async def main() -> None:
+        refusals = Refusals(a_peer(1, 2), {1})
+        refusals.happened(RoundStarted(0, None, None))
+        assert not refusals.by_all.done()
+
+    asyncio.run(main())
+
+
 def test_a_peer_that_has_heard_of_others_goes_on() -> None:
     async def main() -> None:
         log = EntryLog()
         log.add(make_end(2, 0, 1))
         # What an earlier life has heard counts, too.
         peer = Gossip(0, [1], agreement(PEERS), log)
-        refusals = Refusals(peer)
+        refusals = Refusals(peer, set())
         refusals.happened(LinkRefused(1, ("eta",)))
         assert not refusals.by_all.done()
 
@@ -275,7 +300,7 @@ def test_a_peer_that_has_heard_of_others_goes_on() -> None:
 def test_a_neighbour_that_has_been_mended_refuses_no_more() -> None:
     async def main() -> None:
         peer = a_peer(1, 2)
-        refusals = Refusals(peer)
+        refusals = Refusals(peer, set())
         refusals.happened(LinkRefused(1, ("eta",)))
         peer.receive(encode(Hello(1, peer.protocol.digest, peer.log.digest(), True, 0.0)), 1, 0.0)
         refusals.happened(LinkRefused(2, ("eta",)))

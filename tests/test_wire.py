@@ -20,6 +20,7 @@ from peer.errors import MalformedMessage
 from peer.log import DIGEST_BYTES
 from peer.wire import (
     FRAME_LIMIT,
+    TIME_LIMIT,
     VERSION,
     Announce,
     Behind,
@@ -44,7 +45,7 @@ from peer.wire import (
 
 numbers = st.integers(0, NUMBER_LIMIT - 1)
 digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES)
-times = st.floats(allow_nan=False, allow_infinity=False)
+times = st.floats(-TIME_LIMIT, TIME_LIMIT)
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,20}", fullmatch=True)
 versions = st.dictionaries(numbers, numbers, max_size=8)
 histories = st.builds(
@@ -368,6 +369,7 @@ def hello(place: int, value: Any) -> bytes:
         hello(6, 1),
         hello(6, float("nan")),
         hello(6, float("inf")),
+        hello(6, -1e13),
         hello(6, "1.5"),
         packed(*HELLO[:6]),
         packed(*HELLO, 0),

@@ -86,6 +86,7 @@ class Transport:
         guilty: how many of these came from whom, as far as keys tell.
         dropped: how many frames did not find room in the queue to each neighbour.
         banned: neighbours that are disconnected for good, and why.
+        other_keys: neighbours that could not be reached as their keys are not as expected.
 
     Raises:
         UserError: it cannot listen there, or there are too few file descriptors.
@@ -109,7 +110,7 @@ class Transport:
         self._dealers: dict[int, Dealer] = {}
         self._itself: Itself | None = None
         self._on_handshake: OnHandshake = lambda _neighbour, _dialled: None
-        self._other_keys: set[int] = set()
+        self.other_keys: set[int] = set()
         self._misdialled = False
         self._connections = Connections(
             curve=security is not None, tcp=address.startswith("tcp://")
@@ -280,9 +281,9 @@ class Transport:
             self._misdialled = True
 
     def _refused(self, neighbour: int) -> None:
-        # Anybody at its address can say so, or nothing: it is told, and nothing hangs on it.
-        if neighbour not in self.banned and neighbour not in self._other_keys:
-            self._other_keys.add(neighbour)
+        # Anybody at its address can say so, or nothing, so it is no proof.
+        if neighbour not in self.banned and neighbour not in self.other_keys:
+            self.other_keys.add(neighbour)
             _LOG.warning("peer %d and peer %d have other keys of one another", self._me, neighbour)
 
     def _dropped(self, neighbour: int, drops: int) -> None:
