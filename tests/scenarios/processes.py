@@ -15,7 +15,7 @@ from select import POLLIN, poll
 from socket import create_server
 from typing import Any, NamedTuple, TypeAlias
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which what is waited for will not come any more."""
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("gate.py")))
