@@ -60,6 +60,9 @@ class Relay:
         with suppress(OSError):
             far_reader, far = await asyncio.open_connection(*self._far)
             self._writers.append(far)
+            if not self._server.is_serving():
+                # The relay has been left meanwhile, and with it all that was connected by then.
+                far.transport.abort()
             await asyncio.gather(
                 self._carry(reader, far, True), self._carry(far_reader, near, False)
             )

@@ -235,13 +235,22 @@ def test_a_sample_that_is_all_alike_is_not_told_as_exact(name: str) -> None:
     assert off == 0 or part.last_hops_error > 0
 
 
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished study by each way to measure."""
+    folders = {}
+    for by in ("protocol", "sim"):
+        folders[by] = tmp_path_factory.mktemp(by) / "study"
+        flags = ["--rounds", "1", "--local-steps", "1", "--workers", "1", "--measure", by]
+        flags += ["--trainer", "synthetic", "--out", str(folders[by])]
+        assert main(["study", "--sweep", "peers=4,5", *flags]) == 0
+    return folders
+
+
 @pytest.fixture(params=["protocol", "sim"])
-def study(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    folder = tmp_path / "study"
-    flags = ["--rounds", "1", "--local-steps", "1", "--workers", "1", "--out", str(folder)]
-    flags += ["--measure", request.param, "--trainer", "synthetic"]
-    assert main(["study", "--sweep", "peers=4,5", *flags]) == 0
-    return folder
+def study(tmp_path: Path, studies: dict[str, Path], request: pytest.FixtureRequest) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(studies[request.param], tmp_path / "study"))
 
 
 @pytest.mark.parametrize("damage", ["gone", "truncated"])

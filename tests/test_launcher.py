@@ -89,7 +89,7 @@ def assert_same_run(launched: Mapping[str, Any], simulated: Mapping[str, Any]) -
     ids=["ring", "torus", "barabasi-albert"],
 )
 def test_processes_and_simulator_agree(tmp_path: Path, options: dict[str, Any]) -> None:
-    end = run(*launch(**options), folder=tmp_path)
+    end = run(*launch(**options), folder=tmp_path, pictures=True)
     assert end.status == 0
     summary, expected = end.summary, simulated(tmp_path, **options)
     assert_same_run(summary, expected)

@@ -132,7 +132,8 @@ def test_bytes_of_all_lives_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["crash", "hold"])
 def test_who_is_not_there_at_the_end_is_absent(tmp_path: Path, verb: str) -> None:
-    write(tmp_path, at_round(verb, 3, 2), round_timeout=0.5, settle_timeout=2.0)
+    # Nor may a busy machine keep the last entries of the others from one of them for so long.
+    write(tmp_path, at_round(verb, 3, 2), round_timeout=0.5, settle_timeout=8.0)
     end = run(*LAUNCH, folder=tmp_path)
     assert end.status == 3, end.err
     summary = end.summary

@@ -13,6 +13,9 @@ it needs, however slow the machine is, and do then what has to be done:
     trains P R     before the local steps of peer P in round R
     trained P R    after them; the history is not on disk
     stored P N     entry N of peer P is on its own disk, and has not been sent
+
+If the variable KSEED_NO_PICTURES is set, a run ends without them: what draws them takes twice as
+long to import as a small run takes.
 """
 
 from __future__ import annotations
@@ -25,13 +28,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 PATIENCE = 60.0
 """Seconds after which what is waited for will not come any more."""
 
 _ADDRESS = "KSEED_GATE"
+_NO_PICTURES = "KSEED_NO_PICTURES"
 
 
 class Gate:
@@ -157,12 +161,23 @@ def _put_gates() -> None:
     ReportingTrainer.train = gated_train
 
 
+class _NoPictures(ModuleType):
+    """Stands where the module is that draws a run's pictures."""
+
+    @staticmethod
+    def draw_run(_folder: Path) -> list[Path]:
+        """Draw nothing."""
+        return []
+
+
 # A process that the launcher makes runs this file under the second name.
 if __name__ in ("__main__", "__mp_main__") and _ADDRESS in os.environ:
     _put_gates()
 if __name__ == "__mp_main__" and _ADDRESS in os.environ:
     ask(f"started {_this_peer()}")
 if __name__ == "__main__":
+    if _NO_PICTURES in os.environ:
+        sys.modules["sim.plots"] = _NoPictures("sim.plots")
     from sim.cli import main
 
     sys.exit(main())

@@ -15,7 +15,7 @@ from select import POLLIN, poll
 from socket import create_server
 from typing import Any, NamedTuple, TypeAlias
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which what is waited for will not come any more."""
 
 COMMAND = (sys.executable, str(Path(__file__).with_name("gate.py")))
@@ -40,13 +40,24 @@ class End(NamedTuple):
 
 @contextmanager
 def kseed(
-    *arguments: str | Path, folder: Path, environment: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    pictures: bool = False,
 ) -> Iterator[Process]:
-    """Run the command in a folder, as the leader of a session; nothing is left of it afterwards."""
+    """Run the command in a folder, as the leader of a session; nothing is left of it afterwards.
+
+    Args:
+        arguments: of the command.
+        folder: where it runs.
+        environment: variables that it has beside those of this process.
+        pictures: let a run draw them at its end.
+    """
+    drawing = {} if pictures else {"KSEED_NO_PICTURES": "1"}
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **drawing, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,9 +84,9 @@ def end_of(process: Process) -> End:
     return End(process.returncode, out, err)
 
 
-def run(*arguments: str | Path, folder: Path) -> End:
+def run(*arguments: str | Path, folder: Path, pictures: bool = False) -> End:
     """Run the command to its end."""
-    with kseed(*arguments, folder=folder) as process:
+    with kseed(*arguments, folder=folder, pictures=pictures) as process:
         return end_of(process)
 
 
