@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -18,9 +19,9 @@ from statuses import EMPTY, get, status, telling
 from peer import status_server
 from peer.errors import UserError
 from peer.metrics_address import MetricsAddress, metrics_address
-from peer.status import Look
-from peer.status_server import REQUEST_BYTES, StatusServer
-from peer.status_source import CONNECTIONS, StatusSource
+from peer.status_server import CONNECTIONS, REQUEST_BYTES, StatusServer
+from peer.status_source import StatusSource
+from peer.teller import Look
 
 TOLD = status()
 ANSWERED = status(digest=EMPTY.digest())
@@ -261,8 +262,9 @@ def test_what_is_no_address_is_the_users_mistake(address: str) -> None:
 
 
 def test_a_host_that_is_none_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match=r"^cannot offer metrics on 192\.0\.2\.1:0: "):
-        StatusServer("192.0.2.1:0", StatusSource())
+    for address in ("192.0.2.1:0", "a..b:0", f"{'a' * 64}:0"):
+        with pytest.raises(UserError, match=f"^cannot offer metrics on {re.escape(address)}: "):
+            StatusServer(address, StatusSource())
 
 
 @pytest.mark.parametrize(
