@@ -22,7 +22,7 @@ def run_by_hand(path: Path) -> bool:
     `metrics`, a host and a port, its status is offered there.
 
     Raises:
-        UserError, TopologyError: a mistake in the file.
+        UserError, TopologyError: a mistake in the file; see `run_standalone`.
     """
     values = read_toml(path)
     me = _take(values, "id", int)

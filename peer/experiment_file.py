@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from peer.config import SCENARIO, groups
+from peer.config import SCENARIO
+from peer.declarations import groups
 from peer.errors import UserError
 from peer.methods import METHODS, Method
 from peer.options import allowed, kind

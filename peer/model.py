@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from peer import builtin
-from peer.config import BUILTIN
+from peer.choices import BUILTIN
 from peer.data.encode import IGNORED
 from peer.errors import UserError
 from peer.hub import ready_hub

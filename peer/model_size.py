@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peer import builtin
-from peer.config import BUILTIN
+from peer.choices import BUILTIN
 from peer.errors import UserError
 
 _COUNT: Final = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)([KMBT]?)", re.ASCII | re.IGNORECASE)

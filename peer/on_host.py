@@ -44,7 +44,7 @@ def run_on_host(
             the experiment's file is NAME.toml.
 
     Raises:
-        UserError, TopologyError: a mistake in a file or an argument; nothing has been written.
+        UserError, TopologyError: a mistake in a file or an argument; see `run_standalone`.
     """
     values = read_toml(experiment_file)
     experiment = experiment_from(values)

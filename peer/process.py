@@ -32,11 +32,10 @@ from peer.reporting import ReportingTrainer, RoundReport
 from peer.roster_file import RosterFile
 from peer.setup import build_global_model, resolve_topology
 from peer.signatures import signer
-from peer.status import Teller
-from peer.status_source import DESCRIPTORS as OFFERED
 from peer.status_source import StatusSource
 from peer.store import EntryStore
 from peer.summary import peak_memory
+from peer.teller import Teller
 from peer.traffic import Traffic
 from peer.training import build_trainer
 from peer.weights import Weights
@@ -215,6 +214,8 @@ def _take_part(
 
     async def take_part() -> tuple[Participant, Transport]:
         if settings.metrics:
+            from peer.status_server import DESCRIPTORS as OFFERED
+
             # What libzmq needs has to be there when strangers have taken what they can.
             need_descriptors(OFFERED + DESCRIPTORS + DESCRIPTORS_PER_NEIGHBOUR * len(neighbours))
         transport = Transport(settings.id, settings.bind, security, protocol.sizes.largest)

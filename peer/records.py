@@ -33,7 +33,8 @@ import numpy as np
 
 import topology
 from peer.accumulator import Accumulator
-from peer.config import SCENARIO, WHERE, Experiment, experiment_from, options
+from peer.config import SCENARIO, WHERE, Experiment, experiment_from
+from peer.declarations import options
 from peer.errors import UserError
 from peer.experiment_file import read_toml, write_toml
 from peer.importance import probabilities

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 import topology
 from peer.agreement import build_protocol, with_keys, without_graph
 from peer.blocks import block_offsets
-from peer.config import RAY, Experiment
+from peer.choices import RAY
+from peer.config import Experiment
 from peer.corpus import Corpus, deal, encode_rows, with_a_peer_for_each_task
 from peer.data.division import BY_TASK
 from peer.entry import Entry

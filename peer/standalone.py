@@ -111,7 +111,8 @@ def run_standalone(told: Standalone) -> bool:
         Whether it ended with everybody, all alike.
 
     Raises:
-        UserError, TopologyError: a mistake in what it was told; nothing has been written.
+        UserError, TopologyError: a mistake in what it was told; nothing has been written, but where
+            it shows after the start, see `run_peer`.
     """
     experiment, me = told.experiment, told.settings.id
     folder = RunFolder.for_experiment(experiment, ENGINE)

@@ -26,7 +26,13 @@ from peer.metrics import exposition
 from peer.metrics_address import MetricsAddress, metrics_address
 from peer.participant import Phase
 from peer.status import PeerStatus
-from peer.status_source import CONNECTIONS, NoStatus, StatusSource
+from peer.status_source import NoStatus, StatusSource
+
+CONNECTIONS: Final = 8
+"""Connections that are served at a time."""
+
+DESCRIPTORS: Final = CONNECTIONS + 4
+"""Open files that it takes: those, what listens, what waits, and one that is turned away."""
 
 SECONDS: Final = 5.0
 """For a request to arrive, and again for an answer to leave."""
@@ -72,8 +78,9 @@ class StatusServer:
         wanted = metrics_address(address)
         try:
             self._server = _Server(wanted, source)
-        except OSError as error:
-            why = error.strerror or in_one_line(error)
+        # A name that no name server could know is not even looked up.
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or in_one_line(error)
             raise UserError(f"cannot offer metrics on {address}: {why}") from None
         self.address = str(MetricsAddress(wanted.host, self._server.server_address[1]))
         self._thread = threading.Thread(
@@ -101,9 +108,11 @@ class StatusServer:
 
 
 class _Server(ThreadingMixIn, TCPServer):
-    """Attributes:
-    watched_at: when /status was last asked for.
-    end_told: whether it has been answered that the peer has ended.
+    """Serves each connection in a thread of its own, and closes those that there is no room for.
+
+    Attributes:
+        watched_at: when /status was last asked for, in seconds of `time.monotonic`.
+        end_told: set when it has been answered that the peer has ended.
     """
 
     allow_reuse_address = True

@@ -14,17 +14,12 @@ from concurrent.futures import Future
 from typing import Final
 
 from peer.accumulator import Accumulator
-from peer.status import Look, PeerStatus
+from peer.status import PeerStatus
+from peer.teller import Look
 from peer.weights import Weights
 
 KEPT: Final = 0.25
 """Seconds for which an answer is given again."""
-
-CONNECTIONS: Final = 8
-"""Connections that a server may serve at a time."""
-
-DESCRIPTORS: Final = CONNECTIONS + 4
-"""Open files that it takes: those, what listens, what waits, and one that is turned away."""
 
 PATIENCE: Final = 5.0
 """Seconds that the event loop has to answer."""

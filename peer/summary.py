@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import topology
-from peer.config import WEIGHT_BYTES, Experiment
+from peer.choices import WEIGHT_BYTES
+from peer.config import Experiment
 from peer.corpus import Corpus
 from peer.entry import Entry
 from peer.traffic import Traffic

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from peer.config import LOCAL, ON_A_CLUSTER, SIMULATOR_ONLY, WHERE, Experiment, options
+from peer.choices import LOCAL
+from peer.config import ON_A_CLUSTER, SIMULATOR_ONLY, WHERE, Experiment
+from peer.declarations import options
 from peer.latency import Constant, parse_latency
 from peer.methods import METHODS, Method, Part, Steps
 from peer.seeding import BLOCKS, ENDLESS

@@ -27,6 +27,7 @@ from sim.commands import (
 )
 from sim.commands.parsing import Parser
 from sim.exit_status import FAILED, INTERRUPTED, MISTAKE
+from sim.words import printable
 
 COMMANDS: Final = (
     runs,
@@ -57,27 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         status: int = parsed.run(parsed)
     except (UserError, topology.TopologyError) as error:
-        print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
+        print(f"kseed: {printable(str(error))}", file=sys.stderr)
         return MISTAKE
     except BrokenPipeError:
         # Whoever read what was printed wants no more of it; Python would try once more to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
+        print(f"kseed: {printable(str(error))}", file=sys.stderr)
         return MISTAKE if error.filename else FAILED
     except RunFailed as error:
-        print(f"kseed: {_in_one_line(error)}", file=sys.stderr)
+        print(f"kseed: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("kseed: interrupted", file=sys.stderr)
         return INTERRUPTED
     return status
-
-
-def _in_one_line(error: Exception) -> str:
-    """Return a message with escapes for what would break its line, as a file's name may hold it."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Numbers, bytes, times, lists and engines in words."""
+"""Numbers, bytes, times, lists, engines and texts of others in words."""
 
 from __future__ import annotations
 
@@ -88,3 +88,11 @@ def signed_change(before: float, after: float) -> str:
     if after == before:
         return "as before"
     return f"{100 * abs(after - before) / before:.1f} % {'lower' if after < before else 'higher'}"
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what would break its line or change a terminal.
+
+    Names of files may hold such signs, and so may whatever strangers say.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

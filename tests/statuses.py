@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from peer.accumulator import Accumulator
 from peer.metrics_address import metrics_address
 from peer.participant import Phase
-from peer.status import SCHEMA, Accusation, Look, NeighbourStatus, PeerStatus
+from peer.status import SCHEMA, Accusation, NeighbourStatus, PeerStatus
 from peer.status_source import StatusSource
+from peer.teller import Look
 from peer.units import Units
 
 COUNTS = st.integers(0, 2**53)

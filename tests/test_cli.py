@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import sim
-from peer.config import Experiment, experiment_from, options
+from peer.config import Experiment, experiment_from
+from peer.declarations import options
 from peer.errors import RunFailed
 from peer.experiment_file import read_toml, write_toml
 from sim.cli import main

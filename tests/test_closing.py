@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.config import DTYPES
+from peer.choices import DTYPES
 from sim.closing import closing_words
 from sim.words import byte_unit, bytes_in_words, seconds_in_words
 

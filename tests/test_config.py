@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peer.config import METHODS, Experiment, experiment_from, groups, options
+from peer.config import Experiment, experiment_from
+from peer.declarations import groups, options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
 from peer.importance import MOST_SEEDS
+from peer.methods import METHODS
 from peer.options import allowed, kind
 from peer.presets import PRESETS
 from sim.cli import _parser

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from peer.config import PARTITIONS, options
+from peer.choices import PARTITIONS
 from peer.data.division import BY_TASK, Division, Split, count_training_tasks, divide
 from peer.data.encode import Encoded
 from peer.data.held_out import held_out_rows, tasks_of
 from peer.data.partition import KINDS, hold_out, partition
 from peer.data.rows import load_rows
+from peer.declarations import options
 from peer.errors import UserError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

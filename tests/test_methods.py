@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from runs import run
 
-from peer.config import Experiment, experiment_from, options
+from peer.config import Experiment, experiment_from
+from peer.declarations import options
 from peer.methods import METHODS, Steps
 from peer.records import RunFolder
 from peer.seeding import SEEDINGS

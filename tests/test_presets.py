@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 import topology
-from peer.config import METHODS, experiment_from, options
+from peer.config import experiment_from
+from peer.declarations import options
 from peer.errors import UserError
+from peer.methods import METHODS
 from peer.presets import PRESETS
 from peer.setup import resolve_topology
 from peer.unused_options import unused_options

@@ -27,8 +27,8 @@ from peer.mixing import MIXINGS, Averaging
 from peer.participant import Participant, Phase
 from peer.protocol import Protocol
 from peer.reporting import RoundReport
-from peer.status import Look, Teller
 from peer.status_source import NoStatus, StatusSource
+from peer.teller import Look, Teller
 from peer.traffic import Traffic
 from peer.trainer import LocalRound, LocalWeights
 from peer.weights import Weights

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 import topology
 from peer import wire
-from peer.config import GRADIENT_BYTES, Experiment
+from peer.config import Experiment
 from peer.entry import Kind, make_ack, make_end, make_history
 from peer.errors import UserError
 from peer.events import EntryAdded, Event
+from peer.gradients import GRADIENT_BYTES
 from sim.prepared_world import world_of
 from sim.volume.frames import published
 from sim.volume.measured import measure

@@ -37,7 +37,8 @@ from sim.watch.drawing import draw
 from sim.watch.network import LOOKS, Network, Picture, Presence, links_of, sent_by
 from sim.watch.one import in_words
 from sim.watch.places import places
-from sim.watch.words import plain_line, printable, troubles
+from sim.watch.words import plain_line, troubles
+from sim.words import printable
 
 FEW = settings(deadline=None, max_examples=40)
 """Networks are large to draw."""

@@ -32,7 +32,8 @@ def held_report(
         name: of the bench.
         figures: all of them, in the order of the table.
         common: what else is told.
-        load: of others, meanwhile; None: it cannot change the figures, which are counted.
+        load: of others, meanwhile; None: figures are counted, which it does not change, or it is
+            not known.
     """
     figures = list(figures)
     return {

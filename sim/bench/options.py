@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final
 
-from peer.config import BUILTIN, DEVICES, DTYPES, PERTURBATIONS, Experiment
+from peer.choices import BUILTIN, DEVICES, DTYPES, PERTURBATIONS
+from peer.config import Experiment
 from peer.errors import UserError
 from peer.options import allowed, kind
 

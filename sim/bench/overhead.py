@@ -90,7 +90,9 @@ def _run(flags: list[str]) -> tuple[float, Mapping[str, Any]]:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began
     if done.returncode:
-        raise RunFailed(f"a run has failed: {done.stderr.strip().splitlines()[-1]}")
+        # Who is killed says nothing.
+        why = done.stderr.strip().splitlines() or [f"it has ended with status {done.returncode}"]
+        raise RunFailed(f"a run has failed: {why[-1]}")
     return seconds, json.loads(done.stdout)
 
 

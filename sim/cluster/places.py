@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from peer.config import BUILTIN
+from peer.choices import BUILTIN
 from peer.errors import UserError
 from topology import FAMILIES
 

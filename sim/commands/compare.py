@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peer.config import Experiment, groups
+from peer.config import Experiment
+from peer.declarations import groups
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.methods import METHODS

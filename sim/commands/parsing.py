@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from peer.config import LOCAL, WHERE, Experiment, experiment_from, groups, options
+from peer.choices import LOCAL
+from peer.config import WHERE, Experiment, experiment_from
+from peer.declarations import groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.options import allowed, kind, refuse

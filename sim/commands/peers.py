@@ -30,7 +30,10 @@ def add(commands: Commands) -> None:
         "--roster", type=Path, metavar="FILE", help="default: roster.toml beside the experiment"
     )
     on_host.add_argument(
-        "--keys", type=Path, metavar="DIR", help="with this peer's secret keys; default: beside it"
+        "--keys",
+        type=Path,
+        metavar="DIR",
+        help="folder with its secret keys; default: the roster's",
     )
     on_host.add_argument(
         "--bind", metavar="ADDRESS", help="where to listen; default: everywhere, at its own port"

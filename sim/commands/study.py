@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peer.config import LOCAL, Experiment, groups, options
+from peer.choices import LOCAL
+from peer.config import Experiment
+from peer.declarations import groups, options
 from peer.errors import UserError
 from peer.experiment_file import read_toml
 from peer.methods import METHODS

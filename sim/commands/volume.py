@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from peer.config import options
+from peer.declarations import options
 from peer.errors import UserError
 from sim.commands.parsing import LOG, Commands, add_experiment, experiment, given, whole_number
 

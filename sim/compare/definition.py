@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from peer.config import SCENARIO, experiment_from, no_such_option, options
+from peer.config import SCENARIO, experiment_from, no_such_option
+from peer.declarations import options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
 from peer.methods import METHODS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from peer.config import DEVICES, DTYPES, PERTURBATIONS
+from peer.choices import DEVICES, DTYPES, PERTURBATIONS
 from peer.gradients import GRADIENT_BYTES
 from peer.options import check, option
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peer.config import Experiment, experiment_from, options
+from peer.config import Experiment, experiment_from
+from peer.declarations import options
 from peer.records import LINKS, NEVER_SAVED, ROUNDS, SUMMARY, TASKS
 from peer.scenario import Incident
 from sim.called import called, promises_equal_bits

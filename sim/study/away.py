@@ -18,7 +18,8 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
-from peer.config import LOCAL, Experiment
+from peer.choices import LOCAL
+from peer.config import Experiment
 from sim.cluster.assignments import MOST_LOSSES
 from sim.cluster.connection import Cluster, Wanted, WorkerLost, connected
 from sim.cluster.places import check_paths, check_program, paths_named, program_digest

@@ -17,7 +17,8 @@ from math import prod
 from typing import Any, Final
 
 import topology
-from peer.config import SCENARIO, experiment_from, no_such_option, options
+from peer.config import SCENARIO, experiment_from, no_such_option
+from peer.declarations import options
 from peer.errors import UserError
 from peer.experiment_file import write_toml
 from peer.latency import parse_latency

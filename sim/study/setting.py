@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from peer.config import SCENARIO, Experiment, experiment_from, options
+from peer.config import SCENARIO, Experiment, experiment_from
+from peer.declarations import options
 from peer.records import NEVER_SAVED
 
 PROTOCOL: Final = "protocol"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from peer.config import options
+from peer.declarations import options
 from peer.options import kind
 from peer.whole_file import replacing
 from sim.study.conduct import Conducted

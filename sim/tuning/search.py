@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from peer.config import Experiment, options
+from peer.config import Experiment
+from peer.declarations import options
 from peer.methods import METHODS
 from peer.options import in_range
 

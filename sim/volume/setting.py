@@ -7,7 +7,8 @@ from typing import Final
 
 from peer.adapter_size import RANK, VIRTUAL_TOKENS
 from peer.block_count import block_count
-from peer.config import WEIGHT_BYTES, Experiment
+from peer.choices import WEIGHT_BYTES
+from peer.config import Experiment
 from peer.methods import METHODS
 from peer.model_size import ModelSize, model_size
 from peer.seeding import BLOCKS

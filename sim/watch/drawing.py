@@ -22,14 +22,13 @@ from sim.watch.words import (
     digests_in_words,
     loss_in_words,
     oldest_silence,
-    printable,
     rounds_in_words,
     sent_in_words,
     silence_in_words,
     troubles,
     waiting_in_words,
 )
-from sim.words import bytes_in_words, count
+from sim.words import bytes_in_words, count, printable
 
 WIDE: Final = 120
 """Columns from which on links stand beside peers."""

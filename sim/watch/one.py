@@ -16,11 +16,10 @@ from sim.watch.network import at_round, sent_by
 from sim.watch.words import (
     clock_in_words,
     loss_in_words,
-    printable,
     silence_in_words,
     waiting_in_words,
 )
-from sim.words import bytes_in_words, count, seconds_in_words
+from sim.words import bytes_in_words, count, printable, seconds_in_words
 
 
 def heard_of(address: MetricsAddress) -> Heard:

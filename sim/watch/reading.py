@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final
 
 from peer.errors import in_one_line
@@ -134,4 +135,4 @@ def _check_meaning(values: Mapping[str, Any]) -> None:
 
 
 def _made(type_: Any, values: Mapping[str, Any]) -> Any:
-    return type_(**{name: values[name] for name in type_.__dataclass_fields__})
+    return type_(**{item.name: values[item.name] for item in fields(type_)})

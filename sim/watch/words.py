@@ -8,15 +8,10 @@ from typing import Final
 
 from peer.status import PeerStatus
 from sim.watch.network import CLOCKS, Picture, Presence, Row, at_round
-from sim.words import bytes_in_words, ranges, seconds_in_words
+from sim.words import bytes_in_words, printable, ranges, seconds_in_words
 
 DIGITS: Final = 8
 """Of a digest, where it is told in short."""
-
-
-def printable(text: str) -> str:
-    """Return a text with escapes for what would move a terminal's cursor or change its colours."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def rounds_in_words(picture: Picture) -> str:
