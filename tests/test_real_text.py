@@ -32,9 +32,9 @@ def experiment(folder: Path) -> Experiment:
     return Experiment(
         model=str(MODEL),
         data=str(ROWS),
-        rounds=6,
-        max_length=512,
-        eval_rows=100,
+        rounds=3,
+        max_length=192,
+        eval_rows=50,
         out=str(folder),
     )
 
