@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peer.trainer import LocalRound, LocalWeights, Trainer
+from peer.trainer import LocalRound, LocalWeights, Timed, Trainer
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class ReportingTrainer:
         """Return what the other trainer makes; see `Trainer.train`."""
         began = time.perf_counter()
         made = self._trainer.train(peer, round_, cut, indices)
-        seconds = time.perf_counter() - began
+        waited = time.perf_counter() - began
+        seconds = self._trainer.seconds if isinstance(self._trainer, Timed) else waited
         self._report(RoundReport(peer, round_, made.loss, made.skipped, seconds))
         return made

@@ -89,6 +89,17 @@ class Announced(Trainer, Protocol):
         """
 
 
+@runtime_checkable
+class Timed(Trainer, Protocol):
+    """A trainer for which others work: how long one waits for it is not how long that takes.
+
+    Attributes:
+        seconds: what the last local round took where it was taken.
+    """
+
+    seconds: float
+
+
 class SyntheticTrainer:
     """Scalar gradients without a model: even over [-1, 1).
 

@@ -15,9 +15,9 @@ from sim.called import promises_equal_bits
 from sim.tables import labelled
 from sim.troubles import troubles_of
 from sim.words import (
-    ENGINES,
     bytes_in_words,
     count,
+    made_in_words,
     ratio_in_words,
     rouge_in_words,
     seconds_in_words,
@@ -56,7 +56,7 @@ def _run(summary: Mapping[str, Any]) -> _Rows:
     if epochs:
         each = f"{count(epochs, 'time')} through a peer's own rows"
     rows = [
-        ("run", f"{summary['method']}, {ENGINES[summary['engine']]}"),
+        ("run", f"{summary['method']}, {made_in_words(summary['engine'], summary)}"),
         ("topology", f"{graph['name']}: {size}, diameter {graph['diameter']:,}"),
         ("rounds", f"{summary['rounds']:,}, each {each}"),
     ]

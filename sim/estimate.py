@@ -40,6 +40,10 @@ _STEPS: Final = 3
 _EVALUATION_ROWS: Final = 20
 _REBUILD_WEIGHTS: Final = 2**20
 _ANSWERS: Final = 16
+_NO_WORKERS: Final = (
+    "That is without the cluster, which was not asked: its workers share the local steps, and each "
+    "has such a memory."
+)
 
 
 def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
@@ -72,6 +76,7 @@ def estimate(experiment: Experiment, engine: str) -> dict[str, Any]:
             "per_peer_round_mean": 2 * sent.wire_bytes / experiment.peers / experiment.rounds,
         },
         "seconds": seconds,
+        "on_a_cluster": experiment.on_a_cluster,
         # Loading the model has just taken what a process of the run takes, but for weights that
         # travel.
         "memory_bytes": peak_memory() * processes + held_bytes(prepared),
@@ -173,6 +178,7 @@ def in_words(cost: dict[str, Any]) -> str:
         f"{bytes_in_words(sent['wire_total'])} in all, of which payload "
         f"{'exactly' if sent['payload_exact'] else 'about'} {sent['payload_total']:,}",
         f"  memory  {bytes_in_words(cost['memory_bytes'])}",
+        *([_NO_WORKERS] if cost["on_a_cluster"] else []),
         "Nothing was written.",
     ]
     return "\n".join(lines)

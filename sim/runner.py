@@ -42,12 +42,16 @@ ENGINE = "sim"
 LOG = logging.getLogger("kseed")
 
 
-def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, Any]:
+def simulate(
+    experiment: Experiment, corpus: Corpus | None = None, there: Session | None = None
+) -> dict[str, Any]:
     """Run an experiment in this process, write its run folder, and return the summary.
 
     Args:
         experiment: the run.
         corpus: see `peer.setup.prepare`.
+        there: workers of a cluster that have been begun for several runs; None: they are begun for
+            this one, if it wants any.
 
     Raises:
         UserError, TopologyError: a mistake of the user's; nothing has been written.
@@ -55,7 +59,8 @@ def simulate(experiment: Experiment, corpus: Corpus | None = None) -> dict[str, 
     """
     with ExitStack() as stack:
         # First, so that its workers begin while the model is loaded here.
-        there = stack.enter_context(session(experiment)) if experiment.on_a_cluster else None
+        if there is None and experiment.on_a_cluster:
+            there = stack.enter_context(session(experiment))
         prepared = prepare(experiment, ENGINE, corpus)
         links = link_model(prepared.experiment, prepared.graph)
         # Before anything is written.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
-ENGINES: Final[Mapping[str | None, str]] = {
-    "sim": "simulated in one process",
+_MADE: Final[Mapping[str | None, str]] = {
+    "sim": "simulated",
     "launch": "one process a peer",
     "peer": "one peer, started by hand",
     None: "by an engine that the folder does not tell",
@@ -16,6 +16,14 @@ ENGINES: Final[Mapping[str | None, str]] = {
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _SHOWN = 12
 """The most ranges of peers in a line."""
+
+
+def made_in_words(engine: str | None, summary: Mapping[str, Any] | None) -> str:
+    """Return how a run was made, by its engine and, if it has ended, its summary."""
+    if engine != "sim" or summary is None:
+        return _MADE[engine]
+    where = "on a cluster" if "cluster" in summary else "in one process"
+    return f"{_MADE[engine]} {where}"
 
 
 def count(number: int, noun: str) -> str:

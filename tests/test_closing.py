@@ -112,6 +112,12 @@ def test_answers_are_told_where_a_model_was_asked():
     assert "Rouge-L        unknown before, 12.35 % after" in resumed
 
 
+def test_a_run_on_a_cluster():
+    words = closing_words(WITH_MODEL | {"cluster": {"workers": 2, "nodes": 1, "lost": 3}})
+    assert words.startswith("run            fedkseed-pro, simulated on a cluster\n")
+    assert "cluster        2 workers on 1 node, lost and begun anew 3 times\n" in words
+
+
 def test_a_run_without_a_model():
     assert closing_words(SYNTHETIC) == (
         "run            fedkseed, simulated in one process\n"

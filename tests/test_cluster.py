@@ -263,7 +263,7 @@ class Recorder:
         peer, round_, cut, indices = job.arguments
         self.asked.append((peer, round_, cut))
         made: Future[Any] = Future()
-        made.set_result((peer, round_, cut, indices.tolist()))
+        made.set_result(((peer, round_, cut, indices.tolist()), 60.0 + peer))
         return made
 
     def forget(self, job: Job) -> None:
@@ -284,6 +284,7 @@ def test_what_one_peer_announces_says_what_the_others_will_ask_for(in_step: bool
     for peer in (2, 0, 1):
         made = trainer.train(peer, 0, cut, protocol.draw(peer, 0, cut))
         assert made == (peer, 0, "kept 7", [peer, 0, 7])
+        assert trainer.seconds == 60.0 + peer
     assert len(recorder.asked) == 3
     assert not recorder.forgotten
     # Asked with other arguments than announced: what is asked for counts.
@@ -473,3 +474,17 @@ def test_a_run_without_a_model_stays_here(
     flags = ("--trainer", "synthetic", "--rounds", "1", "--engine", "ray")
     assert main(["sim", *flags, "--out", str(tmp_path / "s")]) == 0
     assert "without effect in this experiment, and ignored: engine" in capsys.readouterr().err
+
+
+def test_a_dry_run_leaves_the_cluster_alone(
+    tiny_options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nobody answers there.
+    flags = [word for key, value in tiny_options.items() for word in (f"--{key}", str(value))]
+    where = ("--engine", "ray", "--ray-address", "127.0.0.1:1", "--out", str(tmp_path / "out"))
+    command = ["sim", *(flag.replace("_", "-") for flag in flags), *where, "--dry-run"]
+    assert main(command) == 0
+    assert "That is without the cluster" in capsys.readouterr().out
+    assert main([*command, "--engine", "local"]) == 0
+    assert "cluster" not in capsys.readouterr().out
+    assert not any(tmp_path.iterdir())

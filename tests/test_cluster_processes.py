@@ -33,16 +33,18 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 MODEL = SHARED / "stories260K-hf"
 ROWS = SHARED / "dolly15k" / "databricks-dolly-15k.jsonl"
 
-SIM: dict[str, Any] = {"peers": 16, "rounds": 4, "local_steps": 8, "eval_rows": 20}
+SIM: dict[str, Any] = {"peers": 16, "rounds": 5, "local_steps": 4, "eval_rows": 10}
 if MODEL.exists() and ROWS.exists():
-    SIM |= {"model": MODEL, "data": ROWS, "max_length": 256}
+    SIM |= {"model": MODEL, "data": ROWS, "max_length": 128}
 
 LAST = f"after round {SIM['rounds']} "
 """What is said when the last round is done."""
 
+# Without a model, for a setting with one takes a worker seconds to begin.
+GRID = ("--trainer", "synthetic", "--peers", "16", "--rounds", "2", "--out", "s")
 STUDY = (
     *("study", "--sweep", "topology=ring,torus,star", "--sweep", "gossip=tree,flood"),
-    *("--sweep", "participation=0.3,0.5,0.7,1", "--rounds", "2", "--peers", "16", "--out", "s"),
+    *("--sweep", "participation=0.3,0.5,0.7,1", *GRID),
 )
 SETTINGS = 24
 
@@ -103,13 +105,20 @@ def cluster() -> Iterator[TwoNodes]:
         process.kill()
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@dataclass
+class Alone:
     """The run of one process."""
+
+    summary: dict[str, Any]
+    rounds: str
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     folder = tmp_path_factory.mktemp("alone")
-    end = run("sim", *flags(SIM), "--json", folder=folder)
+    end = run("sim", *flags(SIM), "--out", "r", "--json", folder=folder)
     assert end.status == 0, end.err
-    return without_costs(end.summary)
+    return Alone(without_costs(end.summary), (folder / "r" / "rounds.jsonl").read_text())
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -127,60 +136,27 @@ def _wait_until(process: Process, said: str) -> None:
     raise AssertionError("it has ended before")
 
 
-def _equal_but_for_the_cluster(summary: dict[str, Any], alone: dict[str, Any]) -> None:
-    here = without_costs(summary)
-    assert here.pop("cluster")["workers"] == 2
-    assert here == alone
-
-
-def test_a_lost_worker_changes_nothing(
-    cluster: TwoNodes, alone: dict[str, Any], tmp_path: Path
-) -> None:
-    with kseed("sim", *flags(SIM), *cluster.where, "--json", folder=tmp_path) as process:
-        _wait_until(process, "after round 1 ")
-        os.kill(cluster.workers()[0], signal.SIGKILL)
-        _wait_until(process, "kseed: a worker is lost")
-        _wait_until(process, LAST)
-        end = end_of(process)
-    assert end.status == 0, end.err
-    summary = end.summary
-    assert summary["cluster"]["nodes"] == 2
-    assert summary["cluster"]["lost"] >= 1
-    _equal_but_for_the_cluster(summary, alone)
-
-
-def test_a_lost_node_changes_nothing(
-    cluster: TwoNodes, alone: dict[str, Any], tmp_path: Path
-) -> None:
-    with kseed("sim", *flags(SIM), *cluster.where, "--json", folder=tmp_path) as process:
-        _wait_until(process, "after round 1 ")
-        cluster.befall("remove")
-        _wait_until(process, LAST)
-        end = end_of(process)
-    cluster.befall("add")
-    assert end.status == 0, end.err
-    assert end.summary["cluster"]["lost"] >= 1
-    _equal_but_for_the_cluster(end.summary, alone)
-
-
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_was_ended_leaves_no_worker_and_goes_on(
-    cluster: TwoNodes, alone: dict[str, Any], tmp_path: Path, signal_: signal.Signals
+def test_a_lost_worker_node_and_driver_change_nothing(
+    cluster: TwoNodes, alone: Alone, tmp_path: Path
 ) -> None:
     out = ("--out", "r", *cluster.where)
     with kseed("sim", *flags(SIM), *out, folder=tmp_path) as process:
         _wait_until(process, "after round 1 ")
-        assert cluster.workers()
-        os.kill(process.pid, signal_)
-        end = end_of(process)
+        os.kill(cluster.workers()[0], signal.SIGKILL)
+        _wait_until(process, "kseed: a worker is lost")
+        _wait_until(process, "after round 2 ")
+        cluster.befall("remove")
+        _wait_until(process, "after round 3 ")
+        os.kill(process.pid, signal.SIGKILL)
+        end_of(process)
         until(lambda: not cluster.workers(), "workers live on")
-    if signal_ is signal.SIGINT:
-        assert end.status == 130
-        assert end.err.splitlines()[-1] == "kseed: interrupted"
+    # One node is left, and it is enough.
     resumed = run("sim", *flags(SIM), *out, "--resume", "--json", folder=tmp_path)
+    cluster.befall("add")
     assert resumed.status == 0, resumed.err
-    assert resumed.summary["digests"] == alone["digests"]
-    assert resumed.summary["eval_loss"] == alone["eval_loss"]
+    assert resumed.summary["cluster"] == {"workers": 1, "nodes": 1, "lost": 0}
+    assert resumed.summary["digests"] == alone.summary["digests"]
+    assert (tmp_path / "r" / "rounds.jsonl").read_text() == alone.rounds
 
 
 def _table(folder: Path) -> list[dict[str, str]]:
@@ -238,18 +214,19 @@ def test_a_setting_that_needs_a_file_of_this_machine_finds_it_there(
     (tmp_path / "mine.json").write_text(
         json.dumps({"directed": False, "multigraph": False, **graph})
     )
-    study = ("study", "--topology", "mine.json", "--sweep", "rounds=1,2", "--out", "s")
-    end = run(*study, *cluster.where, folder=tmp_path)
+    study = ("study", "--topology", "mine.json", "--sweep", "seed=1,2", "--rounds", "1")
+    synthetic = ("--trainer", "synthetic", "--out", "s")
+    end = run(*study, *synthetic, *cluster.where, folder=tmp_path)
     assert end.status == 0, end.err
     assert "2 of 2 done" in end.out
 
 
 def test_methods_are_compared_side_by_side(cluster: TwoNodes, tmp_path: Path) -> None:
     compare = ("compare", "--methods", "fedkseed,fedavg", "--peers", "4", "--rounds", "2")
-    small = ("--local-steps", "2", "--eval-rows", "10")
-    end = run(*compare, *small, *cluster.where, "--out", "there", folder=tmp_path)
+    synthetic = ("--trainer", "synthetic")
+    end = run(*compare, *synthetic, *cluster.where, "--out", "there", folder=tmp_path)
     assert end.status == 0, end.err
-    assert run(*compare, *small, "--out", "here", folder=tmp_path).status == 0
+    assert run(*compare, *synthetic, "--out", "here", folder=tmp_path).status == 0
     for name in ("fedkseed-seed-0", "fedavg-seed-0"):
         there, here = (
             tmp_path / each / "runs" / name / "rounds.jsonl" for each in ("there", "here")
@@ -257,13 +234,11 @@ def test_methods_are_compared_side_by_side(cluster: TwoNodes, tmp_path: Path) ->
         assert there.read_text() == here.read_text()
 
 
-def test_a_cluster_of_one_s_own_ends_with_the_command(
-    alone: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_cluster_of_one_s_own_ends_with_the_command(alone: Alone, tmp_path: Path) -> None:
     # Sockets in it have to have short names.
     place = mkdtemp(prefix="ray-", dir="/tmp")
     try:
-        where = ("--engine", "ray", "--ray-address", "local", "--ray-workers", "2", "--json")
+        where = ("--engine", "ray", "--ray-address", "local", "--ray-workers", "1", "--json")
         with kseed(
             "sim", *flags(SIM), *where, folder=tmp_path, environment={"RAY_TMPDIR": place}
         ) as process:
@@ -272,7 +247,9 @@ def test_a_cluster_of_one_s_own_ends_with_the_command(
         assert end.status == 0, end.err
         # Nothing of Ray's own is said, neither here nor beside the summary.
         assert not end.err
-        _equal_but_for_the_cluster(end.summary, alone)
+        here = without_costs(end.summary)
+        assert here.pop("cluster") == {"workers": 1, "nodes": 1, "lost": 0}
+        assert here == alone.summary
         until(
             lambda: not any(place in command for _, _, command in _processes()),
             "something of the cluster lives on",

@@ -172,6 +172,16 @@ def test_a_run_with_a_model_has_its_losses(trained: Path) -> None:
     assert rows == summary["data"]["rows_per_peer"]
 
 
+def test_a_report_says_where_the_run_was_made(folder: Path) -> None:
+    assert f"{folder.name}: simulated in one process" in read(folder).texts
+    cluster = {"workers": 2, "nodes": 1, "lost": 0}
+    change(folder, lambda summary: summary.update(cluster=cluster))
+    assert f"{folder.name}: simulated on a cluster" in read(folder).texts
+    # Only its end says it.
+    (folder / "summary.json").unlink()
+    assert f"{folder.name}: simulated" in read(folder).texts
+
+
 def test_the_pictures_are_of_this_run(made: Path) -> None:
     text = write_report(made).read_text(encoding="utf-8")
     graph = topology.load(made / "topology.json")
@@ -494,6 +504,7 @@ def test_what_later_versions_write_may_be_missing_and_not_wrong(
 ) -> None:
     summary = summary_of(asked)
     summary["consensus"] = {"distance": 0.5, "relative": None, "per_round": [0.5]}
+    summary["cluster"] = {"workers": 2, "nodes": 1, "lost": 0}
     assert misfit_if_there(summary, LATER_SUMMARY) is None
     *above, last = path
     inner = summary

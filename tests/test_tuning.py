@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from peer.methods import METHODS
 from peer.records import RunFolder
 from peer.setup import load_corpus, prepare
 from sim.cli import main
+from sim.cluster import session as cluster_session
 from sim.runner import simulate
 from sim.tuning import short_run, tune
 from sim.tuning.records import in_words, read_chosen, write
@@ -252,7 +254,7 @@ def test_in_a_program_tune_is_an_option(
 ) -> None:
     tried: list[Values] = []
 
-    def losses(_short: Any, _corpus: Any, values: Values, _scratch: Path) -> Losses:
+    def losses(_short: Any, _corpus: Any, values: Values, *_where: Any) -> Losses:
         tried.append(values)
         return Losses(2.0, abs(math.log(values["learning_rate"] / 3e-3)))
 
@@ -262,6 +264,32 @@ def test_in_a_program_tune_is_an_option(
     assert RunFolder(Path(summary["folder"])).experiment().learning_rate == 3e-3
 
 
+def test_on_a_cluster_workers_are_begun_once_for_all_short_runs(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    tried: list[object] = []
+
+    @contextmanager
+    def session(_experiment: Any) -> Iterator[object]:
+        begun.append(object())
+        yield begun[-1]
+
+    def losses(_short: Any, _corpus: Any, _values: Values, _scratch: Path, there: object) -> Losses:
+        tried.append(there)
+        return Losses(2.0, 1.0)
+
+    monkeypatch.setattr(cluster_session, "session", session)
+    monkeypatch.setattr(short_run, "try_values", losses)
+    tune(experiment_from(options | {"engine": "ray"}))
+    assert len(begun) == 1
+    assert len(tried) > 1
+    assert set(tried) == set(begun)
+    tune(experiment_from(options))
+    assert len(begun) == 1
+    assert tried[-1] is None
+
+
 @pytest.mark.slow
 def test_launch_runs_with_the_values_found(
     tmp_path: Path,
@@ -269,7 +297,7 @@ def test_launch_runs_with_the_values_found(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def losses(_short: Any, _corpus: Any, values: Values, _scratch: Path) -> Losses:
+    def losses(_short: Any, _corpus: Any, values: Values, *_where: Any) -> Losses:
         return Losses(2.0, abs(math.log(values["learning_rate"] / 3e-3)))
 
     monkeypatch.setattr(short_run, "try_values", losses)

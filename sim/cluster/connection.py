@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from socket import create_connection
 from typing import Any, Final
 
 from peer.config import Experiment
 from peer.errors import UserError, in_one_line
 from peer.options import refuse
+from sim.cluster.greeting import is_ray
 
 LOG = logging.getLogger("kseed")
 
@@ -28,16 +28,6 @@ AUTO: Final = "auto"
 OWN: Final = "local"
 
 _ADDRESS: Final = re.compile(r"(?P<host>[^\s:/\[\]]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
-_ANSWER_SECONDS: Final = 5.0
-"""A host that has not answered by then is not there; Ray would go on asking for half a minute."""
-
-
-_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
-"""The preface of a client, and a frame of its settings, which are none."""
-
-_SETTINGS: Final = bytes.fromhex("0400")
-"""Type and flags of a server's first frame; its length is before, its stream after."""
-
 
 _STDERR: Final = 2
 
@@ -257,23 +247,12 @@ def _check_address(address: str) -> None:
         refuse("ray_address", address, f"must be HOST:PORT, {AUTO} or {OWN}")
         return
     try:
-        answers = _speaks_http2(found["host"].strip("[]"), int(found["port"]))
+        answers = is_ray(found["host"].strip("[]"), int(found["port"]))
     except OSError as error:
         reason = error.strerror or in_one_line(error)
         raise UserError(f"ray_address = {address!r}: nobody answers there ({reason})") from None
     if not answers:
         raise UserError(f"ray_address = {address!r}: what answers there is no Ray cluster")
-
-
-def _speaks_http2(host: str, port: int) -> bool:
-    """Return whether who listens at an address greets as RFC 9113 says (3.4), as Ray does.
-
-    Raises:
-        OSError: nobody listens, or says anything.
-    """
-    with create_connection((host, port), _ANSWER_SECONDS) as connection:
-        connection.sendall(_GREETING)
-        return connection.recv(9)[3:5] == _SETTINGS
 
 
 def _ray() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ from peer.config import Experiment
 from peer.data.division import BY_TASK
 from peer.setup import Prepared
 from sim.cluster.connection import Cluster, Wanted, connected, this_node
-from sim.cluster.crew import Crew
+from sim.cluster.crew import Crew, Hand
 from sim.cluster.places import check, facts
 from sim.cluster.trainer import ClusterTrainer
 from sim.cluster.worker import Setup, Worker
@@ -24,19 +24,22 @@ LOG = logging.getLogger("kseed")
 
 
 class Session:
-    """Workers that have been begun, and load when there is something to load.
+    """Workers that have been begun, and load what a run has, or one run after the other.
 
     Args:
         cluster: where they are.
-        crew: the workers; their thread has not begun.
+        hands: the workers.
     """
 
-    def __init__(self, cluster: Cluster, crew: Crew) -> None:
+    def __init__(self, cluster: Cluster, hands: Sequence[Hand]) -> None:
         self._cluster = cluster
-        self._crew = crew
+        self._hands = hands
+        self._crew = Crew(hands)
 
     def trainer(self, prepared: Prepared) -> ClusterTrainer:
         """Let the workers load, and return what has them take local rounds.
+
+        What they were at for the run before is not waited for.
 
         Raises:
             UserError: a node has another program or model.
@@ -49,6 +52,8 @@ class Session:
         wanted = self._cluster.wanted
         threads = max(1, int(wanted.cpus))
         setup = Setup(_named_from_the_root(experiment), corpus, threads, wanted.gpus > 0)
+        self._crew.end()
+        self._crew = Crew(self._hands)
         self._crew.muster(self._cluster.put(setup), partial(check, here, model=experiment.model))
         in_step = experiment.schedule == "sync" and not experiment.averages
         return ClusterTrainer(self._crew, self._cluster.put, prepared.protocol, in_step=in_step)
@@ -57,6 +62,10 @@ class Session:
         """Return what a summary says of the cluster."""
         crew = self._crew
         return {"workers": crew.size, "nodes": len(crew.nodes), "lost": crew.lost}
+
+    def end(self) -> None:
+        """Wait for no worker any more; they go with the connection."""
+        self._crew.end()
 
 
 @contextmanager
@@ -68,11 +77,11 @@ def session(experiment: Experiment) -> Iterator[Session]:
     """
     with connected(Wanted.by(experiment)) as cluster:
         count = int(min(cluster.workers(), _most_at_once(experiment)))
-        crew = Crew([cluster.begin(Worker) for _ in range(count)])
+        there = Session(cluster, [cluster.begin(Worker) for _ in range(count)])
         try:
-            yield Session(cluster, crew)
+            yield there
         finally:
-            crew.end()
+            there.end()
 
 
 def _most_at_once(experiment: Experiment) -> float:

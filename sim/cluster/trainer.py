@@ -15,7 +15,8 @@ from peer.protocol import Protocol
 from peer.trainer import LocalRound, LocalWeights
 from sim.cluster.crew import Crew, Job
 
-Made = Future[LocalRound | LocalWeights]
+Made = Future[tuple[LocalRound | LocalWeights, float]]
+"""What a worker has made, and how many seconds it took."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class ClusterTrainer:
         put: keeps a value on the cluster, and returns what stands for it in a job's arguments.
         protocol: of the run.
         in_step: whether all peers start a round from one state.
+
+    Attributes:
+        seconds: what the last local round took its worker.
     """
 
     def __init__(
         self, crew: Crew, put: Callable[[Any], Any], protocol: Protocol, *, in_step: bool
     ) -> None:
+        self.seconds = 0.0
         self._crew = crew
         self._put = put
         self._protocol = protocol
@@ -73,7 +78,8 @@ class ClusterTrainer:
         """Return what a worker has made, when it has; see `Trainer.train`."""
         made = self._ask(peer, round_, cut, indices)
         del self._asked[peer]
-        return made.result()
+        local_round, self.seconds = made.result()
+        return local_round
 
     def _ask(self, peer: int, round_: int, cut: Any, indices: NDArray[np.int64]) -> Made:
         """Have a local round taken, unless the peer's last one is the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,10 +75,12 @@ class Worker:
 
     def train(
         self, peer: int, round_: int, cut: Any, indices: NDArray[np.int64]
-    ) -> LocalRound | LocalWeights:
-        """Return a peer's local round; see `Trainer.train`."""
+    ) -> tuple[LocalRound | LocalWeights, float]:
+        """Return a peer's local round, see `Trainer.train`, and how many seconds it took."""
         assert self._trainer is not None
-        return self._trainer.train(peer, round_, cut, indices)
+        began = time.perf_counter()
+        made = self._trainer.train(peer, round_, cut, indices)
+        return made, time.perf_counter() - began
 
 
 def hide_gpus() -> None:

@@ -18,9 +18,9 @@ from sim.report.folder import Run
 from sim.report.pictures import Pictures, pictures
 from sim.report.troubles import camps, troubles
 from sim.words import (
-    ENGINES,
     bytes_in_words,
     count,
+    made_in_words,
     ratio_in_words,
     rouge_in_words,
     seconds_in_words,
@@ -55,7 +55,7 @@ def page(run: Run) -> str:
     ended = run.summary is not None
     return environment.get_template("report.html").render(
         title=_title(run),
-        subtitle=f"{run.name}: {ENGINES[run.engine]}",
+        subtitle=f"{run.name}: {made_in_words(run.engine, run.summary)}",
         name=run.name,
         verdict=_verdict(run),
         mood=_mood(run),

@@ -6,6 +6,7 @@ here a run is begun with what was found.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,7 @@ def tune(experiment: Experiment, scratch: Path | None = None) -> Found:
     Raises:
         UserError, TopologyError: a mistake, told in one line.
     """
+    from sim.cluster.session import session
     from sim.tuning.progress import TuningProgress
     from sim.tuning.short_run import rows_apart, shortened, try_values
 
@@ -54,10 +56,12 @@ def tune(experiment: Experiment, scratch: Path | None = None) -> Found:
     with (
         TuningProgress(runs(experiment.method)[0]) as progress,
         TemporaryDirectory(dir=scratch) as folder,
+        # Workers take longer to begin than a short run does.
+        session(short) if short.on_a_cluster else nullcontext() as there,
     ):
 
         def measure(values: Values) -> Losses:
-            losses = try_values(short, corpus, values, Path(folder))
+            losses = try_values(short, corpus, values, Path(folder), there)
             progress.tried(values, losses)
             return losses
 

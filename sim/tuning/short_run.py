@@ -15,6 +15,7 @@ from typing import Final
 from peer.config import Experiment
 from peer.corpus import Corpus
 from peer.setup import load_corpus
+from sim.cluster.session import Session
 from sim.runner import simulate
 from sim.tuning.search import Losses, Values, with_values
 
@@ -47,7 +48,13 @@ def rows_apart(experiment: Experiment) -> Corpus:
     return corpus.set_apart(share, experiment.seed)
 
 
-def try_values(short: Experiment, corpus: Corpus, values: Values, scratch: Path) -> Losses:
+def try_values(
+    short: Experiment,
+    corpus: Corpus,
+    values: Values,
+    scratch: Path,
+    there: Session | None = None,
+) -> Losses:
     """Make a short run, which leaves nothing.
 
     Args:
@@ -55,9 +62,10 @@ def try_values(short: Experiment, corpus: Corpus, values: Values, scratch: Path)
         corpus: see `rows_apart`.
         values: options that are tried.
         scratch: an existing folder to work in.
+        there: see `simulate`.
     """
     with TemporaryDirectory(dir=scratch, prefix="short-run-") as folder, _quiet():
-        summary = simulate(with_values(replace(short, out=folder), values), corpus)
+        summary = simulate(with_values(replace(short, out=folder), values), corpus, there)
     loss = summary["eval_loss"]
     # A loss that is not finite is null in a summary.
     return Losses(*(nan if loss[when] is None else loss[when] for when in ("initial", "final")))
