@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -227,9 +228,15 @@ def test_without_any_worker_a_run_ends_after_some_time(monkeypatch: pytest.Monke
         hand.lose()
         with pytest.raises(RunFailed, match=r"no worker has been there.*--resume"):
             result.result(timeout=10)
-        # Who asks later hears the same.
-        with pytest.raises(RunFailed, match="no worker"):
-            crew.submit(Job("a job", (2,))).result(timeout=10)
+        # Who asks later hears the same, and nobody is kept busy until then.
+        turns = Counter[None]()
+        turn = crew._turn
+        monkeypatch.setattr(crew, "_turn", lambda: (turns.update([None]), turn()))
+        for number in (2, 3):
+            with pytest.raises(RunFailed, match="no worker"):
+                crew.submit(Job("a job", (number,))).result(timeout=10)
+            crew._thread.join(0.1)
+        assert turns.total() <= 6
 
 
 class Roster:
@@ -434,8 +441,15 @@ def test_an_address_that_does_not_answer_is_told() -> None:
         pass
 
 
+def test_a_host_that_can_have_no_such_name_is_told() -> None:
+    refused = pytest.raises(UserError, match=r"ray_address = 'a\.\.b:6379': there is no such host")
+    with refused, connected(Wanted("a..b:6379", 0, 1.0, 0.0)):
+        pass
+
+
 def test_an_address_where_something_else_answers_is_told() -> None:
     with create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
         address = f"127.0.0.1:{server.getsockname()[1]}"
 
         def answer() -> None:

@@ -177,8 +177,9 @@ class Cluster:
             return _unwrapped(error.cause)
         if isinstance(error, errors.ActorDiedError):
             # It is begun anew whatever has ended it, so it cannot be begun at all.
-            last = [line for line in str(error).splitlines() if line.strip()][-1]
-            return UserError(f"a worker of the cluster cannot be begun: {last.strip()}")
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = lines[-1] if lines else type(error).__name__
+            return UserError(f"a worker of the cluster cannot be begun: {why}")
         gone = (
             errors.RayActorError,
             errors.WorkerCrashedError,
@@ -245,9 +246,11 @@ def _check_address(address: str) -> None:
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 2**16:
         refuse("ray_address", address, f"must be HOST:PORT, {AUTO} or {OWN}")
-        return
     try:
         answers = is_ray(found["host"].strip("[]"), int(found["port"]))
+    except UnicodeError:
+        # No name of a host has such labels.
+        raise UserError(f"ray_address = {address!r}: there is no such host") from None
     except OSError as error:
         reason = error.strerror or in_one_line(error)
         raise UserError(f"ray_address = {address!r}: nobody answers there ({reason})") from None

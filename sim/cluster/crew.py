@@ -259,7 +259,7 @@ class Crew:
 
     def _time_left(self) -> float | None:
         """Return for how long nothing need be looked at but calls; None: until one has ended."""
-        if self._first_up is None:
+        if self._first_up is None or self._failure is not None:
             return None
         if not self._assignments.workers:
             return max(0.0, self._none_since + PATIENCE - time.monotonic())
