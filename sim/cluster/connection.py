@@ -20,7 +20,7 @@ from typing import Any, Final
 from peer.config import Experiment
 from peer.errors import UserError, in_one_line
 from peer.options import refuse
-from sim.cluster.greeting import is_ray
+from sim.cluster.greeting import may_be_ray
 
 LOG = logging.getLogger("kseed")
 
@@ -247,7 +247,7 @@ def _check_address(address: str) -> None:
     if found is None or not 0 < int(found["port"]) < 2**16:
         refuse("ray_address", address, f"must be HOST:PORT, {AUTO} or {OWN}")
     try:
-        answers = is_ray(found["host"].strip("[]"), int(found["port"]))
+        answers = may_be_ray(found["host"].strip("[]"), int(found["port"]))
     except UnicodeError:
         # No name of a host has such labels.
         raise UserError(f"ray_address = {address!r}: there is no such host") from None

@@ -1,7 +1,8 @@
-"""Whether who listens at an address is the head of a Ray cluster, asked without Ray.
+"""Whether who listens at an address can be the head of a Ray cluster, asked without Ray.
 
-Ray itself asks whoever speaks HTTP/2 again and again, for minutes. So it is asked once here, by a
-gRPC call that only Ray's head knows: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+Ray itself asks whoever speaks HTTP/2 again and again, for minutes. So it is asked once here, by one
+of Ray's gRPC calls; any answer by gRPC will do, as the call may have another name in another
+version: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 over RFC 9113, with headers as literals (RFC 7541, 6.2.2).
 """
 
@@ -20,15 +21,14 @@ _END_STREAM, _END_HEADERS = 1, 4
 _CALL: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _EMPTY_MESSAGE: Final = bytes(5)
 _STATUS: Final = b"grpc-status"
-_UNKNOWN_CALL: Final = b"\x0212"
 _NO_FRAME: Final = (-1, 0, b"")
 _MOST_FRAMES: Final = 20
 _LONGEST_FRAME: Final = 2**14
 """Bytes; nobody may send more to who has not allowed it."""
 
 
-def is_ray(host: str, port: int) -> bool:
-    """Return whether a Ray cluster's head listens at an address.
+def may_be_ray(host: str, port: int) -> bool:
+    """Return whether a Ray cluster's head may be what listens at an address.
 
     Raises:
         OSError: nobody listens, or says anything.
@@ -44,9 +44,9 @@ def is_ray(host: str, port: int) -> bool:
                 kind, stream, content = _frame_of(connection, until)
                 if stream == 1 and kind == _DATA:
                     return True
-                # A cluster that wants a token refuses without a message.
+                # A refusal comes without a message.
                 if stream == 1 and kind == _HEADERS and _STATUS in content:
-                    return _STATUS + _UNKNOWN_CALL not in content
+                    return True
         except OSError:
             return False
     return False
