@@ -1,8 +1,8 @@
 """`kseed bench ray`: what a simulation takes through a Ray cluster, against the plain one.
 
 Whole commands take turns, each in a process of its own: `kseed sim` here, and with one and with two
-workers on a cluster of one node that is begun for the command and ended with it. Medians of the
-repeats, in seconds by the clock:
+workers, which share all processors, on a cluster of one node that is begun for the command and ended
+with it. Medians of the repeats, in seconds by the clock:
 
     plain, workers_1, workers_2
       seconds               from the start of Python to its end
@@ -29,18 +29,13 @@ from peer.errors import RunFailed
 from sim.bench.held import Figure, held, held_report
 from sim.bench.options import BenchOptions
 from sim.bench.progress import BenchProgress
+from sim.processors import processors
 
 PEERS: Final = 8
 SETTING: Final = {"local-steps": 50, "eval-rows": 20}
 RATIO: Final = 1.3
 """What a run through one worker may take, over the plain one."""
 
-_ON_RAY: Final = ("--engine", "ray", "--ray-address", "local", "--ray-workers")
-RUNS: Final[dict[str, tuple[str, ...]]] = {
-    "plain": (),
-    "workers_1": (*_ON_RAY, "1"),
-    "workers_2": (*_ON_RAY, "2", "--ray-cpus", "0.5"),
-}
 
 Times = dict[str, float]
 
@@ -50,11 +45,12 @@ def bench_overhead(options: BenchOptions) -> dict[str, Any]:
     peers = options.peers or PEERS
     common = SETTING | {"peers": peers, "rounds": options.rounds, "model": _place(options.model)}
     flags = [word for key, value in common.items() for word in (f"--{key}", str(value))]
-    samples: dict[str, list[Times]] = {name: [] for name in RUNS}
+    runs: dict[str, list[str]] = {"plain": [], "workers_1": _on_ray(1), "workers_2": _on_ray(2)}
+    samples: dict[str, list[Times]] = {name: [] for name in runs}
     digests = set()
-    with BenchProgress("runs through Ray", len(RUNS) * options.repeats) as progress:
+    with BenchProgress("runs through Ray", len(runs) * options.repeats) as progress:
         for _ in range(options.repeats):
-            for name, where in RUNS.items():
+            for name, where in runs.items():
                 seconds, summary = _run([*flags, *where])
                 wall = summary["seconds"]["wall"]
                 samples[name].append({"seconds": seconds, "without_start_up": wall})
@@ -70,6 +66,14 @@ def bench_overhead(options: BenchOptions) -> dict[str, Any]:
         "digests_equal": len(digests) == 1,
     }
     return held_report("ray", _figures(medians, len(digests) == 1), report, None)
+
+
+def _on_ray(workers: int) -> list[str]:
+    """Return the flags for so many workers, which share the processors that a plain run has."""
+    all_ = processors()
+    share = all_ // workers or all_ / workers
+    where = {"engine": "ray", "ray-address": "local", "ray-workers": workers, "ray-cpus": share}
+    return [word for key, value in where.items() for word in (f"--{key}", str(value))]
 
 
 def _place(model: str) -> str:

@@ -87,9 +87,10 @@ def add(commands: Commands) -> None:
 
 
 def _study(parsed: argparse.Namespace) -> int:
+    from sim.processors import processors
     from sim.study.away import engine_for
     from sim.study.closing import closing_words
-    from sim.study.conduct import conduct, processors
+    from sim.study.conduct import conduct
     from sim.study.errands import Workers
     from sim.study.folder import StudyFolder
     from sim.study.table import rows, write_table

@@ -37,8 +37,9 @@ def run(
         UserError, TopologyError: a mistake, told in one line.
     """
     from peer.config import WHERE, experiment_from
+    from sim.processors import processors
     from sim.study.away import engine_for
-    from sim.study.conduct import conduct, processors
+    from sim.study.conduct import conduct
     from sim.study.definition import define
     from sim.study.errands import Workers
     from sim.study.figures import draw_study
