@@ -1,8 +1,8 @@
 """`kseed bench ray`: what a simulation takes through a Ray cluster, against the plain one.
 
 Whole commands take turns, each in a process of its own: `kseed sim` here, and with one and with two
-workers, which share all processors, on a cluster of one node that is begun for the command and ended
-with it. Medians of the repeats, in seconds by the clock:
+workers, which share all processors, on a cluster of one node that is begun for the command and
+ended with it. Medians of the repeats, in seconds by the clock:
 
     plain, workers_1, workers_2
       seconds               from the start of Python to its end
