@@ -176,7 +176,8 @@ if __name__ in ("__main__", "__mp_main__") and _ADDRESS in os.environ:
 if __name__ == "__mp_main__" and _ADDRESS in os.environ:
     ask(f"started {_this_peer()}")
 if __name__ == "__main__":
-    if _NO_PICTURES in os.environ:
+    # Other commands draw more than a run's pictures.
+    if _NO_PICTURES in os.environ and sys.argv[1:2] in (["sim"], ["launch"]):
         sys.modules["sim.plots"] = _NoPictures("sim.plots")
     from sim.cli import main
 
