@@ -141,19 +141,10 @@ def test_three_peers_with_keys(tmp_path: Path) -> None:
     assert total.payload_bytes == expected["bytes"]["payload_total"]
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        pytest.param({}, id="dirichlet"),
-        # The three categories set the number of peers.
-        pytest.param({"partition": "by-task", "peers": 9}, id="by-task", marks=pytest.mark.slow),
-    ],
-)
 def test_three_peers_train_the_model_of_the_simulator(
-    tmp_path: Path, tiny_model: Path, tiny_data: Path, more: dict[str, Any]
+    tmp_path: Path, tiny_model: Path, tiny_data: Path
 ) -> None:
     options = {
-        **more,
         "trainer": "zeroth-order",
         "model": str(tiny_model),
         "data": str(tiny_data),
