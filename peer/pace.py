@@ -94,7 +94,7 @@ class Pace:
         # Who trains sets the clock when its own entry is out, however long its steps take.
         patience = self._patience()
         self.deadline = None if train else now + patience
-        self._long_patience = not train and self._waits_long()
+        self._long_patience = self._waits_long()
         if not train and not rounds.awaited():
             return
         if train:
@@ -168,5 +168,6 @@ class Pace:
         return patience * (IDLE_PATIENCE if self._waits_long() else 1)
 
     def _waits_long(self) -> bool:
+        """Return whether nothing says yet how long this round's steps take."""
         # Who is idle has no steps of its own to tell how long steps take; the first entry does.
         return not (self._replica.trains() or self._replica.rounds.under_way())
